@@ -1,0 +1,146 @@
+//! The TypeScript side of the list: the same names and shapes, from the types themselves.
+
+use std::fmt::Write as _;
+
+use holdfast_engine as engine;
+use ts_rs::{Config, TS};
+
+#[allow(clippy::wildcard_imports, reason = "every request is declared here")]
+use crate::requests::*;
+
+const HEAD: &str = "// Generated from crates/api by `cargo xtask bindings`; a test compares it. Do not edit.\n\n\
+/** An LSN as PostgreSQL prints it, `X/Y`. */\nexport type Lsn = string;\n\
+/** RFC 3339, UTC. */\nexport type Time = string;\n";
+
+/// The whole file `ui/src/api/bindings.ts`.
+pub fn typescript() -> String {
+    let config = Config::default();
+    let mut text = HEAD.to_owned();
+    macro_rules! declare {
+        ($($type:ty),+ $(,)?) => { $( let _ = writeln!(text, "export {}", <$type as TS>::decl(&config)); )+ };
+    }
+    declare!(
+        engine::ErrorObject,
+        engine::secrets::SecretStoreKind,
+        engine::secrets::SecretStoreStatus,
+        engine::server::binaries::ServerBinaries,
+        engine::UnlockSource,
+        engine::RepositorySummary,
+        engine::cluster::AccessMode,
+        engine::cluster::ClusterSummary,
+        engine::Severity,
+        engine::Finding,
+        engine::cluster::ClusterCheck,
+        engine::points::PointState,
+        engine::snapshot::Proof,
+        engine::snapshot::SnapshotKind,
+        engine::points::SnapshotSummary,
+        engine::archive::Gap,
+        engine::points::CoverageWindow,
+        engine::points::RestorePoint,
+        engine::points::Points,
+        engine::points::CommitKind,
+        engine::points::Commit,
+        engine::points::CommitPage,
+        engine::points::Density,
+        engine::overview::ClusterOverview,
+        engine::restore::ReachedPoint,
+        engine::restore::Loss,
+        engine::restore::PlanStep,
+        engine::restore::Estimate,
+        engine::restore::RestorePlan,
+        engine::restore::AtTarget,
+        engine::PhaseTime,
+        engine::restore::RestoreResult,
+        engine::backup::BackupResult,
+        engine::archive::ArchiveResult,
+        engine::verify::FindingSeverity,
+        engine::verify::VerifyFinding,
+        engine::verify::Checked,
+        engine::verify::VerifyResult,
+        engine::demo::DemoTable,
+        engine::demo::DemoStatus,
+        engine::demo::DemoResult,
+        engine::jobs::JobId,
+        engine::jobs::JobKind,
+        engine::jobs::JobState,
+        engine::jobs::JobSummary,
+        engine::jobs::JobEventKind,
+        engine::jobs::JobEvent,
+        WorkspaceStatus,
+        Destination,
+        JobRef,
+        JobDetail,
+    );
+    text.push_str(
+        "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
+         | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
+         | ({ kind: \"demo\" } & DemoResult);\n",
+    );
+    text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");
+    macro_rules! command {
+        ($($name:literal: $request:ty => $response:literal),+ $(,)?) => {
+            $( let _ = writeln!(
+                text,
+                "  {}: {{ request: {}; response: {} }};",
+                $name,
+                <$request as TS>::inline(&config).replace("Record<symbol, never>", "Record<string, never>"),
+                $response
+            ); )+
+        };
+    }
+    command!(
+        "workspace_status": Nothing => "WorkspaceStatus",
+        "overview": Nothing => "ClusterOverview[]",
+        "repository_create": RepositoryCreate => "RepositorySummary",
+        "repository_attach": RepositoryAttach => "RepositorySummary",
+        "cluster_check": ClusterCheckRequest => "ClusterCheck",
+        "cluster_add": ClusterAdd => "ClusterSummary",
+        "cluster_remove": ClusterRemove => "null",
+        "points": PointsRequest => "Points",
+        "commits": CommitsRequest => "CommitPage",
+        "density": DensityRequest => "Density",
+        "backup_start": BackupStart => "JobRef",
+        "archive_start": ClusterName => "JobRef",
+        "verify_start": VerifyStart => "JobRef",
+        "restore_destination": ClusterName => "Destination",
+        "restore_plan": RestorePlanRequest => "RestorePlan",
+        "restore_run": RestoreRunRequest => "JobRef",
+        "restore_promote": JobRef => "RestoreResult",
+        "restore_discard": JobRef => "null",
+        "jobs_list": Nothing => "JobSummary[]",
+        "job_show": JobRef => "JobDetail",
+        "job_cancel": JobRef => "null",
+        "demo_start": Nothing => "JobRef",
+        "demo_discard": Nothing => "null",
+    );
+    text.push_str("}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bindings_are_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ui/src/api/bindings.ts");
+        let generated = typescript();
+        if std::env::var_os("HOLDFAST_WRITE_BINDINGS").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(committed, generated, "run `cargo xtask bindings`");
+    }
+
+    #[test]
+    fn every_command_is_declared_once() {
+        let text = typescript();
+        let interface = text.split("interface Commands").nth(1).unwrap();
+        for name in crate::NAMES {
+            assert_eq!(interface.matches(&format!("\n  {name}: ")).count(), 1, "{name}");
+        }
+        assert_eq!(interface.matches("request: ").count(), crate::NAMES.len());
+    }
+}

@@ -1,0 +1,244 @@
+//! The list of commands, and what each of them calls.
+
+use std::path::PathBuf;
+
+use holdfast_engine::backup::BackupOptions;
+use holdfast_engine::jobs::{JobId, JobState, JournalReader};
+use holdfast_engine::repository::NewRepository;
+use holdfast_engine::restore::{RestoreRequest, RunOptions, TimelineChoice};
+use holdfast_engine::secrets::GivenSecrets;
+use holdfast_engine::verify::Depth;
+use holdfast_engine::{Engine, EngineError, ErrorObject};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+#[allow(clippy::wildcard_imports, reason = "every request is used here")]
+use crate::requests::*;
+
+type Outcome<T> = Result<T, EngineError>;
+
+/// Writes the table of commands once: names for the list, and the dispatch.
+macro_rules! commands {
+    ($($name:ident),+ $(,)?) => {
+        /// The names of all commands.
+        pub const NAMES: &[&str] = &[$(stringify!($name)),+];
+
+        /// Calls a command by name. Requests and responses are those of its TypeScript declaration.
+        ///
+        /// # Errors
+        /// The error object of the engine; `usage` for an unknown command or a malformed request.
+        pub async fn call(engine: &Engine, command: &str, request: Value) -> Result<Value, ErrorObject> {
+            let outcome = match command {
+                $(stringify!($name) => answer($name(engine, parse(request).map_err(|e| e.to_object())?).await),)+
+                other => Err(EngineError::usage(format!("there is no command {other:?}"), "The window and the engine are of different versions.")),
+            };
+            outcome.map_err(|e| e.to_object())
+        }
+    };
+}
+
+commands! {
+    workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
+    points, commits, density, backup_start, archive_start, verify_start, restore_destination, restore_plan,
+    restore_run, restore_promote, restore_discard, jobs_list, job_show, job_cancel, demo_start, demo_discard,
+}
+
+fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
+    serde_json::from_value(request)
+        .map_err(|e| EngineError::usage(format!("the request is malformed: {e}"), "The window and the engine are of different versions."))
+}
+
+fn answer<T: Serialize>(outcome: Outcome<T>) -> Outcome<Value> {
+    serde_json::to_value(outcome?).map_err(|e| EngineError::Fault(format!("a response cannot be written: {e}")))
+}
+
+fn secret(text: Option<String>) -> Option<SecretString> {
+    text.filter(|t| !t.is_empty()).map(SecretString::from)
+}
+
+fn started(job: JobId) -> JobRef {
+    JobRef { job: job.to_string() }
+}
+
+async fn workspace_status(engine: &Engine, _: Nothing) -> Outcome<WorkspaceStatus> {
+    let mut clusters = Vec::new();
+    for cluster in engine.clusters().await? {
+        clusters.push(engine.cluster_summary(&cluster).await?);
+    }
+    Ok(WorkspaceStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        home: engine.home().root().display().to_string(),
+        secret_store: engine.secret_store().await,
+        repositories: engine.repositories().await?,
+        clusters,
+        running_jobs: engine.jobs().await?.into_iter().filter(|j| j.state == JobState::Running).collect(),
+        server_binaries: engine.server_binaries().await,
+        demo: engine.demo_status(),
+    })
+}
+
+async fn overview(engine: &Engine, _: Nothing) -> Outcome<Vec<holdfast_engine::overview::ClusterOverview>> {
+    engine.overview().await
+}
+
+async fn repository_create(engine: &Engine, r: RepositoryCreate) -> Outcome<holdfast_engine::RepositorySummary> {
+    engine
+        .create_repository(NewRepository {
+            url: r.url,
+            passphrase: secret(r.passphrase),
+            keychain: r.keychain,
+            recovery_key_file: r.recovery_key_file.filter(|f| !f.is_empty()).map(PathBuf::from),
+            ..NewRepository::default()
+        })
+        .await
+}
+
+async fn repository_attach(engine: &Engine, r: RepositoryAttach) -> Outcome<holdfast_engine::RepositorySummary> {
+    let given = GivenSecrets {
+        passphrase: secret(r.passphrase),
+        recovery_key: r.recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
+    };
+    Ok(engine.attach_repository(&r.url, &given, r.keychain).await?.0)
+}
+
+fn secrets_text(text: &str) -> SecretString {
+    holdfast_engine::repository::recovery_key_from_text(text)
+}
+
+async fn cluster_check(engine: &Engine, r: ClusterCheckRequest) -> Outcome<holdfast_engine::cluster::ClusterCheck> {
+    engine.check_dsn(&r.dsn, secret(r.password)).await
+}
+
+async fn cluster_add(engine: &Engine, r: ClusterAdd) -> Outcome<holdfast_engine::cluster::ClusterSummary> {
+    let cluster = engine.add_cluster(&r.name, &r.dsn, r.repository.as_deref(), secret(r.password), false).await?;
+    engine.cluster_summary(&cluster).await
+}
+
+async fn cluster_remove(engine: &Engine, r: ClusterRemove) -> Outcome<()> {
+    engine.remove_cluster(&r.name).await.map(drop)
+}
+
+async fn points(engine: &Engine, r: PointsRequest) -> Outcome<holdfast_engine::points::Points> {
+    engine.points(&r.cluster, r.from, r.to).await
+}
+
+async fn commits(engine: &Engine, r: CommitsRequest) -> Outcome<holdfast_engine::points::CommitPage> {
+    let lsn = r
+        .around_lsn
+        .map(|l| l.parse().map_err(|_| EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")))
+        .transpose()?;
+    engine.commits(&r.cluster, r.around, lsn, r.limit as usize).await
+}
+
+async fn density(engine: &Engine, r: DensityRequest) -> Outcome<holdfast_engine::points::Density> {
+    engine.density(&r.cluster, r.from, r.to, r.buckets as usize).await
+}
+
+async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
+    engine.start_backup(&r.cluster, BackupOptions { reason: r.reason }).await.map(started)
+}
+
+async fn archive_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
+    engine.start_archive(&r.cluster).await.map(started)
+}
+
+async fn verify_start(engine: &Engine, r: VerifyStart) -> Outcome<JobRef> {
+    engine.start_verify(r.cluster.as_deref(), Depth::Data).await.map(started)
+}
+
+async fn restore_destination(engine: &Engine, r: ClusterName) -> Outcome<Destination> {
+    Ok(Destination { path: engine.suggest_destination(&r.cluster).await?.display().to_string() })
+}
+
+fn restore_request(
+    cluster: String,
+    target: &str,
+    exclusive: bool,
+    timeline: Option<&str>,
+    to: String,
+    snapshot: Option<&str>,
+    accept_host_differences: bool,
+) -> Outcome<RestoreRequest> {
+    if to.trim().is_empty() {
+        return Err(EngineError::usage("a restore needs a destination", "Name a directory that does not exist yet."));
+    }
+    Ok(RestoreRequest {
+        cluster,
+        target: target.parse()?,
+        exclusive,
+        timeline: timeline.map_or(Ok(TimelineChoice::Latest), str::parse)?,
+        destination: PathBuf::from(to),
+        snapshot: snapshot
+            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s.to_owned() }))
+            .transpose()?,
+        accept_host_differences,
+    })
+}
+
+async fn restore_plan(engine: &Engine, r: RestorePlanRequest) -> Outcome<holdfast_engine::restore::RestorePlan> {
+    let request = restore_request(
+        r.cluster,
+        &r.target,
+        r.exclusive,
+        r.timeline.as_deref(),
+        r.to,
+        r.snapshot.as_deref(),
+        r.accept_host_differences,
+    )?;
+    engine.plan_restore(request).await
+}
+
+async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
+    let request = restore_request(
+        r.cluster,
+        &r.target,
+        r.exclusive,
+        r.timeline.as_deref(),
+        r.to,
+        r.snapshot.as_deref(),
+        r.accept_host_differences,
+    )?;
+    let options =
+        RunOptions { request, at_target: r.at_target, start: r.start, fetch_only: false, plan_hash: Some(r.plan_hash) };
+    engine.start_restore(options).await.map(started)
+}
+
+async fn restore_promote(engine: &Engine, r: JobRef) -> Outcome<holdfast_engine::restore::RestoreResult> {
+    engine.promote_restore(r.job.parse()?).await
+}
+
+async fn restore_discard(engine: &Engine, r: JobRef) -> Outcome<()> {
+    engine.discard_restore(r.job.parse()?).await
+}
+
+async fn jobs_list(engine: &Engine, _: Nothing) -> Outcome<Vec<holdfast_engine::jobs::JobSummary>> {
+    engine.jobs().await
+}
+
+async fn job_show(engine: &Engine, r: JobRef) -> Outcome<JobDetail> {
+    let id: JobId = r.job.parse()?;
+    let (job, result) = engine.job(id).await?;
+    let last_seq = JournalReader::last_seq(&engine.home().jobs().join(id.to_string()));
+    // The kind tells the page which of the results it is.
+    let result = result.map(|mut value| {
+        if let Value::Object(fields) = &mut value {
+            fields.insert("kind".to_owned(), Value::String(job.kind.as_str().to_owned()));
+        }
+        value
+    });
+    Ok(JobDetail { job, last_seq, result })
+}
+
+async fn job_cancel(engine: &Engine, r: JobRef) -> Outcome<()> {
+    engine.cancel_job(r.job.parse()?).await
+}
+
+async fn demo_start(engine: &Engine, _: Nothing) -> Outcome<JobRef> {
+    engine.start_demo().await.map(started)
+}
+
+async fn demo_discard(engine: &Engine, _: Nothing) -> Outcome<()> {
+    engine.discard_demo().await
+}

@@ -1,0 +1,243 @@
+//! Requests, and the responses that are not the engine's own types.
+
+use chrono::{DateTime, Utc};
+use holdfast_engine::cluster::ClusterSummary;
+use holdfast_engine::demo::DemoStatus;
+use holdfast_engine::jobs::JobSummary;
+use holdfast_engine::restore::AtTarget;
+use holdfast_engine::secrets::SecretStoreStatus;
+use holdfast_engine::server::binaries::ServerBinaries;
+use holdfast_engine::RepositorySummary;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// A request without fields.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The workspace at a glance.
+#[derive(Debug, Clone, Serialize, TS)]
+pub struct WorkspaceStatus {
+    /// Holdfast's version.
+    pub version: String,
+    /// The home directory.
+    pub home: String,
+    /// Where secrets are kept.
+    pub secret_store: SecretStoreStatus,
+    /// Known repositories.
+    pub repositories: Vec<RepositorySummary>,
+    /// Known clusters.
+    pub clusters: Vec<ClusterSummary>,
+    /// Jobs that run now.
+    pub running_jobs: Vec<JobSummary>,
+    /// PostgreSQL servers that can be started here.
+    pub server_binaries: Vec<ServerBinaries>,
+    /// The demo workspace, when there is one.
+    pub demo: Option<DemoStatus>,
+}
+
+/// Creates a repository. The recovery key goes to a file and never to the page.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryCreate {
+    /// A folder, or `file://`, `s3://`, `gs://`, `az://`.
+    pub url: String,
+    /// Adds a passphrase slot.
+    pub passphrase: Option<String>,
+    /// Keeps a key in the OS keychain.
+    pub keychain: bool,
+    /// Writes a recovery key to this new file.
+    pub recovery_key_file: Option<String>,
+}
+
+/// Attaches an existing repository.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryAttach {
+    /// Where it is.
+    pub url: String,
+    /// Its passphrase.
+    pub passphrase: Option<String>,
+    /// Or its recovery key.
+    pub recovery_key: Option<String>,
+    /// Keeps a key in the OS keychain for the next time.
+    pub keychain: bool,
+}
+
+/// Looks at a server.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterCheckRequest {
+    /// A connection string without a password.
+    pub dsn: String,
+    /// The password, when one is needed; it is not kept.
+    pub password: Option<String>,
+}
+
+/// Adds a cluster.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterAdd {
+    /// Its name.
+    pub name: String,
+    /// A connection string without a password.
+    pub dsn: String,
+    /// The password; it goes to the OS keychain.
+    pub password: Option<String>,
+    /// Id or URL of the repository; none when there is only one.
+    pub repository: Option<String>,
+}
+
+/// Names a cluster.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterName {
+    /// The cluster.
+    pub cluster: String,
+}
+
+/// Removes a cluster.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterRemove {
+    /// The cluster.
+    pub name: String,
+}
+
+/// What a cluster can be restored to, between two times.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct PointsRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// Not before.
+    #[ts(type = "string | null")]
+    pub from: Option<DateTime<Utc>>,
+    /// Not after.
+    #[ts(type = "string | null")]
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// Commits around a place.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct CommitsRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// Around this time.
+    #[ts(type = "string | null")]
+    pub around: Option<DateTime<Utc>>,
+    /// Around this LSN.
+    pub around_lsn: Option<String>,
+    /// How many, at most 1000.
+    pub limit: u32,
+}
+
+/// Commits per span of time.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct DensityRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// From.
+    #[ts(type = "string")]
+    pub from: DateTime<Utc>,
+    /// To.
+    #[ts(type = "string")]
+    pub to: DateTime<Utc>,
+    /// Into how many buckets, at most 2000.
+    pub buckets: u32,
+}
+
+/// Starts a backup.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct BackupStart {
+    /// The cluster.
+    pub cluster: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Starts a verification.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyStart {
+    /// The cluster whose repository is read; none when there is only one.
+    pub cluster: Option<String>,
+}
+
+/// A path for a new restore.
+#[derive(Debug, Clone, Serialize, TS)]
+pub struct Destination {
+    /// It does not exist yet.
+    pub path: String,
+}
+
+/// Plans a restore.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RestorePlanRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+    pub target: String,
+    /// Whether the target itself is left out.
+    pub exclusive: bool,
+    /// `latest`, `current` or a number.
+    pub timeline: Option<String>,
+    /// The new data directory.
+    pub to: String,
+    /// A given snapshot.
+    pub snapshot: Option<String>,
+    /// Go on although this host differs.
+    pub accept_host_differences: bool,
+}
+
+/// Runs a plan that was shown.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRunRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// As it was planned.
+    pub target: String,
+    /// As it was planned.
+    pub exclusive: bool,
+    /// As it was planned.
+    pub timeline: Option<String>,
+    /// As it was planned.
+    pub to: String,
+    /// As it was planned.
+    pub snapshot: Option<String>,
+    /// As it was planned.
+    pub accept_host_differences: bool,
+    /// The plan's hash.
+    pub plan_hash: String,
+    /// What to do at the target.
+    pub at_target: AtTarget,
+    /// Whether the private server stays up.
+    pub start: bool,
+}
+
+/// Names a job.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct JobRef {
+    /// The job.
+    pub job: String,
+}
+
+/// One job with its result.
+#[derive(Debug, Clone, Serialize, TS)]
+pub struct JobDetail {
+    /// The job.
+    pub job: JobSummary,
+    /// The number of its last event.
+    #[ts(type = "number")]
+    pub last_seq: u64,
+    /// Its result, with the job's kind.
+    #[ts(type = "JobResult | null")]
+    pub result: Option<serde_json::Value>,
+}

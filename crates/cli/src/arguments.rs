@@ -1,0 +1,347 @@
+//! What the command line looks like.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Back up a PostgreSQL cluster, archive its WAL, and restore it to any transaction.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    propagate_version = true,
+    after_help = "Example:\n  holdfast demo --headless\n\nExit codes: 0 done, 1 internal fault, 2 usage, 3 refused (nothing was changed), 4 no such thing,\n5 integrity, 6 not permitted, 7 unreachable (worth a retry), 8 cancelled."
+)]
+pub(crate) struct Arguments {
+    /// The home directory: catalog, jobs. Default: the platform's data directory.
+    #[arg(long, global = true, env = "HOLDFAST_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print exactly one JSON document on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How to show progress on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = Progress::Auto, value_name = "HOW")]
+    pub(crate) progress: Progress,
+    /// Read the repository's passphrase from this file (or set HOLDFAST_PASSPHRASE).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the repository's recovery key from this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) recovery_key_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A line for people when standard error is a terminal.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// None.
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A private throwaway PostgreSQL, a backup, a disaster, and the way back; needs no server.
+    #[command(after_help = "Example:\n  holdfast demo --headless --json")]
+    Demo(Demo),
+    /// Create, attach and look at repositories.
+    #[command(subcommand)]
+    Repo(Repo),
+    /// Add and look at clusters.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Take a backup.
+    #[command(after_help = "Example:\n  holdfast backup orders-eu --reason 'before release 42'")]
+    Backup {
+        /// The cluster.
+        name: String,
+        /// Why; kept with the snapshot.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Stream WAL into the repository until stopped.
+    #[command(after_help = "Example:\n  holdfast archive orders-eu --once-to 0/5000060")]
+    Archive {
+        /// The cluster.
+        name: String,
+        /// Stop once WAL up to here is durable.
+        #[arg(long, value_name = "LSN")]
+        once_to: Option<String>,
+    },
+    /// What can be restored: snapshots, WAL coverage, restore points.
+    #[command(after_help = "Example:\n  holdfast points orders-eu --from 2026-06-14T00:00:00Z")]
+    Points {
+        /// The cluster.
+        name: String,
+        /// Not before this time (RFC 3339 with an offset).
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Not after this time.
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+    },
+    /// Plan and run restores.
+    #[command(subcommand)]
+    Restore(Restore),
+    /// Read the repository back and authenticate every byte.
+    #[command(after_help = "Example:\n  holdfast verify orders-eu --json")]
+    Verify {
+        /// The cluster whose repository is read; not needed when there is only one.
+        name: Option<String>,
+        /// structure (references) or data (every byte).
+        #[arg(long, default_value = "data", value_name = "LEVEL")]
+        level: String,
+    },
+    /// Look at jobs, attach to one, cancel one.
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// PostgreSQL servers of this machine.
+    #[command(subcommand)]
+    Server(Server),
+    /// The user interface on loopback, for development and browser tests.
+    #[cfg(feature = "development-host")]
+    #[command(name = "dev-host", after_help = "Example:\n  holdfast dev-host --listen 127.0.0.1:0 --ui ui/dist")]
+    DevelopmentHost {
+        /// Where to listen; loopback only.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
+        /// The built user interface.
+        #[arg(long, value_name = "DIR")]
+        ui: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Without a window.
+    #[arg(long)]
+    pub(crate) headless: bool,
+    /// Where to put everything; default: a temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Leave servers and files in place.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Repo {
+    /// Create a repository in a folder or an object store.
+    #[command(after_help = "Example:\n  HOLDFAST_PASSPHRASE=… holdfast repo create s3://backups/orders --recovery-key-out key.txt")]
+    Create {
+        /// A folder, file:///…, s3://…, gs://… or az://….
+        url: String,
+        /// Write a printable recovery key to this new file.
+        #[arg(long, value_name = "FILE")]
+        recovery_key_out: Option<PathBuf>,
+        /// Also keep a key in the OS keychain. Default when no passphrase is given.
+        #[arg(long)]
+        keychain: bool,
+    },
+    /// Make this machine know an existing repository: the catalog is rebuilt from it.
+    #[command(after_help = "Example:\n  holdfast repo attach s3://backups/orders --recovery-key-file key.txt")]
+    Attach {
+        /// Where it is.
+        url: String,
+        /// Keep a key in the OS keychain for the next time.
+        #[arg(long)]
+        keychain: bool,
+    },
+    /// Slots, store and sizes of a repository.
+    #[command(after_help = "Example:\n  holdfast repo status --json")]
+    Status {
+        /// Which; not needed when there is only one.
+        url: Option<String>,
+    },
+    /// Authenticate every object of a repository.
+    #[command(after_help = "Example:\n  holdfast repo check")]
+    Check {
+        /// Which; not needed when there is only one.
+        url: Option<String>,
+    },
+    /// Repositories this machine knows.
+    List,
+    /// Ways into a repository.
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Lists the key slots.
+    List {
+        /// Which repository.
+        #[arg(long, value_name = "URL")]
+        repo: Option<String>,
+    },
+    /// Adds a slot: a new passphrase, a recovery key, this device's keychain.
+    #[command(after_help = "Example:\n  holdfast repo keys add --recovery-key-out second-key.txt")]
+    Add {
+        /// Which repository.
+        #[arg(long, value_name = "URL")]
+        repo: Option<String>,
+        /// Read the new passphrase from this file.
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+        /// Write a new recovery key to this new file.
+        #[arg(long, value_name = "FILE")]
+        recovery_key_out: Option<PathBuf>,
+        /// Keep a key in the OS keychain.
+        #[arg(long)]
+        keychain: bool,
+        /// What the slot is called in lists.
+        #[arg(long, default_value = "added")]
+        label: String,
+    },
+    /// Removes a slot; never the last.
+    Remove {
+        /// The slot's id.
+        id: String,
+        /// Which repository.
+        #[arg(long, value_name = "URL")]
+        repo: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Add a cluster.
+    #[command(after_help = "Example:\n  PGPASSWORD=… holdfast cluster add orders-eu --dsn 'host=db.example.org user=backup dbname=postgres sslmode=verify-full'")]
+    Add {
+        /// What it is called.
+        name: String,
+        /// A connection string without a password (key=value or URI).
+        #[arg(long)]
+        dsn: String,
+        /// The repository; not needed when there is only one.
+        #[arg(long, value_name = "URL")]
+        repo: Option<String>,
+        /// How to back up; only physical backups are possible now.
+        #[arg(long, default_value = "auto", value_parser = ["auto", "physical"])]
+        mode: String,
+        /// Keep the password that was found (PGPASSWORD, passfile) in the OS keychain.
+        #[arg(long)]
+        save_password: bool,
+    },
+    /// Clusters this machine knows.
+    List,
+    /// Can it be backed up, how, what is missing, and what repairs it.
+    #[command(after_help = "Example:\n  holdfast cluster check orders-eu")]
+    Check {
+        /// The cluster.
+        name: String,
+    },
+    /// Forget a cluster on this machine and drop its replication slot; its backups stay.
+    Remove {
+        /// The cluster.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The cluster.
+    pub(crate) name: String,
+    /// latest, immediate, time:T, xid:N, lsn:X/Y or name:TEXT.
+    #[arg(long)]
+    pub(crate) target: String,
+    /// Leave out the target itself: everything before this transaction, nothing of it.
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+    /// latest, current or a number.
+    #[arg(long, default_value = "latest")]
+    pub(crate) timeline: String,
+    /// The new data directory: absent or empty.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Begin with this snapshot.
+    #[arg(long, value_name = "ID")]
+    pub(crate) snapshot: Option<String>,
+    /// Go on although this host differs from the source in ways that were named.
+    #[arg(long)]
+    pub(crate) accept_host_differences: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Work out everything, write nothing.
+    #[command(after_help = "Example:\n  holdfast restore plan orders-eu --target xid:74211 --exclusive --to /srv/rescue")]
+    Plan(Target),
+    /// Restore.
+    #[command(after_help = "Example:\n  holdfast restore run orders-eu --target time:2026-06-14T09:29:59.5Z --to /srv/rescue --start")]
+    Run {
+        #[command(flatten)]
+        target: Target,
+        /// Leave the private server running.
+        #[arg(long)]
+        start: bool,
+        /// What to do at the target: pause, promote or shutdown. Default: promote.
+        #[arg(long, value_enum, default_value_t = AtTarget::Promote)]
+        at_target: AtTarget,
+        /// Run exactly the plan of this hash; refused when anything drifted.
+        #[arg(long, value_name = "HASH")]
+        plan_hash: Option<String>,
+        /// Write the files and stop: no replay, no proof.
+        #[arg(long)]
+        fetch_only: bool,
+    },
+    /// End recovery of a restore that is paused at its target.
+    Promote {
+        /// The restore's job.
+        job: String,
+    },
+    /// Ask a running restore to stop; what it wrote is removed.
+    Cancel {
+        /// The restore's job.
+        job: String,
+    },
+    /// Stop a restored server and remove the copy.
+    Discard {
+        /// The restore's job.
+        job: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AtTarget {
+    /// Stay paused, open for reading.
+    Pause,
+    /// End recovery and take writes.
+    Promote,
+    /// Shut down.
+    Shutdown,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// The newest jobs.
+    List,
+    /// One job with its result.
+    Show {
+        /// The job.
+        job: String,
+    },
+    /// Print a job's events until it ends.
+    Attach {
+        /// The job.
+        job: String,
+        /// From this event on.
+        #[arg(long, default_value_t = 1)]
+        from_seq: u64,
+    },
+    /// Ask a job to stop.
+    Cancel {
+        /// The job.
+        job: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// Which PostgreSQL major versions can be started on this machine, and where from.
+    Binaries,
+}

@@ -1,0 +1,387 @@
+//! Runs one command on the engine.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use holdfast_engine::archive::ArchiveOptions;
+use holdfast_engine::backup::BackupOptions;
+use holdfast_engine::home::Home;
+use holdfast_engine::jobs::JobId;
+use holdfast_engine::repository::NewRepository;
+use holdfast_engine::restore::{self, RestoreRequest, RunOptions};
+use holdfast_engine::target::{Target, parse_time};
+use holdfast_engine::verify::{Depth, VerifyResult};
+use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server};
+use crate::output::Output;
+use crate::{secrets, tables};
+
+/// Runs the command to its end; a first Ctrl-C cancels it in good order, a second ends at once.
+pub(crate) async fn run(arguments: Arguments, output: Output) -> ExitCode {
+    let cancel = CancellationToken::new();
+    tokio::spawn(watch_signals(cancel.clone()));
+    match dispatch(arguments, output, &cancel).await {
+        Ok(code) => code,
+        Err(error) => output.error(&error),
+    }
+}
+
+async fn watch_signals(cancel: CancellationToken) {
+    for ending in [false, true] {
+        wait_for_signal().await;
+        if ending {
+            std::process::exit(i32::from(holdfast_engine::Outcome::Cancelled.exit_code()));
+        }
+        cancel.cancel();
+        eprintln!("\nstopping in good order; once more to stop at once");
+    }
+}
+
+#[cfg(unix)]
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait_for_signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+async fn open(arguments: &Arguments, output: Output) -> Result<Engine> {
+    let root = match &arguments.home {
+        Some(home) => std::path::absolute(home).map_err(EngineError::file("resolve", home))?,
+        None => Home::default_root(|name| std::env::var(name).ok())?,
+    };
+    open_at(&root, arguments, output).await
+}
+
+async fn open_at(root: &Path, arguments: &Arguments, output: Output) -> Result<Engine> {
+    Engine::open(Home::open(root)?, secrets::given(arguments)?, output.listener()).await
+}
+
+async fn dispatch(mut arguments: Arguments, output: Output, cancel: &CancellationToken) -> Result<ExitCode> {
+    let command = std::mem::replace(&mut arguments.command, Command::Server(Server::Binaries));
+    if let Command::Demo(demo) = command {
+        return self::demo(&arguments, &demo, output, cancel).await;
+    }
+    let engine = open(&arguments, output).await?;
+    let done = match command {
+        Command::Demo(_) => return Err(EngineError::Fault("the demo was run before".to_owned())),
+        Command::Repo(command) => repo(&engine, &arguments, command, output, cancel).await?,
+        Command::Cluster(command) => cluster(&engine, command, output).await?,
+        Command::Backup { name, reason } => {
+            let result = engine.backup(&name, BackupOptions { reason }, cancel.clone()).await?;
+            output.result(&result, tables::backup)
+        }
+        Command::Archive { name, once_to } => {
+            let once_to = once_to
+                .map(|l| l.parse().map_err(|_| EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")))
+                .transpose()?;
+            let result = engine.archive(&name, ArchiveOptions { once_to }, cancel.clone()).await?;
+            output.result(&result, |r| format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline))
+        }
+        Command::Points { name, from, to } => {
+            let from = from.as_deref().map(parse_time).transpose()?;
+            let to = to.as_deref().map(parse_time).transpose()?;
+            output.result(&engine.points(&name, from, to).await?, tables::points)
+        }
+        Command::Restore(command) => self::restore(&engine, command, output, cancel).await?,
+        Command::Verify { name, level } => {
+            let depth: Depth = level.parse()?;
+            let result = engine.verify(name.as_deref(), depth, cancel.clone()).await?;
+            verified(&result, output)
+        }
+        Command::Jobs(command) => jobs(&engine, command, output).await?,
+        Command::Server(Server::Binaries) => {
+            let found = engine.server_binaries().await;
+            output.result(&json!({ "servers": found }), |_| {
+                if found.is_empty() {
+                    return "No PostgreSQL server can be started on this machine.".to_owned();
+                }
+                let lines: Vec<_> =
+                    found.iter().map(|b| format!("{}  {}", b.version, b.bin_directory.display())).collect();
+                lines.join("\n")
+            })
+        }
+        #[cfg(feature = "development-host")]
+        Command::DevelopmentHost { listen, ui } => {
+            crate::development_host::serve(engine, listen, &ui, cancel).await?;
+            ExitCode::SUCCESS
+        }
+    };
+    Ok(done)
+}
+
+/// A verification that found damage printed its result; its exit code is that of an integrity error.
+fn verified(result: &VerifyResult, output: Output) -> ExitCode {
+    let code = output.result(result, tables::verify);
+    result.as_error().map_or(code, |e| ExitCode::from(e.outcome().exit_code()))
+}
+
+async fn demo(
+    arguments: &Arguments,
+    demo: &arguments::Demo,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<ExitCode> {
+    if !demo.headless {
+        return open_window(arguments);
+    }
+    let (directory, temporary) = match &demo.dir {
+        Some(directory) => (std::path::absolute(directory).map_err(EngineError::file("resolve", directory))?, None),
+        None => {
+            let temporary = tempfile::Builder::new()
+                .prefix("holdfast-demo-")
+                .tempdir()
+                .map_err(EngineError::file("create a directory in", std::env::temp_dir()))?;
+            (temporary.path().to_path_buf(), Some(temporary))
+        }
+    };
+    let created = !directory.exists();
+    let home = directory.join("home");
+    let engine = open_at(&home, arguments, output).await?;
+    let outcome = engine.demo(&directory.join("workspace"), demo.keep, cancel.clone()).await;
+    if demo.keep && outcome.is_ok() {
+        if let Some(temporary) = temporary {
+            let kept = temporary.keep();
+            eprintln!("kept in {}; remove it after `holdfast --home {} restore discard JOB`", kept.display(), home.display());
+        }
+    } else {
+        let _ = std::fs::remove_dir_all(&home);
+        if created {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+    }
+    let result = outcome?;
+    Ok(output.result(&result, tables::demo))
+}
+
+/// The window is another program, installed beside this one.
+fn open_window(arguments: &Arguments) -> Result<ExitCode> {
+    let here = std::env::current_exe().map_err(EngineError::file("find", "holdfast"))?;
+    let name = if cfg!(windows) { "holdfast-desktop.exe" } else { "holdfast-desktop" };
+    let program = here.with_file_name(name);
+    if !program.is_file() {
+        return Err(EngineError::refused(
+            "no_window",
+            format!("{} is not installed", program.display()),
+            "Install the desktop application, or run `holdfast demo --headless`.",
+        ));
+    }
+    let mut command = std::process::Command::new(&program);
+    command.arg("--demo");
+    if let Some(home) = &arguments.home {
+        command.env("HOLDFAST_HOME", home);
+    }
+    let status = command.status().map_err(EngineError::file("start", &program))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn repo(
+    engine: &Engine,
+    arguments: &Arguments,
+    command: Repo,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<ExitCode> {
+    match command {
+        Repo::Create { url, recovery_key_out, keychain } => {
+            let passphrase = secrets::given(arguments)?.passphrase;
+            let keychain = keychain || passphrase.is_none();
+            let created = engine
+                .create_repository(NewRepository {
+                    url,
+                    passphrase,
+                    keychain,
+                    recovery_key_file: recovery_key_out,
+                    ..NewRepository::default()
+                })
+                .await?;
+            Ok(output.result(&created, |r| format!("Repository {} at {}", r.id, r.url)))
+        }
+        Repo::Attach { url, keychain } => {
+            let (summary, clusters) =
+                engine.attach_repository(&url, &secrets::given(arguments)?, keychain).await?;
+            let mut known = Vec::new();
+            for cluster in &clusters {
+                known.push(engine.cluster_summary(cluster).await?);
+            }
+            let value = json!({ "repository": summary, "clusters": known });
+            Ok(output.result(&value, |_| tables::clusters(&known)))
+        }
+        Repo::Status { url } => {
+            let summary = engine.find_repository(url.as_deref()).await?;
+            Ok(output.result(&engine.repository_status(summary).await?, tables::repository_status))
+        }
+        Repo::Check { url } => {
+            let summary = engine.find_repository(url.as_deref()).await?;
+            let clusters = engine.clusters().await?;
+            let name = clusters.iter().find(|c| c.repository == summary.id).map(|c| c.name.clone());
+            let result = engine.verify(name.as_deref(), Depth::Data, cancel.clone()).await?;
+            Ok(verified(&result, output))
+        }
+        Repo::List => {
+            let list = engine.repositories().await?;
+            Ok(output.result(&json!({ "repositories": list }), |_| tables::repositories(&list)))
+        }
+        Repo::Keys(command) => keys(engine, command, output).await,
+    }
+}
+
+async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode> {
+    let show = |slots: &[holdfast_engine::repository::KeySlot]| {
+        let lines: Vec<_> = slots
+            .iter()
+            .map(|k| format!("{}  {}  {}  {}", k.id, k.kind, k.label, tables::time(k.created_at)))
+            .collect();
+        lines.join("\n")
+    };
+    match command {
+        Keys::List { repo } => {
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let slots = engine.open_repository(&summary).await?.slots().await.map_err(EngineError::from)?;
+            Ok(output.result(&json!({ "slots": slots }), |_| show(&slots)))
+        }
+        Keys::Add { repo, new_passphrase_file, recovery_key_out, keychain, label } => {
+            if new_passphrase_file.is_none() && recovery_key_out.is_none() && !keychain {
+                return Err(EngineError::usage(
+                    "say which way in to add",
+                    "Use --new-passphrase-file FILE, --recovery-key-out FILE or --keychain.",
+                ));
+            }
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let passphrase = new_passphrase_file.as_deref().map(secrets::first_line).transpose()?;
+            let added = engine.add_key_slot(&summary, passphrase, keychain, recovery_key_out, &label).await?;
+            Ok(output.result(&json!({ "added": added }), |_| show(&added)))
+        }
+        Keys::Remove { id, repo } => {
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let slot =
+                id.parse().map_err(|_| EngineError::NotFound { what: "key slot", name: id.clone() })?;
+            engine.open_repository(&summary).await?.remove_slot(slot).await.map_err(EngineError::from)?;
+            Ok(output.result(&json!({ "removed": id }), |_| format!("Key slot {id} is removed")))
+        }
+    }
+}
+
+async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Result<ExitCode> {
+    match command {
+        ClusterCommand::Add { name, dsn, repo, mode: _, save_password } => {
+            let password = if save_password { keychain::password_from_environment(&dsn).await? } else { None };
+            let cluster = engine.add_cluster(&name, &dsn, repo.as_deref(), password, false).await?;
+            let summary = engine.cluster_summary(&cluster).await?;
+            Ok(output.result(&summary, |c| {
+                format!("Cluster {} (PostgreSQL {}, system {}) is added", c.name, c.server_version, c.system_identifier)
+            }))
+        }
+        ClusterCommand::List => {
+            let mut list = Vec::new();
+            for cluster in engine.clusters().await? {
+                list.push(engine.cluster_summary(&cluster).await?);
+            }
+            Ok(output.result(&json!({ "clusters": list }), |_| tables::clusters(&list)))
+        }
+        ClusterCommand::Check { name } => {
+            Ok(output.result(&engine.check_cluster(&name).await?, tables::check))
+        }
+        ClusterCommand::Remove { name } => {
+            let said = engine.remove_cluster(&name).await?;
+            Ok(output.result(&json!({ "removed": name, "slot": said }), |_| {
+                format!("Cluster {name} is removed from this machine; its backups stay. {said}")
+            }))
+        }
+    }
+}
+
+fn request(target: arguments::Target) -> Result<RestoreRequest> {
+    Ok(RestoreRequest {
+        cluster: target.name,
+        target: target.target.parse::<Target>()?,
+        exclusive: target.exclusive,
+        timeline: target.timeline.parse()?,
+        destination: std::path::absolute(&target.to).map_err(EngineError::file("resolve", &target.to))?,
+        snapshot: target
+            .snapshot
+            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
+            .transpose()?,
+        accept_host_differences: target.accept_host_differences,
+    })
+}
+
+async fn restore(engine: &Engine, command: Restore, output: Output, cancel: &CancellationToken) -> Result<ExitCode> {
+    match command {
+        Restore::Plan(target) => Ok(output.result(&engine.plan_restore(request(target)?).await?, tables::plan)),
+        Restore::Run { target, start, at_target, plan_hash, fetch_only } => {
+            let options = RunOptions {
+                request: request(target)?,
+                at_target: match at_target {
+                    AtTarget::Pause => restore::AtTarget::Pause,
+                    AtTarget::Promote => restore::AtTarget::Promote,
+                    AtTarget::Shutdown => restore::AtTarget::Shutdown,
+                },
+                start,
+                fetch_only,
+                plan_hash,
+            };
+            let result = engine.restore(options, cancel.clone()).await?;
+            Ok(output.result(&result, tables::restore))
+        }
+        Restore::Promote { job } => {
+            let result = engine.promote_restore(job.parse()?).await?;
+            Ok(output.result(&result, tables::restore))
+        }
+        Restore::Cancel { job } => {
+            engine.cancel_job(job.parse()?).await?;
+            Ok(output.result(&json!({ "cancelling": job }), |_| format!("Restore {job} was asked to stop")))
+        }
+        Restore::Discard { job } => {
+            engine.discard_restore(job.parse()?).await?;
+            Ok(output.result(&json!({ "discarded": job }), |_| format!("Restore {job} is gone")))
+        }
+    }
+}
+
+async fn jobs(engine: &Engine, command: Jobs, output: Output) -> Result<ExitCode> {
+    match command {
+        Jobs::List => {
+            let list = engine.jobs().await?;
+            Ok(output.result(&json!({ "jobs": list }), |_| tables::jobs(&list)))
+        }
+        Jobs::Show { job } => {
+            let (summary, result) = engine.job(job.parse()?).await?;
+            let value = json!({ "job": summary, "result": result });
+            Ok(output.result(&value, |v| serde_json::to_string_pretty(v).unwrap_or_default()))
+        }
+        Jobs::Attach { job, from_seq } => {
+            let id: JobId = job.parse()?;
+            let mut reader = engine.attach(id, from_seq).await?;
+            let listener = output.listener();
+            loop {
+                let events = reader.next().await;
+                if events.is_empty() {
+                    break;
+                }
+                if let Some(listener) = &listener {
+                    events.iter().for_each(|e| listener(e));
+                }
+            }
+            let (summary, result) = engine.job(id).await?;
+            Ok(output.result(&json!({ "job": summary, "result": result }), |_| tables::jobs(&[summary.clone()])))
+        }
+        Jobs::Cancel { job } => {
+            engine.cancel_job(job.parse()?).await?;
+            Ok(output.result(&json!({ "cancelling": job }), |_| format!("Job {job} was asked to stop")))
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Results for people: short tables and sentences.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use holdfast_engine::backup::BackupResult;
+use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
+use holdfast_engine::demo::DemoResult;
+use holdfast_engine::jobs::JobSummary;
+use holdfast_engine::points::{Commit, Points};
+use holdfast_engine::repository::RepositoryStatus;
+use holdfast_engine::restore::{RestorePlan, RestoreResult};
+use holdfast_engine::verify::VerifyResult;
+use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
+
+use crate::output::bytes;
+
+/// UTC with milliseconds.
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn optional(at: Option<DateTime<Utc>>) -> String {
+    at.map_or_else(|| "unknown".to_owned(), time)
+}
+
+/// Lines up columns.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let text: Vec<_> = cells.zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        text.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut head.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+fn phases(list: &[PhaseTime]) -> String {
+    let rows: Vec<_> = list
+        .iter()
+        .map(|p| vec![p.name.clone(), format!("{:.2} s", p.seconds), p.bytes.map(bytes).unwrap_or_default()])
+        .collect();
+    table(&["phase", "time", "bytes"], &rows)
+}
+
+fn findings(list: &[Finding]) -> String {
+    let mut text = String::new();
+    for f in list {
+        let mark = match f.severity {
+            Severity::Ok => "ok     ",
+            Severity::Info => "info   ",
+            Severity::Warning => "warning",
+            Severity::Error => "ERROR  ",
+        };
+        let _ = write!(text, "\n  {mark}  {}", f.message);
+        if let Some(repair) = &f.repair {
+            let _ = write!(text, "\n           {repair}");
+        }
+    }
+    text
+}
+
+pub(crate) fn repositories(list: &[RepositorySummary]) -> String {
+    if list.is_empty() {
+        return "No repositories. Create one with `holdfast repo create URL`.".to_owned();
+    }
+    let rows: Vec<_> = list.iter().map(|r| vec![r.id.to_string(), r.url.clone(), time(r.attached_at)]).collect();
+    table(&["id", "url", "attached"], &rows)
+}
+
+pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
+    let mut text = format!("{}\n{}\n{} stored\n\n", s.summary.url, s.summary.id, bytes(s.bytes));
+    let rows: Vec<_> =
+        s.objects.iter().map(|(n, c)| vec![n.clone(), c.objects.to_string(), bytes(c.bytes)]).collect();
+    text.push_str(&table(&["objects", "number", "size"], &rows));
+    let rows: Vec<_> = s
+        .slots
+        .iter()
+        .map(|k| vec![k.id.to_string(), k.kind.to_string(), k.label.clone(), time(k.created_at)])
+        .collect();
+    text.push_str("\n\n");
+    text.push_str(&table(&["key slot", "kind", "label", "made"], &rows));
+    let _ = write!(
+        text,
+        "\n\nThe store honours put-if-absent: {}; lists what was just written: {}; reads ranges: {}",
+        yes(s.store.put_if_absent),
+        yes(s.store.list_after_write),
+        yes(s.store.range_get)
+    );
+    text
+}
+
+fn yes(b: bool) -> &'static str {
+    if b { "yes" } else { "NO" }
+}
+
+pub(crate) fn clusters(list: &[ClusterSummary]) -> String {
+    if list.is_empty() {
+        return "No clusters. Add one with `holdfast cluster add NAME --dsn DSN`.".to_owned();
+    }
+    let rows: Vec<_> = list
+        .iter()
+        .map(|c| vec![c.name.clone(), c.server_version.clone(), c.system_identifier.clone(), c.dsn.clone()])
+        .collect();
+    table(&["name", "PostgreSQL", "system identifier", "dsn"], &rows)
+}
+
+pub(crate) fn check(c: &ClusterCheck) -> String {
+    let verdict = match c.mode {
+        Some(_) if c.findings.iter().all(|f| f.severity < Severity::Error) => "It can be backed up.",
+        _ => "It cannot be backed up yet.",
+    };
+    format!("{verdict}{}", findings(&c.findings))
+}
+
+pub(crate) fn backup(r: &BackupResult) -> String {
+    let mut text = format!(
+        "Snapshot {}\n{} files, {}; {} added to the repository\nconsistent at {} on timeline {}\n\n{}",
+        r.snapshot.id,
+        r.files,
+        bytes(r.snapshot.bytes_logical),
+        bytes(r.snapshot.bytes_added),
+        r.snapshot.stop_lsn,
+        r.snapshot.timeline,
+        phases(&r.phases)
+    );
+    if !r.page_findings.is_empty() {
+        let _ = write!(text, "\n\n{} damaged pages:{}", r.snapshot.page_findings, findings(&r.page_findings));
+    }
+    text
+}
+
+pub(crate) fn points(p: &Points) -> String {
+    let mut text = String::new();
+    let rows: Vec<_> = p
+        .snapshots
+        .iter()
+        .map(|s| {
+            vec![
+                s.id.clone(),
+                time(s.finished_at),
+                s.stop_lsn.to_string(),
+                bytes(s.bytes_logical),
+                bytes(s.bytes_added),
+                format!("{:?}", s.state).to_lowercase(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        let _ = write!(text, "No snapshots. Take one with `holdfast backup {}`.", p.cluster);
+    } else {
+        text.push_str(&table(&["snapshot", "consistent", "lsn", "size", "added", "state"], &rows));
+    }
+    let rows: Vec<_> = p
+        .windows
+        .iter()
+        .map(|w| {
+            vec![
+                w.timeline.to_string(),
+                optional(w.from),
+                optional(w.to),
+                w.from_lsn.to_string(),
+                w.to_lsn.to_string(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&table(&["timeline", "first commit", "last commit", "from", "to"], &rows));
+    }
+    for w in &p.windows {
+        for gap in &w.gaps {
+            let _ = write!(text, "\nGAP from {} to {}: {}", gap.from_lsn, gap.to_lsn, gap.cause);
+        }
+    }
+    let rows: Vec<_> =
+        p.restore_points.iter().map(|r| vec![r.name.clone(), time(r.time), r.lsn.to_string()]).collect();
+    if !rows.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&table(&["restore point", "made", "lsn"], &rows));
+    }
+    text
+}
+
+fn commit(c: Option<&Commit>) -> String {
+    c.map_or_else(|| "none".to_owned(), |c| format!("xid {} at {} ({})", c.xid, time(c.time), c.lsn))
+}
+
+pub(crate) fn plan(p: &RestorePlan) -> String {
+    let mut text = format!(
+        "Plan {}\n\nTarget        {}{}\nSnapshot      {} of {}\nStops at      {} (last transaction {}, {})\n\
+         First left out  {}\nLost          {} transactions, {} of WAL\nDestination   {}\nNeeds         {} ({} free)\n\nSteps",
+        p.hash,
+        p.target,
+        if p.exclusive { " (exclusive)" } else { "" },
+        p.snapshot.id,
+        time(p.snapshot.finished_at),
+        p.predicted.lsn,
+        p.predicted.xid.as_deref().unwrap_or("none"),
+        optional(p.predicted.commit_time),
+        commit(p.stops_before.as_ref()),
+        p.loss.transactions,
+        bytes(p.loss.wal_bytes),
+        p.destination,
+        bytes(p.bytes_needed),
+        p.bytes_free.map_or_else(|| "unknown".to_owned(), bytes),
+    );
+    for step in &p.steps {
+        let _ = write!(text, "\n  {}: {}", step.title, step.detail);
+    }
+    text.push_str("\n\nThis host");
+    text.push_str(&findings(&p.host_findings));
+    let _ = write!(text, "\n\nRun it:\n  {} --plan-hash {}", p.command, p.hash);
+    text
+}
+
+pub(crate) fn restore(r: &RestoreResult) -> String {
+    let mut text = format!(
+        "{}\n\nStopped at      {} (last transaction {}, {})\nFirst left out  {}\nData directory  {}",
+        if r.verified { "Restored and verified." } else { "Restored, NOT verified." },
+        r.reached.lsn,
+        r.reached.xid.as_deref().unwrap_or("none"),
+        optional(r.reached.commit_time),
+        commit(r.stopped_before.as_ref()),
+        r.data_directory,
+    );
+    if let Some(dsn) = &r.dsn {
+        let _ = write!(text, "\nConnect         psql \"{dsn}\"\nRemove          holdfast restore discard {}", r.job);
+    }
+    let _ = write!(text, "\n\nChecks{}\n\n{}", findings(&r.checks), phases(&r.phases));
+    text
+}
+
+pub(crate) fn verify(v: &VerifyResult) -> String {
+    let mut text = format!(
+        "{} ({}): {} objects, {}, {} WAL segments",
+        if v.ok { "Verified" } else { "DAMAGED" },
+        v.level,
+        v.checked.objects,
+        bytes(v.checked.bytes),
+        v.checked.wal_segments
+    );
+    for f in &v.findings {
+        let _ = write!(text, "\n  {:?}  {}: {}", f.severity, f.object, f.message);
+    }
+    text
+}
+
+pub(crate) fn jobs(list: &[JobSummary]) -> String {
+    if list.is_empty() {
+        return "No jobs yet.".to_owned();
+    }
+    let rows: Vec<_> = list
+        .iter()
+        .map(|j| {
+            vec![
+                j.id.to_string(),
+                time(j.created_at),
+                j.state.as_str().to_owned(),
+                j.title.clone(),
+                j.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["job", "began", "state", "what", "error"], &rows)
+}
+
+pub(crate) fn demo(d: &DemoResult) -> String {
+    let rows: Vec<_> = d
+        .tables
+        .iter()
+        .map(|t| {
+            let restored = t.restored.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+            let exact = if t.restored == Some(t.at_target) { "exact" } else { "DIFFERS" };
+            vec![t.table.clone(), t.at_target.to_string(), t.after_disaster.to_string(), restored, exact.to_owned()]
+        })
+        .collect();
+    let mut text = table(&["table", "before the DELETE", "after it", "restored", ""], &rows);
+    text.push_str("\n\n");
+    let seconds: Vec<_> = d.seconds.iter().map(|(n, s)| vec![n.clone(), format!("{s:.2} s")]).collect();
+    text.push_str(&table(&["phase", "time"], &seconds));
+    if let Some(r) = &d.restore {
+        let _ = write!(
+            text,
+            "\n\nRestored to {} (last transaction {}), left out {}.\n{}",
+            r.reached.lsn,
+            r.reached.xid.as_deref().unwrap_or("none"),
+            commit(r.stopped_before.as_ref()),
+            if d.verified { "Every row count is exact." } else { "NOT verified." }
+        );
+    }
+    text
+}

@@ -1,0 +1,133 @@
+//! The WAL archive: WAL streamed into the repository, and what can be read back from it.
+//!
+//! Paths: `wal/<system>/<timeline>/<segment>` holds a whole segment, `….partial` the tail of a
+//! timeline that ended, `slices/<system>/<timeline>/<segment>/<from>-<to>` a part of a segment
+//! that is still being written, `history/<system>/<timeline>.history` a timeline's ancestry,
+//! `coverage/<system>/…` a gap.
+
+mod index;
+mod stream;
+mod upload;
+mod view;
+
+use chrono::{DateTime, Utc};
+use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize};
+use serde::{Deserialize, Serialize};
+
+pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
+pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
+pub(crate) use stream::ArchiveStream;
+pub use view::{ArchiveView, Leg, PointEvent, StoredSegment};
+
+/// WAL that was lost before it could be archived. Bounded by what is really there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Gap {
+    /// The end of what was archived before.
+    #[ts(type = "string")]
+    pub from_lsn: Lsn,
+    /// The start of what is archived after.
+    #[ts(type = "string")]
+    pub to_lsn: Lsn,
+    /// On which timeline.
+    #[ts(type = "number")]
+    pub timeline: TimelineId,
+    /// Why.
+    pub cause: String,
+    /// When it was noticed.
+    #[ts(type = "string")]
+    pub detected_at: DateTime<Utc>,
+}
+
+pub(crate) fn wal_prefix(system: SystemIdentifier) -> String {
+    format!("wal/{system}/")
+}
+
+pub(crate) fn slices_prefix(system: SystemIdentifier) -> String {
+    format!("slices/{system}/")
+}
+
+pub(crate) fn history_prefix(system: SystemIdentifier) -> String {
+    format!("history/{system}/")
+}
+
+pub(crate) fn coverage_prefix(system: SystemIdentifier) -> String {
+    format!("coverage/{system}/")
+}
+
+fn segment_path(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
+    format!("{}{:08X}/{}", wal_prefix(system), timeline.get(), WalFileName { timeline, segment }.render(size))
+}
+
+fn slice_directory(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
+    format!("{}{:08X}/{}/", slices_prefix(system), timeline.get(), WalFileName { timeline, segment }.render(size))
+}
+
+impl crate::Engine {
+    /// Streams a cluster's WAL into its repository until cancelled, or until `options.once_to` is durable.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or used, or the store cannot be written.
+    pub async fn archive(
+        &self,
+        name: &str,
+        options: ArchiveOptions,
+        cancel: tokio_util::sync::CancellationToken,
+    ) -> crate::Result<ArchiveResult> {
+        let cluster = self.cluster(name).await?;
+        let engine = self.clone();
+        self.run_job(crate::jobs::JobKind::Archive, Some(name), format!("Archive WAL of {name}"), cancel, |job| async move {
+            engine.archive_in(job, cluster, options).await
+        })
+        .await
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded, or the cluster is being archived by this process already.
+    pub async fn start_archive(&self, name: &str) -> crate::Result<crate::jobs::JobId> {
+        let cluster = self.cluster(name).await?;
+        let running = self.jobs().await?.into_iter().any(|j| {
+            j.kind == crate::jobs::JobKind::Archive
+                && j.state == crate::jobs::JobState::Running
+                && j.cluster.as_deref() == Some(name)
+        });
+        if running {
+            return Err(crate::EngineError::refused(
+                "already_archiving",
+                format!("the WAL of \"{name}\" is being archived already"),
+                "Look at the running job; one stream at a time is enough.",
+            ));
+        }
+        let engine = self.clone();
+        self.start_job(crate::jobs::JobKind::Archive, Some(name), format!("Archive WAL of {name}"), |job| async move {
+            engine.archive_in(job, cluster, ArchiveOptions::default()).await
+        })
+        .await
+    }
+
+    async fn archive_in(
+        &self,
+        job: crate::jobs::JobContext,
+        cluster: crate::cluster::Cluster,
+        options: ArchiveOptions,
+    ) -> crate::Result<ArchiveResult> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        job.reporter.phase("connecting", None, None);
+        let (stream, _watch) = ArchiveStream::new(
+            self.clone(),
+            cluster,
+            repository,
+            options,
+            Some(job.reporter.clone()),
+            job.cancel.clone(),
+        );
+        let (frontier, segments) = stream.run().await?;
+        Ok(ArchiveResult {
+            job: job.id.to_string(),
+            durable_lsn: frontier.durable,
+            timeline: frontier.timeline.map_or(0, TimelineId::get),
+            segments,
+        })
+    }
+}

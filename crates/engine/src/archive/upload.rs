@@ -1,0 +1,94 @@
+//! Brings WAL to the store, in order, and tells how far it is durable.
+
+use bytes::Bytes;
+use holdfast_postgres::Lsn;
+use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
+use tokio::sync::{mpsc, watch};
+
+use super::index::SegmentIndex;
+use crate::error::{EngineError, Result};
+
+/// One piece of WAL on its way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// Where it goes.
+    pub(super) path: String,
+    /// A whole segment or a timeline's tail, which is never replaced; else a slice.
+    pub(super) sealed: bool,
+    /// The WAL.
+    pub(super) bytes: Bytes,
+    /// What is in it.
+    pub(super) index: SegmentIndex,
+    /// Everything below this is durable once this piece is.
+    pub(super) durable_to: Lsn,
+    /// What it makes superfluous.
+    pub(super) replaces: Replaces,
+}
+
+/// Objects that an upload makes superfluous.
+#[derive(Debug)]
+pub(super) enum Replaces {
+    /// None.
+    Nothing,
+    /// These slices.
+    Slices(Vec<String>),
+    /// Every slice below this directory.
+    Directory(String),
+}
+
+/// Uploads until the channel closes. One at a time: the durable position never runs ahead of a
+/// piece that failed.
+pub(super) async fn run(
+    repository: Repository,
+    mut uploads: mpsc::Receiver<Upload>,
+    durable: watch::Sender<Lsn>,
+) -> Result<()> {
+    while let Some(upload) = uploads.recv().await {
+        put(&repository, &upload).await?;
+        durable.send_replace(upload.durable_to);
+        // What is superfluous now costs a little space if a delete fails; it loses nothing.
+        let superfluous = match upload.replaces {
+            Replaces::Nothing => Vec::new(),
+            Replaces::Slices(paths) => paths,
+            Replaces::Directory(prefix) => match repository.list(&prefix).await {
+                Ok(entries) => entries.into_iter().map(|e| e.path).collect(),
+                Err(error) => {
+                    tracing::warn!(%prefix, %error, "slices could not be listed");
+                    Vec::new()
+                }
+            },
+        };
+        for path in superfluous {
+            if let Err(error) = repository.delete(&path).await {
+                tracing::warn!(%path, %error, "a superseded slice was left behind");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn put(repository: &Repository, upload: &Upload) -> Result<()> {
+    let (kind, mode) = if upload.sealed {
+        (ObjectKind::WalSegment, PutKind::CreateOnly)
+    } else {
+        (ObjectKind::WalSlice, PutKind::Replace)
+    };
+    let outcome =
+        repository.put_sealed(&upload.path, kind, std::slice::from_ref(&upload.bytes), &upload.index, mode).await;
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(RepositoryError::AlreadyExists { .. }) => {
+            let (stored, _): (Bytes, SegmentIndex) = repository.get_sealed(&upload.path, kind).await?;
+            if stored == upload.bytes {
+                return Ok(());
+            }
+            Err(EngineError::integrity(
+                "wal_differs",
+                format!("{} is archived already, with other content than the server sends now", upload.path),
+                "Two servers write the same timeline (a promoted copy, a restored backup), or WAL was rewritten. \
+                 Nothing was overwritten. Find out which server is the right one before archiving goes on.",
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,253 @@
+//! Taking a base backup: slot first, then the WAL stream, then the copy; the manifest of the
+//! snapshot is written last, when everything it names is durable and was compared with what the
+//! server says it sent.
+
+mod companion;
+mod compare;
+mod files;
+mod source;
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use holdfast_repository::{FileTableWriter, ObjectKind, Repository};
+use holdfast_wire::{BackupEvent, BaseBackupOptions, WireError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::cluster::Cluster;
+use crate::error::{EngineError, Result};
+use crate::jobs::{JobContext, JobId, JobKind};
+use crate::points::SnapshotSummary;
+use crate::snapshot::{Snapshot, SnapshotKind};
+use crate::{Engine, Finding, PhaseTime, Severity};
+
+use companion::Companion;
+use files::{FileStage, Received, StageMessage};
+
+/// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
+const IN_FLIGHT: usize = 128;
+
+/// How to take a backup.
+#[derive(Debug, Clone, Default)]
+pub struct BackupOptions {
+    /// Why, in somebody's words.
+    pub reason: Option<String>,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct BackupResult {
+    /// The job.
+    pub job: String,
+    /// The new snapshot.
+    pub snapshot: SnapshotSummary,
+    /// How long each phase took.
+    pub phases: Vec<PhaseTime>,
+    /// Files in it.
+    #[ts(type = "number")]
+    pub files: u64,
+    /// What the server warned about.
+    pub warnings: Vec<String>,
+    /// Pages whose checksum was wrong.
+    pub page_findings: Vec<Finding>,
+}
+
+impl Engine {
+    /// Takes a backup of a cluster.
+    ///
+    /// # Errors
+    /// When the server, the stream or the store fails, or when what arrived is not what the server
+    /// says it sent. Nothing half-written is listed then.
+    pub async fn backup(&self, name: &str, options: BackupOptions, cancel: CancellationToken) -> Result<BackupResult> {
+        let cluster = self.cluster(name).await?;
+        let engine = self.clone();
+        self.run_job(JobKind::Backup, Some(name), format!("Back up {name}"), cancel, |job| async move {
+            engine.backup_in(job, cluster, options).await
+        })
+        .await
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded.
+    pub async fn start_backup(&self, name: &str, options: BackupOptions) -> Result<JobId> {
+        let cluster = self.cluster(name).await?;
+        let engine = self.clone();
+        self.start_job(JobKind::Backup, Some(name), format!("Back up {name}"), |job| async move {
+            engine.backup_in(job, cluster, options).await
+        })
+        .await
+    }
+
+    pub(crate) async fn backup_in(&self, job: JobContext, cluster: Cluster, options: BackupOptions) -> Result<BackupResult> {
+        let cancel = job.cancel.clone();
+        tokio::select! {
+            outcome = self.take_backup(&job, &cluster, options) => outcome,
+            () = cancel.cancelled() => Err(EngineError::Cancelled),
+        }
+    }
+
+    async fn take_backup(&self, job: &JobContext, cluster: &Cluster, options: BackupOptions) -> Result<BackupResult> {
+        let reporter = &job.reporter;
+        reporter.phase("connecting", None, None);
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let facts = source::look(self, cluster).await?;
+        let (mut connection, _) = self.connect_for_backup(cluster).await?;
+        let version = connection.facts().version;
+        let block_size = connection.show("block_size").await?.parse().unwrap_or(8192);
+
+        reporter.phase("starting WAL stream", None, None);
+        let companion = Companion::start(self, cluster, &repository, reporter).await?;
+
+        reporter.phase("waiting for the server's checkpoint", None, None);
+        let id = Uuid::now_v7();
+        let started_at = Utc::now();
+        let mut stream = connection
+            .base_backup(BaseBackupOptions {
+                label: format!("holdfast {id}"),
+                fast_checkpoint: true,
+                max_rate_kib: None,
+                manifest: true,
+                tablespace_map: true,
+                incremental: false,
+                verify_checksums: true,
+                progress: true,
+                include_wal: false,
+            })
+            .await?;
+        let start_lsn = stream.start_lsn();
+        let timeline = stream.timeline();
+        companion.require_start(start_lsn)?;
+        let expected: u64 = stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
+        reporter.phase("copying", Some("bytes"), Some(expected).filter(|e| *e > 0));
+
+        let ingest = Arc::new(repository.begin_ingest().await?);
+        let table = FileTableWriter::begin(&repository).await?;
+        let stage = FileStage::new(ingest.clone(), table, start_lsn, block_size, facts.data_checksums);
+        let (messages, queue) = mpsc::channel(IN_FLIGHT);
+        let staged = tokio::task::spawn_blocking({
+            let runtime = tokio::runtime::Handle::current();
+            move || stage.run(queue, &runtime)
+        });
+        let mut warnings = Vec::new();
+        let mut copied = 0_u64;
+        let sent = async {
+            while let Some(event) = stream.next().await? {
+                let message = match event {
+                    BackupEvent::Archive { tablespace_oid, .. } => StageMessage::Archive { tablespace: tablespace_oid },
+                    BackupEvent::Data(bytes) => {
+                        copied += bytes.len() as u64;
+                        reporter.done(copied);
+                        StageMessage::Data(bytes)
+                    }
+                    BackupEvent::ManifestStart => StageMessage::Manifest,
+                    BackupEvent::Progress(_) => continue,
+                    BackupEvent::Notice(notice) => {
+                        reporter.warning(format!("server: {}", notice.message));
+                        warnings.push(notice.message);
+                        continue;
+                    }
+                };
+                if messages.send(message).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<_, WireError>(())
+        }
+        .await;
+        drop(messages);
+        // The stage knows why it stopped taking; only then is the stream's own error the cause.
+        let received = staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
+        sent?;
+        let Received { table, totals, manifest, page_findings, page_findings_total, control } = received?;
+        // Only the end of the whole command is success: a checksum failure arrives after the last byte.
+        let end = stream.finish().await?;
+        warnings.extend(end.warnings.iter().map(|n| n.message.clone()));
+        let finished_at = Utc::now();
+        let stop_lsn = end.end_lsn;
+        end.connection.close().await;
+
+        reporter.phase("comparing with the server's manifest", Some("files"), Some(totals.files));
+        let limits = control.limits;
+        let manifest_files = compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
+        reporter.done(manifest_files);
+
+        reporter.phase("storing", None, None);
+        let ingest = Arc::into_inner(ingest).ok_or_else(|| EngineError::Fault("the ingest is still in use".to_owned()))?;
+        let stats = ingest.flush().await?;
+        let file_table = table.finish(&Snapshot::file_table_path(cluster.id, id)).await?;
+
+        reporter.phase("waiting for its WAL", None, None);
+        companion.wait_durable(stop_lsn).await?;
+
+        reporter.phase("committing", None, None);
+        let snapshot = Snapshot {
+            id,
+            cluster: cluster.id,
+            kind: SnapshotKind::Full,
+            reason: options.reason,
+            started_at,
+            finished_at,
+            start_lsn,
+            stop_lsn,
+            timeline,
+            system_identifier: cluster.system_identifier,
+            server_version: version,
+            segment_size: cluster.segment_size,
+            block_size,
+            bytes_logical: totals.bytes,
+            bytes_added: stats.bytes_stored + file_table.bytes,
+            files: totals.files,
+            file_table,
+            limits,
+            source: facts,
+            page_findings,
+            page_findings_total,
+        };
+        self.commit(&repository, &snapshot).await?;
+        companion.stop().await?;
+        Ok(BackupResult {
+            job: job.id.to_string(),
+            files: snapshot.files,
+            page_findings: findings_of(&snapshot),
+            snapshot: SnapshotSummary::of(&snapshot, None, &[]),
+            phases: reporter.phases(),
+            warnings,
+        })
+    }
+
+    /// Writes the manifest, and believes it only when it reads back.
+    async fn commit(&self, repository: &Repository, snapshot: &Snapshot) -> Result<()> {
+        let path = snapshot.path();
+        repository.put_document(&path, ObjectKind::Snapshot, snapshot).await?;
+        let read: Snapshot = repository.get_document(&path, ObjectKind::Snapshot).await?;
+        if read.id != snapshot.id || read.file_table.blake3 != snapshot.file_table.blake3 {
+            return Err(EngineError::integrity(
+                "manifest_differs",
+                format!("{path} reads back as something else than was written"),
+                "The store does not keep what it confirms. Do not rely on it.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn findings_of(snapshot: &Snapshot) -> Vec<Finding> {
+    snapshot
+        .page_findings
+        .iter()
+        .map(|p| {
+            Finding::new(
+                Severity::Error,
+                "page_checksum_mismatch",
+                format!("{} block {}: the page says {:04x}, its bytes give {:04x}", p.path, p.block, p.stored, p.computed),
+                None,
+            )
+        })
+        .collect()
+}
+

@@ -1,0 +1,62 @@
+//! Metadata and documents of repositories that never change once written, read from the store once.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::Catalog;
+use crate::error::{EngineError, Result};
+
+const PUT_WAL: &str = "INSERT OR REPLACE INTO wal_objects (repository_id, path, metadata) VALUES (?, ?, ?)";
+const WAL_UNDER: &str =
+    "SELECT path, metadata FROM wal_objects WHERE repository_id = ? AND path >= ? AND path < ? ORDER BY path";
+const PUT_DOCUMENT: &str = "INSERT OR REPLACE INTO documents (repository_id, path, body) VALUES (?, ?, ?)";
+const DOCUMENT: &str = "SELECT body FROM documents WHERE repository_id = ? AND path = ?";
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[PUT_WAL, WAL_UNDER, PUT_DOCUMENT, DOCUMENT];
+
+impl Catalog {
+    pub(crate) async fn put_wal_metadata(&self, repository: Uuid, path: &str, metadata: &str) -> Result<()> {
+        sqlx::query(PUT_WAL)
+            .bind(repository.to_string())
+            .bind(path)
+            .bind(metadata)
+            .execute(self.pool())
+            .await
+            .map_err(EngineError::catalog("keep a WAL index"))?;
+        Ok(())
+    }
+
+    /// Every cached entry whose path starts with `prefix` (which ends in '/').
+    pub(crate) async fn wal_metadata_under(&self, repository: Uuid, prefix: &str) -> Result<Vec<(String, String)>> {
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let rows = sqlx::query(WAL_UNDER)
+            .bind(repository.to_string())
+            .bind(prefix)
+            .bind(end)
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("read the WAL index"))?;
+        Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    }
+
+    pub(crate) async fn put_cached_document(&self, repository: Uuid, path: &str, body: &str) -> Result<()> {
+        sqlx::query(PUT_DOCUMENT)
+            .bind(repository.to_string())
+            .bind(path)
+            .bind(body)
+            .execute(self.pool())
+            .await
+            .map_err(EngineError::catalog("keep a document"))?;
+        Ok(())
+    }
+
+    pub(crate) async fn cached_document(&self, repository: Uuid, path: &str) -> Result<Option<String>> {
+        let row = sqlx::query(DOCUMENT)
+            .bind(repository.to_string())
+            .bind(path)
+            .fetch_optional(self.pool())
+            .await
+            .map_err(EngineError::catalog("read a document"))?;
+        Ok(row.map(|r| r.get(0)))
+    }
+}

@@ -1,0 +1,369 @@
+//! Long work: identity, phases, a journal of numbered events on disk.
+//!
+//! Whoever wants to watch a job reads its journal from any event on, in this process or another;
+//! closing and reopening a window loses nothing. The process that runs a job holds a lock on the
+//! job's directory: a job that says "running" while nobody holds the lock was interrupted.
+
+mod journal;
+mod report;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use journal::{JobEvent, JobEventKind, JournalReader};
+pub use report::Reporter;
+
+use crate::Engine;
+use crate::error::{EngineError, ErrorObject, Result};
+
+/// A job's identity: a UUID of version 7, so that ids sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ts_rs::TS)]
+#[serde(transparent)]
+pub struct JobId(#[ts(type = "string")] pub Uuid);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for JobId {
+    type Err = EngineError;
+    fn from_str(text: &str) -> Result<Self> {
+        Uuid::parse_str(text)
+            .map(JobId)
+            .map_err(|_| EngineError::NotFound { what: "job", name: text.to_owned() })
+    }
+}
+
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident, $fallback:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$vmeta])* $variant),+ }
+        impl $name {
+            /// The word for it, the same everywhere.
+            pub fn as_str(self) -> &'static str { match self { $(Self::$variant => $text),+ } }
+            pub(crate) fn parse(text: &str) -> Self { match text { $($text => Self::$variant,)+ _ => Self::$fallback } }
+        }
+    };
+}
+
+named! {
+    /// What a job does.
+    JobKind, Backup {
+        /// Takes a base backup.
+        Backup = "backup",
+        /// Streams WAL into the repository.
+        Archive = "archive",
+        /// Restores to a point in time.
+        Restore = "restore",
+        /// Reads the repository back.
+        Verify = "verify",
+        /// Runs the demo.
+        Demo = "demo",
+    }
+}
+
+named! {
+    /// Where a job stands.
+    JobState, Interrupted {
+        /// A process works on it.
+        Running = "running",
+        /// It ended well.
+        Succeeded = "succeeded",
+        /// It ended with an error.
+        Failed = "failed",
+        /// Somebody cancelled it.
+        Cancelled = "cancelled",
+        /// Its process ended without a word.
+        Interrupted = "interrupted",
+    }
+}
+
+/// A job in a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct JobSummary {
+    /// Its identity.
+    pub id: JobId,
+    /// What it does.
+    pub kind: JobKind,
+    /// For which cluster.
+    pub cluster: Option<String>,
+    /// One line for a list.
+    pub title: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// The phase it is in, while it runs.
+    pub phase: Option<String>,
+    /// When it began.
+    #[ts(type = "string")]
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    #[ts(type = "string | null")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Why it failed.
+    pub error: Option<ErrorObject>,
+}
+
+/// A running job's own end: report with it, watch its cancellation.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    /// The job.
+    pub id: JobId,
+    /// Where progress goes.
+    pub reporter: Reporter,
+    /// Cancelled when somebody asks the job to stop.
+    pub cancel: CancellationToken,
+    /// The job's directory: journal, and whatever the job keeps.
+    pub directory: PathBuf,
+}
+
+impl JobContext {
+    /// Fails when the job was cancelled; called between steps.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The jobs that run in this process.
+#[derive(Debug, Default)]
+pub(crate) struct RunningJobs {
+    cancel: Mutex<std::collections::HashMap<JobId, CancellationToken>>,
+}
+
+impl RunningJobs {
+    fn tokens(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<JobId, CancellationToken>> {
+        self.cancel.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn cancel_all(&self) {
+        for token in self.tokens().values() {
+            token.cancel();
+        }
+    }
+}
+
+/// Holds the lock of a job's directory for as long as the job runs here.
+#[derive(Debug)]
+struct RunLock(#[allow(dead_code, reason = "held, not read")] File);
+
+fn lock_file(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&path)
+        .map_err(EngineError::file("open", &path))
+}
+
+impl Engine {
+    /// Starts a job record: directory, lock, journal, catalog row.
+    async fn begin_job(
+        &self,
+        kind: JobKind,
+        cluster: Option<&str>,
+        title: String,
+        cancel: CancellationToken,
+    ) -> Result<(JobContext, JobSummary, RunLock)> {
+        let id = JobId(Uuid::now_v7());
+        let directory = self.home().jobs().join(id.to_string());
+        std::fs::create_dir_all(&directory).map_err(EngineError::file("create", &directory))?;
+        let lock = lock_file(&directory)?;
+        lock.try_lock().map_err(|e| EngineError::Fault(format!("a new job's lock is taken: {e}")))?;
+        let summary = JobSummary {
+            id,
+            kind,
+            cluster: cluster.map(ToOwned::to_owned),
+            title,
+            state: JobState::Running,
+            phase: None,
+            created_at: Utc::now(),
+            finished_at: None,
+            error: None,
+        };
+        self.catalog().insert_job(&summary).await?;
+        let reporter = Reporter::open(id, &directory, self.progress_listener())?;
+        self.running().tokens().insert(id, cancel.clone());
+        Ok((JobContext { id, reporter, cancel, directory }, summary, RunLock(lock)))
+    }
+
+    /// Runs `work` as a job to its end. The future may be dropped: the job then counts as
+    /// interrupted once its lock is gone.
+    ///
+    /// # Errors
+    /// What `work` fails with, after it was recorded.
+    pub async fn run_job<T, F>(
+        &self,
+        kind: JobKind,
+        cluster: Option<&str>,
+        title: String,
+        cancel: CancellationToken,
+        work: impl FnOnce(JobContext) -> F,
+    ) -> Result<T>
+    where
+        T: Serialize,
+        F: Future<Output = Result<T>>,
+    {
+        let (context, summary, lock) = self.begin_job(kind, cluster, title, cancel).await?;
+        self.conclude_job(context.clone(), summary, lock, work(context).await).await
+    }
+
+    /// Starts `work` as a job in the background and returns its id at once.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded; what `work` fails with is in the job.
+    pub async fn start_job<T, F>(
+        &self,
+        kind: JobKind,
+        cluster: Option<&str>,
+        title: String,
+        work: impl FnOnce(JobContext) -> F + Send + 'static,
+    ) -> Result<JobId>
+    where
+        T: Serialize + Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let (context, summary, lock) = self.begin_job(kind, cluster, title, CancellationToken::new()).await?;
+        let engine = self.clone();
+        let id = context.id;
+        tokio::spawn(async move {
+            // A panic in the work must be recorded like any other failure.
+            let work = std::panic::AssertUnwindSafe(work(context.clone()));
+            let outcome = futures_util::FutureExt::catch_unwind(work)
+                .await
+                .unwrap_or_else(|panic| Err(EngineError::Fault(panic_message(&*panic))));
+            if let Err(error) = engine.conclude_job(context, summary, lock, outcome).await {
+                tracing::debug!(job = %id, error = %error, "job ended with an error");
+            }
+        });
+        Ok(id)
+    }
+
+    async fn conclude_job<T: Serialize>(
+        &self,
+        context: JobContext,
+        mut summary: JobSummary,
+        lock: RunLock,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        summary.finished_at = Some(Utc::now());
+        let mut result = None;
+        match &outcome {
+            Ok(value) => {
+                summary.state = JobState::Succeeded;
+                result = serde_json::to_value(value).ok();
+                context.reporter.ended(JobEventKind::Finished, None);
+            }
+            Err(EngineError::Cancelled) => {
+                summary.state = JobState::Cancelled;
+                summary.error = Some(EngineError::Cancelled.to_object());
+                context.reporter.ended(JobEventKind::Cancelled, Some("cancelled".to_owned()));
+            }
+            Err(error) => {
+                summary.state = JobState::Failed;
+                let object = error.to_object();
+                context.reporter.ended(JobEventKind::Failed, Some(object.message.clone()));
+                summary.error = Some(object);
+            }
+        }
+        self.running().tokens().remove(&context.id);
+        let recorded = self.catalog().finish_job(&summary, result.as_ref()).await;
+        drop(lock);
+        let value = outcome?;
+        recorded?;
+        Ok(value)
+    }
+
+    /// The newest jobs, newest first; each state checked against its lock.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
+        let mut jobs = self.catalog().jobs().await?;
+        for job in &mut jobs {
+            self.check_alive(job);
+        }
+        Ok(jobs)
+    }
+
+    /// One job with its result.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is none of that id.
+    pub async fn job(&self, id: JobId) -> Result<(JobSummary, Option<serde_json::Value>)> {
+        let mut job = self.catalog().job(id).await?;
+        self.check_alive(&mut job);
+        Ok((job, self.catalog().job_result(id).await?))
+    }
+
+    /// Reads a job's journal from event `from_seq` on.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such job.
+    pub async fn attach(&self, id: JobId, from_seq: u64) -> Result<JournalReader> {
+        self.catalog().job(id).await?;
+        Ok(JournalReader::new(self.home().jobs().join(id.to_string()), from_seq))
+    }
+
+    /// Asks a job to stop. A job of another process gets a mark that its process watches.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] when it does not run any more.
+    pub async fn cancel_job(&self, id: JobId) -> Result<()> {
+        let (job, _) = self.job(id).await?;
+        if job.state != JobState::Running {
+            return Err(EngineError::refused(
+                "job_not_running",
+                format!("the job is {}", job.state.as_str()),
+                "Only a running job can be cancelled.",
+            ));
+        }
+        if let Some(token) = self.running().tokens().get(&id) {
+            token.cancel();
+            return Ok(());
+        }
+        let mark = self.home().jobs().join(id.to_string()).join("cancel");
+        std::fs::write(&mark, b"").map_err(EngineError::file("write", &mark))
+    }
+
+    fn check_alive(&self, job: &mut JobSummary) {
+        if job.state != JobState::Running {
+            return;
+        }
+        let directory = self.home().jobs().join(job.id.to_string());
+        if self.running().tokens().contains_key(&job.id) {
+            job.phase = JournalReader::last_phase(&directory);
+            return;
+        }
+        let alive = lock_file(&directory).is_ok_and(|f| f.try_lock().is_err());
+        if alive {
+            job.phase = JournalReader::last_phase(&directory);
+        } else {
+            job.state = JobState::Interrupted;
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the job panicked".to_owned())
+}
+
+/// Called for every event of every job of this process; the command prints them.
+pub type ProgressListener = Arc<dyn Fn(&JobEvent) + Send + Sync>;

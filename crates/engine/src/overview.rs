@@ -1,0 +1,223 @@
+//! The recoverability of every cluster, computed from what is in the repository.
+
+use chrono::{DateTime, Utc};
+use holdfast_postgres::Lsn;
+use serde::{Deserialize, Serialize};
+
+use crate::Engine;
+use crate::archive::{PointEvent, TransactionKind};
+use crate::cluster::{Cluster, ClusterSummary};
+use crate::error::{ErrorObject, Result};
+use crate::jobs::{JobKind, JobState};
+use crate::points::{PointState, SnapshotSummary, wal_is_whole};
+use crate::snapshot::Proof;
+
+/// One cluster on the overview.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct ClusterOverview {
+    /// The cluster.
+    pub cluster: ClusterSummary,
+    /// The state of its newest reachable point.
+    pub state: PointState,
+    /// Time of the last commit that is durable and reachable from a snapshot.
+    #[ts(type = "string | null")]
+    pub recoverable_to: Option<DateTime<Utc>>,
+    /// The end of the WAL that is reachable from a snapshot.
+    #[ts(type = "string | null")]
+    pub recoverable_to_lsn: Option<Lsn>,
+    /// How old that commit is now.
+    pub recoverable_age_seconds: Option<f64>,
+    /// When the oldest snapshot that can be restored was consistent.
+    #[ts(type = "string | null")]
+    pub oldest_recoverable: Option<DateTime<Utc>>,
+    /// The newest snapshot.
+    pub last_snapshot: Option<SnapshotSummary>,
+    /// The newest proof of any snapshot.
+    pub last_proof: Option<Proof>,
+    /// Gaps on record.
+    pub gaps: u32,
+    /// Whether a job of this machine streams its WAL now.
+    pub archiving: bool,
+    /// Bytes that the server has written and the repository does not have, when that is known.
+    #[ts(type = "number | null")]
+    pub archive_lag_bytes: Option<u64>,
+    /// How many snapshots there are.
+    pub snapshots: u32,
+    /// Bytes that its snapshots added.
+    #[ts(type = "number")]
+    pub bytes_stored: u64,
+    /// Why the state could not be determined.
+    pub problem: Option<ErrorObject>,
+    /// The state as a sentence.
+    pub sentence: String,
+}
+
+impl Engine {
+    /// Every cluster, the worst first.
+    ///
+    /// A cluster whose state cannot be determined is `unknown`, with the reason; that is no error.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn overview(&self) -> Result<Vec<ClusterOverview>> {
+        let jobs = self.jobs().await?;
+        let mut all = Vec::new();
+        for cluster in self.clusters().await? {
+            let archiving = jobs.iter().any(|j| {
+                j.kind == JobKind::Archive && j.state == JobState::Running && j.cluster.as_deref() == Some(&cluster.name)
+            });
+            all.push(match self.look_at(&cluster, archiving).await {
+                Ok(overview) => overview,
+                Err(error) => self.unknown(&cluster, archiving, error.to_object()).await?,
+            });
+        }
+        all.sort_by_key(|o| std::cmp::Reverse(severity(o.state)));
+        Ok(all)
+    }
+
+    async fn unknown(&self, cluster: &Cluster, archiving: bool, problem: ErrorObject) -> Result<ClusterOverview> {
+        Ok(ClusterOverview {
+            cluster: self.cluster_summary(cluster).await?,
+            state: PointState::Unknown,
+            recoverable_to: None,
+            recoverable_to_lsn: None,
+            recoverable_age_seconds: None,
+            oldest_recoverable: None,
+            last_snapshot: None,
+            last_proof: None,
+            gaps: 0,
+            archiving,
+            archive_lag_bytes: None,
+            snapshots: 0,
+            bytes_stored: 0,
+            sentence: "Unknown: the repository could not be read".to_owned(),
+            problem: Some(problem),
+        })
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "an age in seconds")]
+    async fn look_at(&self, cluster: &Cluster, archiving: bool) -> Result<ClusterOverview> {
+        let view = self.archive_view(cluster).await?;
+        let snapshots = self.snapshots(cluster).await?;
+        let now = Utc::now();
+        let newest = snapshots.iter().rev().find(|(s, _)| wal_is_whole(&view, s));
+        let oldest = snapshots.iter().find(|(s, _)| wal_is_whole(&view, s));
+        let last_proof = snapshots.iter().filter_map(|(_, p)| p.clone()).max_by_key(|p| p.at);
+        let mut state = PointState::Broken;
+        let mut recoverable_to = None;
+        let mut recoverable_to_lsn = None;
+        if let Some((snapshot, proof)) = newest {
+            let legs = view.path(snapshot.timeline)?;
+            let end = view.reachable_from(&legs, snapshot.start_lsn);
+            recoverable_to_lsn = Some(end);
+            recoverable_to = view
+                .events(&legs, snapshot.start_lsn, end)
+                .iter()
+                .rev()
+                .find_map(|e| match e {
+                    PointEvent::Transaction(_, t) if t.kind == TransactionKind::Commit => Some(t.time.to_chrono()),
+                    _ => None,
+                })
+                .or(Some(snapshot.finished_at));
+            let last = view.last_record(&legs, snapshot.start_lsn, end).map_or(end, |r| r.end);
+            // Proven only where a restore has been to this point or past it.
+            state = match proof {
+                _ if snapshot.page_findings_total > 0 => PointState::Degraded,
+                Some(proof) if proof.reached_lsn >= last => PointState::Proven,
+                _ => PointState::Stored,
+            };
+        }
+        let sentence = sentence(state, recoverable_to, last_proof.as_ref(), snapshots.len(), now);
+        Ok(ClusterOverview {
+            cluster: self.cluster_summary(cluster).await?,
+            state,
+            recoverable_to,
+            recoverable_to_lsn,
+            recoverable_age_seconds: recoverable_to.map(|t| (now - t).num_milliseconds().max(0) as f64 / 1000.0),
+            oldest_recoverable: oldest.map(|(s, _)| s.finished_at),
+            last_snapshot: snapshots.last().map(|(s, p)| {
+                let mut summary = SnapshotSummary::of(s, p.as_ref(), &[]);
+                if !wal_is_whole(&view, s) {
+                    summary.state = PointState::Broken;
+                }
+                summary
+            }),
+            last_proof,
+            gaps: u32::try_from(view.gaps.len()).unwrap_or(u32::MAX),
+            archiving,
+            archive_lag_bytes: None,
+            snapshots: u32::try_from(snapshots.len()).unwrap_or(u32::MAX),
+            bytes_stored: snapshots.iter().map(|(s, _)| s.bytes_added).sum(),
+            problem: None,
+            sentence,
+        })
+    }
+}
+
+fn severity(state: PointState) -> u8 {
+    match state {
+        PointState::Broken => 5,
+        PointState::Unknown => 4,
+        PointState::Degraded => 3,
+        PointState::Stored => 2,
+        PointState::Verified => 1,
+        PointState::Proven => 0,
+    }
+}
+
+fn sentence(
+    state: PointState,
+    to: Option<DateTime<Utc>>,
+    proof: Option<&Proof>,
+    snapshots: usize,
+    now: DateTime<Utc>,
+) -> String {
+    let Some(to) = to else {
+        return if snapshots == 0 {
+            "Not recoverable: there is no backup yet".to_owned()
+        } else {
+            "Not recoverable: no backup has all the WAL it needs".to_owned()
+        };
+    };
+    let proven = match (state, proof) {
+        (PointState::Proven, _) => "proven by a restore to this point".to_owned(),
+        (_, Some(p)) => format!("last proven {} ago", ago(now - p.at)),
+        (_, None) => "never proven by a restore".to_owned(),
+    };
+    let limit = if state == PointState::Degraded { " with damaged pages" } else { "" };
+    format!(
+        "Recoverable{limit} to {} UTC ({} ago) · {proven}",
+        to.format("%Y-%m-%d %H:%M:%S"),
+        ago(now - to)
+    )
+}
+
+fn ago(span: chrono::TimeDelta) -> String {
+    let seconds = span.num_seconds().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_never_claims_more_than_is_known() {
+        let now = Utc::now();
+        assert!(sentence(PointState::Broken, None, None, 0, now).starts_with("Not recoverable"));
+        let text = sentence(PointState::Stored, Some(now), None, 1, now);
+        assert!(text.contains("never proven"), "{text}");
+        assert!(sentence(PointState::Degraded, Some(now), None, 1, now).contains("damaged"));
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!(ago(chrono::TimeDelta::seconds(23)), "23 s");
+        assert_eq!(ago(chrono::TimeDelta::hours(50)), "2 d");
+    }
+}

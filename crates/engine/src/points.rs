@@ -1,0 +1,391 @@
+//! What a cluster can be restored to: snapshots, WAL coverage, restore points, commits.
+
+use chrono::{DateTime, Utc};
+use holdfast_postgres::{Lsn, TimelineId};
+use serde::{Deserialize, Serialize};
+
+use crate::Engine;
+use crate::archive::{ArchiveView, Gap, Leg, PointEvent, TransactionEnd, TransactionKind};
+use crate::cluster::Cluster;
+use crate::error::Result;
+use crate::snapshot::{self, Proof, Snapshot, SnapshotKind};
+
+/// How well a recovery point is known to work. Only `Proven` is green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum PointState {
+    /// It was restored and replayed to this point or past it, and checked.
+    Proven,
+    /// Every byte it needs was read back and authenticated.
+    Verified,
+    /// Written, not read back.
+    Stored,
+    /// Restorable with a stated limit.
+    Degraded,
+    /// It cannot be restored.
+    Broken,
+    /// It could not be determined.
+    Unknown,
+}
+
+/// A snapshot for lists.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct SnapshotSummary {
+    /// Its id.
+    pub id: String,
+    /// How it was taken.
+    pub kind: SnapshotKind,
+    /// When the server began to send it.
+    #[ts(type = "string")]
+    pub started_at: DateTime<Utc>,
+    /// When the server had sent it all.
+    #[ts(type = "string")]
+    pub finished_at: DateTime<Utc>,
+    /// Where replay begins.
+    #[ts(type = "string")]
+    pub start_lsn: Lsn,
+    /// Where it is consistent.
+    #[ts(type = "string")]
+    pub stop_lsn: Lsn,
+    /// Its timeline.
+    pub timeline: u32,
+    /// Bytes of all its files.
+    #[ts(type = "number")]
+    pub bytes_logical: u64,
+    /// Bytes it added to the repository.
+    #[ts(type = "number")]
+    pub bytes_added: u64,
+    /// How well it is known to work.
+    pub state: PointState,
+    /// Its newest proof.
+    pub proof: Option<Proof>,
+    /// Why it is kept.
+    pub retained_by: Vec<String>,
+    /// Why it was taken.
+    pub reason: Option<String>,
+    /// Pages in it whose checksum was wrong.
+    #[ts(type = "number")]
+    pub page_findings: u64,
+}
+
+impl SnapshotSummary {
+    pub(crate) fn of(snapshot: &Snapshot, proof: Option<&Proof>, retained_by: &[String]) -> Self {
+        let state = if snapshot.page_findings_total > 0 {
+            PointState::Degraded
+        } else if proof.is_some() {
+            PointState::Proven
+        } else {
+            PointState::Stored
+        };
+        Self {
+            id: snapshot.id.to_string(),
+            kind: snapshot.kind,
+            started_at: snapshot.started_at,
+            finished_at: snapshot.finished_at,
+            start_lsn: snapshot.start_lsn,
+            stop_lsn: snapshot.stop_lsn,
+            timeline: snapshot.timeline.get(),
+            bytes_logical: snapshot.bytes_logical,
+            bytes_added: snapshot.bytes_added,
+            state,
+            proof: proof.cloned(),
+            retained_by: retained_by.to_vec(),
+            reason: snapshot.reason.clone(),
+            page_findings: snapshot.page_findings_total,
+        }
+    }
+}
+
+/// A stretch of WAL without a hole on one timeline.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct CoverageWindow {
+    /// The timeline.
+    pub timeline: u32,
+    /// Commit time of the first transaction in it.
+    #[ts(type = "string | null")]
+    pub from: Option<DateTime<Utc>>,
+    /// Commit time of the last transaction in it.
+    #[ts(type = "string | null")]
+    pub to: Option<DateTime<Utc>>,
+    /// Its first byte.
+    #[ts(type = "string")]
+    pub from_lsn: Lsn,
+    /// The first byte after it.
+    #[ts(type = "string")]
+    pub to_lsn: Lsn,
+    /// Gaps that touch it.
+    pub gaps: Vec<Gap>,
+}
+
+/// A named restore point.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct RestorePoint {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    #[ts(type = "string")]
+    pub time: DateTime<Utc>,
+    /// Where its record starts.
+    #[ts(type = "string")]
+    pub lsn: Lsn,
+    /// Its timeline.
+    pub timeline: u32,
+}
+
+/// Everything a cluster can be restored to.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct Points {
+    /// The cluster.
+    pub cluster: String,
+    /// WAL without holes, by timeline.
+    pub windows: Vec<CoverageWindow>,
+    /// Base backups, oldest first.
+    pub snapshots: Vec<SnapshotSummary>,
+    /// Named restore points, in WAL order.
+    pub restore_points: Vec<RestorePoint>,
+}
+
+/// What ended at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitKind {
+    /// A transaction committed.
+    Commit,
+    /// A transaction was rolled back.
+    Abort,
+    /// A restore point was made.
+    RestorePoint,
+}
+
+/// One transaction end (or restore point) in the archived WAL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Commit {
+    /// Where its record starts.
+    #[ts(type = "string")]
+    pub lsn: Lsn,
+    /// Where its record ends.
+    #[ts(type = "string")]
+    pub end_lsn: Lsn,
+    /// The transaction; "0" for a restore point.
+    pub xid: String,
+    /// The time in the record.
+    #[ts(type = "string")]
+    pub time: DateTime<Utc>,
+    /// What it is.
+    pub kind: CommitKind,
+    /// A restore point's name.
+    pub name: Option<String>,
+    /// Its timeline.
+    pub timeline: u32,
+}
+
+impl Commit {
+    pub(crate) fn of(event: &PointEvent) -> Self {
+        match event {
+            PointEvent::Transaction(timeline, t) => Self::transaction(*timeline, t),
+            PointEvent::Point(timeline, p) => Self {
+                lsn: p.span.start,
+                end_lsn: p.span.end,
+                xid: "0".to_owned(),
+                time: p.time.to_chrono(),
+                kind: CommitKind::RestorePoint,
+                name: Some(p.name.clone()),
+                timeline: timeline.get(),
+            },
+        }
+    }
+
+    pub(crate) fn transaction(timeline: TimelineId, t: &TransactionEnd) -> Self {
+        Self {
+            lsn: t.span.start,
+            end_lsn: t.span.end,
+            xid: t.xid.to_string(),
+            time: t.time.to_chrono(),
+            kind: match t.kind {
+                TransactionKind::Commit => CommitKind::Commit,
+                TransactionKind::Abort => CommitKind::Abort,
+            },
+            name: None,
+            timeline: timeline.get(),
+        }
+    }
+}
+
+/// Some commits of the timeline.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct CommitPage {
+    /// In WAL order.
+    pub commits: Vec<Commit>,
+    /// There are earlier ones.
+    pub earlier: bool,
+    /// There are later ones.
+    pub later: bool,
+}
+
+/// Commits per span of time.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct Density {
+    /// Start of the first bucket.
+    #[ts(type = "string")]
+    pub from: DateTime<Utc>,
+    /// End of the last.
+    #[ts(type = "string")]
+    pub to: DateTime<Utc>,
+    /// Width of one.
+    pub bucket_seconds: f64,
+    /// Commits in each.
+    pub counts: Vec<u32>,
+}
+
+/// The most commits one page gives.
+const PAGE_LIMIT: usize = 1000;
+/// The most buckets a density has.
+const BUCKET_LIMIT: usize = 2000;
+
+impl Engine {
+    /// The archive of a cluster as it is listed now.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn archive_view(&self, cluster: &Cluster) -> Result<ArchiveView> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        ArchiveView::load(self.catalog(), &repository, cluster.system_identifier, cluster.segment_size).await
+    }
+
+    /// The snapshots of a cluster with their newest proofs, oldest first.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn snapshots(&self, cluster: &Cluster) -> Result<Vec<(Snapshot, Option<Proof>)>> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        snapshot::list(self.catalog(), &repository, cluster).await
+    }
+
+    /// Everything a cluster can be restored to, or what of it lies between two times.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn points(
+        &self,
+        name: &str,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    ) -> Result<Points> {
+        let cluster = self.cluster(name).await?;
+        let view = self.archive_view(&cluster).await?;
+        let within = |time: DateTime<Utc>| from.is_none_or(|f| time >= f) && to.is_none_or(|t| time <= t);
+        let snapshots = self
+            .snapshots(&cluster)
+            .await?
+            .iter()
+            .filter(|(s, _)| within(s.finished_at))
+            .map(|(s, proof)| {
+                let mut summary = SnapshotSummary::of(s, proof.as_ref(), &[]);
+                if !wal_is_whole(&view, s) {
+                    summary.state = PointState::Broken;
+                }
+                summary
+            })
+            .collect();
+        let mut windows = Vec::new();
+        let mut restore_points = Vec::new();
+        for timeline in view.timelines().collect::<Vec<_>>() {
+            let leg = [Leg { timeline, from: Lsn::INVALID, to: None }];
+            for (from_lsn, to_lsn) in view.runs(timeline) {
+                let events = view.events(&leg, from_lsn, to_lsn);
+                let times = || events.iter().filter_map(|e| match e {
+                    PointEvent::Transaction(_, t) => Some(t.time.to_chrono()),
+                    PointEvent::Point(..) => None,
+                });
+                restore_points.extend(events.iter().filter_map(|e| match e {
+                    PointEvent::Point(t, p) => Some(RestorePoint {
+                        name: p.name.clone(),
+                        time: p.time.to_chrono(),
+                        lsn: p.span.start,
+                        timeline: t.get(),
+                    }),
+                    PointEvent::Transaction(..) => None,
+                }));
+                let window = CoverageWindow {
+                    timeline: timeline.get(),
+                    from: times().next(),
+                    to: times().next_back(),
+                    from_lsn,
+                    to_lsn,
+                    gaps: view.gaps.iter().filter(|g| g.to_lsn == from_lsn || g.from_lsn == to_lsn).cloned().collect(),
+                };
+                let overlaps = window.to.is_none_or(|t| from.is_none_or(|f| t >= f))
+                    && window.from.is_none_or(|f| to.is_none_or(|t| f <= t));
+                if overlaps {
+                    windows.push(window);
+                }
+            }
+        }
+        restore_points.retain(|p| within(p.time));
+        Ok(Points { cluster: cluster.name, windows, snapshots, restore_points })
+    }
+
+    /// The way along the newest timeline, with every event on it.
+    async fn newest_way(&self, name: &str) -> Result<Vec<PointEvent>> {
+        let cluster = self.cluster(name).await?;
+        let view = self.archive_view(&cluster).await?;
+        let Some(timeline) = view.newest_timeline() else { return Ok(Vec::new()) };
+        let legs = view.path(timeline)?;
+        Ok(view.events(&legs, Lsn::INVALID, Lsn(u64::MAX)))
+    }
+
+    /// Up to `limit` commits around a time or an LSN; the newest ones without either.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn commits(
+        &self,
+        name: &str,
+        around: Option<DateTime<Utc>>,
+        around_lsn: Option<Lsn>,
+        limit: usize,
+    ) -> Result<CommitPage> {
+        let events = self.newest_way(name).await?;
+        let limit = limit.clamp(1, PAGE_LIMIT);
+        let middle = match (around_lsn, around) {
+            (Some(lsn), _) => events.partition_point(|e| e.span().start < lsn),
+            (None, Some(time)) => events.iter().position(|e| Commit::of(e).time >= time).unwrap_or(events.len()),
+            (None, None) => events.len(),
+        };
+        let end = (middle + limit / 2 + limit % 2).min(events.len());
+        let start = end.saturating_sub(limit);
+        let end = (start + limit).min(events.len());
+        Ok(CommitPage {
+            commits: events[start..end].iter().map(Commit::of).collect(),
+            earlier: start > 0,
+            later: end < events.len(),
+        })
+    }
+
+    /// Commits counted in `buckets` equal spans from `from` to `to`.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positions on a drawing")]
+    pub async fn density(&self, name: &str, from: DateTime<Utc>, to: DateTime<Utc>, buckets: usize) -> Result<Density> {
+        let buckets = buckets.clamp(1, BUCKET_LIMIT);
+        let span = (to - from).num_microseconds().unwrap_or(i64::MAX).max(1) as f64;
+        let mut counts = vec![0_u32; buckets];
+        for event in self.newest_way(name).await? {
+            let PointEvent::Transaction(_, t) = event else { continue };
+            let at = t.time.to_chrono();
+            if t.kind == TransactionKind::Commit && at >= from && at < to {
+                let offset = (at - from).num_microseconds().unwrap_or(0) as f64;
+                let bucket = ((offset / span * buckets as f64) as usize).min(buckets - 1);
+                counts[bucket] = counts[bucket].saturating_add(1);
+            }
+        }
+        Ok(Density { from, to, bucket_seconds: span / 1e6 / buckets as f64, counts })
+    }
+}
+
+/// Whether all WAL from a snapshot's start to its consistency is archived.
+pub(crate) fn wal_is_whole(view: &ArchiveView, snapshot: &Snapshot) -> bool {
+    let legs = [Leg { timeline: snapshot.timeline, from: Lsn::INVALID, to: None }];
+    view.reachable_from(&legs, snapshot.start_lsn) >= snapshot.stop_lsn
+}

@@ -1,0 +1,346 @@
+//! Creating, attaching and opening repositories; their key slots.
+
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+pub use holdfast_repository::KeySlot;
+use holdfast_repository::{
+    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryUrl, Store, StoreProbe,
+};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::Engine;
+use crate::catalog::repositories::{RepositorySummary, UnlockSource};
+use crate::cluster::{Cluster, cluster_documents_prefix};
+use crate::error::{EngineError, Result};
+use crate::secrets::{self, HeldUnlock};
+
+/// What a new repository is made with.
+#[derive(Debug, Default)]
+pub struct NewRepository {
+    /// Where: a folder, `file://`, `s3://`, `gs://`, `az://`.
+    pub url: String,
+    /// Adds a slot for this passphrase.
+    pub passphrase: Option<SecretString>,
+    /// Adds a slot whose key is kept in the OS keychain.
+    pub keychain: bool,
+    /// Adds a recovery key and writes it, printable, to this new file.
+    pub recovery_key_file: Option<PathBuf>,
+    /// The demo's throwaway repository.
+    pub demo: bool,
+}
+
+/// What is known of a repository without reading its contents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// The repository.
+    #[serde(flatten)]
+    pub summary: RepositorySummary,
+    /// Its key slots.
+    pub slots: Vec<KeySlot>,
+    /// What its store honours.
+    pub store: StoreProbe,
+    /// Objects and bytes by the first part of their names.
+    pub objects: std::collections::BTreeMap<String, ObjectCount>,
+    /// All bytes stored.
+    pub bytes: u64,
+}
+
+/// How many objects, how large together.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct ObjectCount {
+    /// Their number.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// Creates a repository and remembers it.
+    ///
+    /// # Errors
+    /// Refused when there is one already, when no way in was asked for, or when the recovery key's
+    /// file exists; nothing is created then.
+    pub async fn create_repository(&self, new: NewRepository) -> Result<RepositorySummary> {
+        if new.passphrase.is_none() && !new.keychain && new.recovery_key_file.is_none() {
+            return Err(EngineError::usage(
+                "a repository needs at least one way in",
+                "Set HOLDFAST_PASSPHRASE or pass --passphrase-file, use the OS keychain, or write a recovery key with \
+                 --recovery-key-out FILE.",
+            ));
+        }
+        let url = RepositoryUrl::parse(&new.url)?;
+        if let Some(path) = &new.recovery_key_file
+            && path.exists()
+        {
+            return Err(EngineError::refused(
+                "file_exists",
+                format!("{} exists already", path.display()),
+                "Choose another name for the recovery key: a file is never overwritten by a key.",
+            ));
+        }
+        let wrapping = new.keychain.then(fresh_wrapping_key).transpose()?;
+        let recovery = new.recovery_key_file.as_ref().map(|_| RecoveryKey::generate()).transpose()?;
+        let mut slots = Vec::new();
+        if let Some(passphrase) = &new.passphrase {
+            slots.push(NewSlot::Passphrase(passphrase));
+        }
+        if let Some(wrapping) = &wrapping {
+            slots.push(NewSlot::Keychain(wrapping));
+        }
+        if let Some(key) = &recovery {
+            slots.push(NewSlot::RecoveryKey(key));
+        }
+        if new.keychain {
+            let status = secrets::probe_keychain().await;
+            if status.kind == secrets::SecretStoreKind::Unavailable {
+                return Err(EngineError::NotPermitted {
+                    code: "keychain_unavailable",
+                    message: status.message,
+                    hint: "Unlock the keychain, or create the repository with a passphrase: HOLDFAST_PASSPHRASE or \
+                           --passphrase-file."
+                        .to_owned(),
+                });
+            }
+        }
+        let store = Store::open(&url).await?;
+        let repository =
+            Repository::create(store, self.home().device()?, &slots, CreateOptions::default()).await?;
+        if let (Some(path), Some(key)) = (&new.recovery_key_file, &recovery) {
+            write_recovery_key(path, key, &repository, &url)?;
+        }
+        if let Some(wrapping) = &wrapping {
+            secrets::keep_repository_key(repository.id(), wrapping).await?;
+        }
+        let unlock = match (new.demo, new.keychain) {
+            (true, _) => UnlockSource::Demo,
+            (_, true) => UnlockSource::Keychain,
+            _ => UnlockSource::Passphrase,
+        };
+        self.remember(repository, url.to_string(), unlock).await
+    }
+
+    /// Makes this machine know an existing repository and its clusters.
+    ///
+    /// # Errors
+    /// When it cannot be reached or none of the given secrets opens it.
+    pub async fn attach_repository(
+        &self,
+        url: &str,
+        given: &secrets::GivenSecrets,
+        keychain: bool,
+    ) -> Result<(RepositorySummary, Vec<Cluster>)> {
+        let url = RepositoryUrl::parse(url)?;
+        let held = secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
+            code: "key_required",
+            message: "attaching a repository needs a key".to_owned(),
+            hint: "Give its passphrase (HOLDFAST_PASSPHRASE or --passphrase-file) or its recovery key \
+                   (--recovery-key-file)."
+                .to_owned(),
+        })?;
+        let repository = open_at(&url, self, &held).await?;
+        if keychain {
+            let wrapping = fresh_wrapping_key()?;
+            secrets::keep_repository_key(repository.id(), &wrapping).await?;
+            repository.add_slot(NewSlot::Keychain(&wrapping), &host_label()).await?;
+        }
+        let unlock = if keychain { UnlockSource::Keychain } else { UnlockSource::Passphrase };
+        let summary = self.remember(repository.clone(), url.to_string(), unlock).await?;
+        let clusters = self.rebuild_clusters(&repository).await?;
+        Ok((summary, clusters))
+    }
+
+    /// The repositories this machine knows.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn repositories(&self) -> Result<Vec<RepositorySummary>> {
+        self.catalog().repositories().await
+    }
+
+    /// Opens the repository with id or URL `which`; without one, the only one there is.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or usage when there are several.
+    pub async fn find_repository(&self, which: Option<&str>) -> Result<RepositorySummary> {
+        let all = self.repositories().await?;
+        match which {
+            Some(which) => {
+                let canonical = RepositoryUrl::parse(which).map(|u| u.to_string()).unwrap_or_default();
+                all.into_iter()
+                    .find(|r| r.id.to_string() == which || r.url == which || r.url == canonical)
+                    .ok_or_else(|| EngineError::NotFound { what: "repository", name: which.to_owned() })
+            }
+            None if all.len() == 1 => Ok(all.into_iter().next().unwrap_or_else(|| unreachable!("one was counted"))),
+            None if all.is_empty() => Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() }),
+            None => Err(EngineError::usage(
+                "there are several repositories",
+                format!("Name one with --repo URL: {}", all.iter().map(|r| r.url.as_str()).collect::<Vec<_>>().join(", ")),
+            )),
+        }
+    }
+
+    /// Unlocks and opens a repository; kept open for the life of the engine.
+    ///
+    /// # Errors
+    /// Key, reachability and integrity errors of the repository.
+    pub async fn open_repository(&self, summary: &RepositorySummary) -> Result<Repository> {
+        let mut open = self.open_repositories().lock().await;
+        if let Some(repository) = open.get(&summary.id) {
+            return Ok(repository.clone());
+        }
+        let url = RepositoryUrl::parse(&summary.url)?;
+        let held = secrets::unlock_for(self.secrets(), summary, Some(self.demo_passphrase_path(summary.id))).await?;
+        let repository = open_at(&url, self, &held).await?;
+        if repository.id() != summary.id {
+            return Err(EngineError::integrity(
+                "foreign_repository",
+                format!("{} now holds another repository ({}) than the one that was attached", summary.url, repository.id()),
+                "Somebody replaced it. Attach it anew only if that was intended: `holdfast repo attach URL`.",
+            ));
+        }
+        open.insert(summary.id, repository.clone());
+        Ok(repository)
+    }
+
+    pub(crate) async fn repository_by_id(&self, id: Uuid) -> Result<(RepositorySummary, Repository)> {
+        let summary = self.find_repository(Some(&id.to_string())).await?;
+        let repository = self.open_repository(&summary).await?;
+        Ok((summary, repository))
+    }
+
+    /// What is known of a repository without reading its contents.
+    ///
+    /// # Errors
+    /// When it cannot be opened or listed.
+    pub async fn repository_status(&self, summary: RepositorySummary) -> Result<RepositoryStatus> {
+        let repository = self.open_repository(&summary).await?;
+        let slots = repository.slots().await?;
+        let store = repository.store().probe().await?;
+        let mut objects = std::collections::BTreeMap::<String, ObjectCount>::new();
+        let mut bytes = 0;
+        for entry in repository.list("").await? {
+            let first = entry.path.split('/').next().unwrap_or_default().to_owned();
+            let count = objects.entry(first).or_default();
+            count.objects += 1;
+            count.bytes += entry.size;
+            bytes += entry.size;
+        }
+        Ok(RepositoryStatus { summary, slots, store, objects, bytes })
+    }
+
+    /// Adds a key slot: a passphrase, this device's keychain, or a fresh recovery key in a new file.
+    ///
+    /// # Errors
+    /// When the repository cannot be opened or the slot cannot be written.
+    pub async fn add_key_slot(
+        &self,
+        summary: &RepositorySummary,
+        passphrase: Option<SecretString>,
+        keychain: bool,
+        recovery_key_file: Option<PathBuf>,
+        label: &str,
+    ) -> Result<Vec<KeySlot>> {
+        let repository = self.open_repository(summary).await?;
+        let mut added = Vec::new();
+        if let Some(passphrase) = &passphrase {
+            added.push(repository.add_slot(NewSlot::Passphrase(passphrase), label).await?);
+        }
+        if keychain {
+            let wrapping = fresh_wrapping_key()?;
+            secrets::keep_repository_key(repository.id(), &wrapping).await?;
+            added.push(repository.add_slot(NewSlot::Keychain(&wrapping), label).await?);
+            let updated = RepositorySummary { unlock: UnlockSource::Keychain, ..summary.clone() };
+            self.catalog().put_repository(&updated).await?;
+        }
+        if let Some(path) = &recovery_key_file {
+            let key = RecoveryKey::generate()?;
+            write_recovery_key(path, &key, &repository, &RepositoryUrl::parse(&summary.url)?)?;
+            added.push(repository.add_slot(NewSlot::RecoveryKey(&key), label).await?);
+        }
+        Ok(added)
+    }
+
+    async fn remember(&self, repository: Repository, url: String, unlock: UnlockSource) -> Result<RepositorySummary> {
+        let summary = RepositorySummary { id: repository.id(), url, attached_at: Utc::now(), unlock };
+        self.catalog().put_repository(&summary).await?;
+        self.open_repositories().lock().await.insert(summary.id, repository);
+        Ok(summary)
+    }
+
+    /// Rebuilds the catalog's clusters from the newest document of each in the repository.
+    async fn rebuild_clusters(&self, repository: &Repository) -> Result<Vec<Cluster>> {
+        let mut newest = std::collections::BTreeMap::<String, String>::new();
+        for entry in repository.list(cluster_documents_prefix()).await? {
+            if let Some((directory, _)) = entry.path.rsplit_once('/') {
+                let kept = newest.entry(directory.to_owned()).or_default();
+                if entry.path > *kept {
+                    *kept = entry.path;
+                }
+            }
+        }
+        let mut clusters = Vec::new();
+        for path in newest.values() {
+            let mut cluster: Cluster = repository.get_document(path, ObjectKind::Cluster).await?;
+            cluster.repository = repository.id();
+            let taken = self.catalog().clusters().await?;
+            if taken.iter().any(|c| c.name == cluster.name && c.id != cluster.id) {
+                cluster.name = format!("{}-{}", cluster.name, &cluster.id.to_string()[..8]);
+            }
+            self.catalog().put_cluster(&cluster).await?;
+            clusters.push(cluster);
+        }
+        Ok(clusters)
+    }
+}
+
+async fn open_at(url: &RepositoryUrl, engine: &Engine, held: &HeldUnlock) -> Result<Repository> {
+    let store = Store::open(url).await?;
+    Ok(Repository::open(store, engine.home().device()?, held.as_unlock()).await?)
+}
+
+fn fresh_wrapping_key() -> Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0_u8; 32]);
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut *key)
+        .map_err(|_| EngineError::Fault("the operating system gave no random bytes".to_owned()))?;
+    Ok(key)
+}
+
+fn host_label() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|h| h.trim().to_owned()))
+        .filter(|h| !h.is_empty())
+        .unwrap_or_else(|| "this device".to_owned())
+}
+
+/// Writes the printable recovery key to a new file that only its owner can read.
+fn write_recovery_key(path: &Path, key: &RecoveryKey, repository: &Repository, url: &RepositoryUrl) -> Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path).map_err(EngineError::file("create", path))?;
+    let text = format!(
+        "Holdfast recovery key\n\nRepository  {}\nAt          {url}\nMade        {}\n\n{}\n\n\
+         Whoever has this key and the repository can read every backup in it.\n\
+         Print it, keep it apart from the repository, and delete this file.\n",
+        repository.id(),
+        Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        secrecy::ExposeSecret::expose_secret(&key.display()),
+    );
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(EngineError::file("write", path))
+}
+
+/// Finds the recovery key in what a person saved: the printed page, or the key alone.
+pub fn recovery_key_from_text(text: &str) -> SecretString {
+    let line = text.lines().map(str::trim).filter(|l| RecoveryKey::parse(l).is_ok()).next_back();
+    SecretString::from(line.unwrap_or_else(|| text.trim()).to_owned())
+}

@@ -1,0 +1,232 @@
+//! Feeds WAL to a replaying server.
+//!
+//! Segments are fetched ahead of replay into a spool; PostgreSQL's `restore_command` is a small
+//! script that only copies a ready file. Its exit codes: 0 served; 1 for what is proven not to be
+//! part of the plan; 200 for everything else, so that PostgreSQL stops rather than promote early.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast_postgres::{SegmentNo, WalFileName, WalSegmentSize};
+use holdfast_repository::Repository;
+
+use super::plan::Prepared;
+use crate::archive::{ArchiveView, StoredSegment};
+use crate::error::{EngineError, Result};
+use crate::server::identity::RunAs;
+use crate::server::private::blocking;
+
+/// Segments kept ready ahead of replay.
+const AHEAD: usize = 8;
+/// Served segments kept for a server that asks again.
+const BEHIND: usize = 4;
+
+/// The spool of one restore.
+#[derive(Debug, Clone)]
+pub(super) struct Spool {
+    directory: PathBuf,
+    run_as: RunAs,
+}
+
+impl Spool {
+    /// Makes the spool: the names that are part of the plan, the script that serves them.
+    pub(super) fn create(directory: &Path, names: &[String], histories: &[(String, Bytes)], run_as: &RunAs) -> Result<Self> {
+        let spool = Self { directory: directory.to_path_buf(), run_as: run_as.clone() };
+        for part in ["ready", "taken"] {
+            let path = directory.join(part);
+            std::fs::create_dir_all(&path).map_err(EngineError::file("create", &path))?;
+        }
+        let mut list: Vec<&str> = names.iter().map(String::as_str).collect();
+        list.extend(histories.iter().map(|(n, _)| n.as_str()));
+        let path = directory.join("names");
+        std::fs::write(&path, format!("{}\n", list.join("\n"))).map_err(EngineError::file("write", &path))?;
+        let path = directory.join("serve");
+        std::fs::write(&path, script(directory)).map_err(EngineError::file("write", &path))?;
+        for (name, content) in histories {
+            spool.place(name, content)?;
+        }
+        run_as.own_tree(directory)?;
+        Ok(spool)
+    }
+
+    /// The `restore_command` that PostgreSQL is given.
+    pub(super) fn restore_command(&self) -> String {
+        let script = shell_quote(&self.directory.join("serve").to_string_lossy()).replace('%', "%%");
+        format!("/bin/sh {script} '%f' '%p'")
+    }
+
+    fn place(&self, name: &str, content: &[u8]) -> Result<()> {
+        let part = self.directory.join(format!("{name}.part"));
+        std::fs::write(&part, content).map_err(EngineError::file("write", &part))?;
+        self.run_as.own(&part)?;
+        let ready = self.directory.join("ready").join(name);
+        std::fs::rename(&part, &ready).map_err(EngineError::file("place", &ready))
+    }
+
+    fn was_taken(&self, name: &str) -> bool {
+        self.directory.join("taken").join(name).exists()
+    }
+
+    fn forget(&self, name: &str) {
+        let _ = std::fs::remove_file(self.directory.join("ready").join(name));
+    }
+
+    /// Tells the script that nothing more comes: it then ends with 200.
+    pub(super) fn fail(&self) {
+        let _ = std::fs::write(self.directory.join("failed"), b"");
+    }
+
+    /// How many segments PostgreSQL has taken.
+    pub(super) fn taken(&self) -> u64 {
+        std::fs::read_dir(self.directory.join("taken")).map_or(0, |d| d.flatten().count() as u64)
+    }
+}
+
+fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The script: $1 is the file asked for, $2 where it goes.
+fn script(directory: &Path) -> String {
+    let spool = shell_quote(&directory.to_string_lossy());
+    format!(
+        r#"#!/bin/sh
+# Serves WAL of one restore's plan to PostgreSQL.
+# 0: served. 1: not part of the plan, which is proof that it does not exist for this restore. 200: failure.
+spool={spool}
+grep -qxF -- "$1" "$spool/names"
+case $? in
+  0) ;;
+  1) exit 1 ;;
+  *) exit 200 ;;
+esac
+waited=0
+while [ ! -f "$spool/ready/$1" ]; do
+  [ -f "$spool/failed" ] && exit 200
+  waited=$((waited + 1))
+  [ "$waited" -gt 15000 ] && exit 200
+  sleep 0.02 || exit 200
+done
+cp -- "$spool/ready/$1" "$2" || exit 200
+: > "$spool/taken/$1" || exit 200
+exit 0
+"#
+    )
+}
+
+/// Fetches the plan's WAL in order, a few segments ahead of replay, until all is served.
+pub(super) async fn feed(
+    repository: Repository,
+    segments: Vec<(WalFileName, StoredSegment)>,
+    system: (ViewFacts, WalSegmentSize),
+    spool: Spool,
+) -> Result<()> {
+    let fed = feed_all(&repository, &segments, system, &spool).await;
+    if fed.is_err() {
+        spool.fail();
+    }
+    fed
+}
+
+/// What is needed of the archive view to read a segment.
+pub(super) type ViewFacts = std::sync::Arc<ArchiveView>;
+
+async fn feed_all(
+    repository: &Repository,
+    segments: &[(WalFileName, StoredSegment)],
+    (view, size): (ViewFacts, WalSegmentSize),
+    spool: &Spool,
+) -> Result<()> {
+    let names: Vec<_> = segments.iter().map(|(f, _)| f.render(size)).collect();
+    for (n, (file, stored)) in segments.iter().enumerate() {
+        // Wait until replay is close enough behind.
+        while n >= AHEAD && !spool.was_taken(&names[n - AHEAD]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if let Some(old) = n.checked_sub(AHEAD + BEHIND) {
+            spool.forget(&names[old]);
+        }
+        let content = view.read_segment(repository, stored).await?;
+        let content = whole(file.segment, content, size)?;
+        let name = names[n].clone();
+        let spool = spool.clone();
+        blocking(move || spool.place(&name, &content)).await?;
+    }
+    Ok(())
+}
+
+/// An unfinished segment is padded with zeros to full size: PostgreSQL takes no other.
+fn whole(segment: SegmentNo, content: Bytes, size: WalSegmentSize) -> Result<Vec<u8>> {
+    let full = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+    if content.is_empty() || content.len() > full {
+        return Err(EngineError::integrity(
+            "wal_length_differs",
+            format!("the archived WAL segment at {} has {} bytes", size.start_of(segment), content.len()),
+            "Points after it cannot be restored from this copy of the repository.",
+        ));
+    }
+    let mut bytes = content.to_vec();
+    bytes.resize(full, 0);
+    Ok(bytes)
+}
+
+/// The stored segments of a plan.
+pub(super) fn stored_segments(prepared: &Prepared) -> Result<Vec<(WalFileName, StoredSegment)>> {
+    prepared
+        .wal
+        .iter()
+        .map(|file| {
+            prepared
+                .view
+                .segment(file.timeline, file.segment)
+                .map(|s| (*file, s.clone()))
+                .ok_or_else(|| EngineError::Fault("a planned segment is not in the view".to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_script_tells_absent_from_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("it's a spool");
+        std::fs::create_dir(&directory).unwrap();
+        let history = ("00000002.history".to_owned(), Bytes::from_static(b"1\t0/3000000\tx\n"));
+        let spool =
+            Spool::create(&directory, &["000000010000000000000003".to_owned()], &[history], &RunAs::Myself).unwrap();
+        let ask = |name: &str| {
+            let status = Command::new("/bin/sh")
+                .arg(directory.join("serve"))
+                .arg(name)
+                .arg(dir.path().join("out"))
+                .status()
+                .unwrap();
+            status.code().unwrap()
+        };
+        assert_eq!(ask("00000002.history"), 0);
+        assert_eq!(ask("00000003.history"), 1);
+        assert_eq!(ask("000000010000000000000004"), 1);
+        spool.fail();
+        assert_eq!(ask("000000010000000000000003"), 200);
+        spool.place("000000010000000000000003", b"wal").unwrap();
+        assert_eq!(ask("000000010000000000000003"), 0);
+        assert_eq!(std::fs::read(dir.path().join("out")).unwrap(), b"wal");
+        std::fs::remove_file(directory.join("names")).unwrap();
+        assert_eq!(ask("anything"), 200);
+    }
+
+    #[test]
+    fn an_unfinished_segment_is_padded_and_an_empty_one_refused() {
+        let size = WalSegmentSize::new(1 << 20).unwrap();
+        assert_eq!(whole(SegmentNo(1), Bytes::from_static(b"abc"), size).unwrap().len(), 1 << 20);
+        assert!(whole(SegmentNo(1), Bytes::new(), size).is_err());
+    }
+}

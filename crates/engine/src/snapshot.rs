@@ -1,0 +1,210 @@
+//! Snapshots: one base backup as the repository keeps it.
+
+use chrono::{DateTime, Utc};
+use holdfast_postgres::{Lsn, ServerLimits, ServerVersion, SystemIdentifier, TimelineId, WalSegmentSize};
+use holdfast_repository::{FileTableRef, ObjectKind, Repository};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::cluster::Cluster;
+use crate::error::{EngineError, Result};
+
+/// The manifest of a snapshot: its commit point. A manifest that can be read names only objects
+/// that exist.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// UUID version 7: ids sort by time.
+    pub id: Uuid,
+    /// The cluster it is of.
+    pub cluster: Uuid,
+    /// Full or incremental, as it was taken; every snapshot is logically full.
+    pub kind: SnapshotKind,
+    /// Why it was taken, in somebody's words.
+    pub reason: Option<String>,
+    /// When the server began to send it.
+    pub started_at: DateTime<Utc>,
+    /// When the server had sent it all.
+    pub finished_at: DateTime<Utc>,
+    /// Where replay begins.
+    pub start_lsn: Lsn,
+    /// Where the copy is consistent.
+    pub stop_lsn: Lsn,
+    /// The timeline it was taken on.
+    pub timeline: TimelineId,
+    /// PostgreSQL's identity of the cluster.
+    pub system_identifier: SystemIdentifier,
+    /// The server's version.
+    pub server_version: ServerVersion,
+    /// Bytes of one WAL segment.
+    pub segment_size: WalSegmentSize,
+    /// Bytes of one page.
+    pub block_size: u32,
+    /// Sum of the sizes of all files.
+    pub bytes_logical: u64,
+    /// Bytes this snapshot added to the repository.
+    pub bytes_added: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Where the list of files is.
+    pub file_table: FileTableRef,
+    /// What a server must be started with at least to replay.
+    pub limits: ServerLimits,
+    /// Facts about the source that a restore on another host must know.
+    pub source: SourceFacts,
+    /// Pages whose checksum was wrong; the newest snapshot with none is the better one.
+    pub page_findings: Vec<PageMismatch>,
+    /// More pages than are listed were wrong.
+    #[serde(default)]
+    pub page_findings_total: u64,
+}
+
+/// How a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotKind {
+    /// Everything was read.
+    Full,
+    /// Only what changed was read.
+    Incremental,
+}
+
+/// A page whose checksum is not what the page says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageMismatch {
+    /// The file, relative to the data directory.
+    pub path: String,
+    /// The block within the relation.
+    pub block: u32,
+    /// What the page says.
+    pub stored: u16,
+    /// What its bytes give.
+    pub computed: u16,
+}
+
+/// Facts about the source that a restore on another host must know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// The bootstrap superuser's name.
+    pub superuser: String,
+    /// Libraries loaded at server start.
+    pub shared_preload_libraries: Vec<String>,
+    /// Locales and collation versions of its databases.
+    pub databases: Vec<DatabaseFacts>,
+    /// Whether pages carry checksums.
+    pub data_checksums: bool,
+    /// The server's own version sentence, with its platform.
+    pub version_text: String,
+    /// Settings that differ from their defaults, except secrets.
+    pub settings: std::collections::BTreeMap<String, String>,
+}
+
+/// Locale and collation of one database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    /// Its name.
+    pub name: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// `LC_CTYPE`.
+    pub ctype: String,
+    /// The provider: 'c' libc, 'i' ICU, 'b' built in.
+    pub provider: String,
+    /// The collation's version when it was last recorded (15 and later).
+    pub collation_version: Option<String>,
+    /// The collation's version on the source host at backup time (15 and later).
+    pub actual_version: Option<String>,
+}
+
+/// A proof: a restore that reached its target, on which day, how long it took.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct Proof {
+    /// When.
+    #[ts(type = "string")]
+    pub at: DateTime<Utc>,
+    /// The target as it was asked for.
+    pub target: String,
+    /// Where replay stopped.
+    #[ts(type = "string")]
+    pub reached_lsn: Lsn,
+    /// The commit time of the last transaction replayed.
+    #[ts(type = "string | null")]
+    pub reached_time: Option<DateTime<Utc>>,
+    /// From the start to the last check.
+    pub seconds: f64,
+    /// The job that did it.
+    pub job: String,
+}
+
+/// Where a cluster's snapshot manifests are.
+pub(crate) fn prefix(cluster: Uuid) -> String {
+    format!("snapshots/{cluster}/")
+}
+
+/// Where a snapshot's proofs are.
+pub(crate) fn proofs_prefix(cluster: Uuid, snapshot: Uuid) -> String {
+    format!("proofs/{cluster}/{snapshot}/")
+}
+
+impl Snapshot {
+    /// The path of the manifest.
+    pub fn path(&self) -> String {
+        format!("{}{}", prefix(self.cluster), self.id)
+    }
+
+    /// The path of the list of files.
+    pub(crate) fn file_table_path(cluster: Uuid, id: Uuid) -> String {
+        format!("{}{id}.files", prefix(cluster))
+    }
+}
+
+/// A document of the repository that never changes, through the catalog's cache.
+pub(crate) async fn cached_document<T: serde::de::DeserializeOwned + Serialize>(
+    catalog: &Catalog,
+    repository: &Repository,
+    path: &str,
+    kind: ObjectKind,
+) -> Result<T> {
+    if let Some(body) = catalog.cached_document(repository.id(), path).await?
+        && let Ok(value) = serde_json::from_str(&body)
+    {
+        return Ok(value);
+    }
+    let value: T = repository.get_document(path, kind).await?;
+    let body = serde_json::to_string(&value).map_err(|e| EngineError::Fault(format!("a document of {path}: {e}")))?;
+    catalog.put_cached_document(repository.id(), path, &body).await?;
+    Ok(value)
+}
+
+/// All snapshots of a cluster, oldest first, each with its newest proof.
+pub(crate) async fn list(
+    catalog: &Catalog,
+    repository: &Repository,
+    cluster: &Cluster,
+) -> Result<Vec<(Snapshot, Option<Proof>)>> {
+    let mut proofs = std::collections::HashMap::<Uuid, String>::new();
+    for entry in repository.list(&format!("proofs/{}/", cluster.id)).await? {
+        let mut parts = entry.path.rsplit('/');
+        let _file = parts.next();
+        if let Some(snapshot) = parts.next().and_then(|s| s.parse().ok()) {
+            let newest = proofs.entry(snapshot).or_default();
+            if entry.path > *newest {
+                *newest = entry.path;
+            }
+        }
+    }
+    let mut snapshots = Vec::new();
+    for entry in repository.list(&prefix(cluster.id)).await? {
+        if std::path::Path::new(&entry.path).extension().is_some() {
+            continue;
+        }
+        let snapshot: Snapshot = cached_document(catalog, repository, &entry.path, ObjectKind::Snapshot).await?;
+        let proof = match proofs.get(&snapshot.id) {
+            Some(path) => Some(cached_document::<Proof>(catalog, repository, path, ObjectKind::Proof).await?),
+            None => None,
+        };
+        snapshots.push((snapshot, proof));
+    }
+    snapshots.sort_by_key(|(s, _)| (s.start_lsn, s.id));
+    Ok(snapshots)
+}

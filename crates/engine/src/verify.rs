@@ -1,0 +1,287 @@
+//! Verify: every object read back, every byte authenticated, snapshots and WAL checked against each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use holdfast_repository::{ObjectKind, VerifyLevel};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::Engine;
+use crate::archive::{SegmentIndex, ArchiveView};
+use crate::cluster::Cluster;
+use crate::error::{EngineError, Result};
+use crate::jobs::{JobContext, JobId, JobKind};
+use crate::points::wal_is_whole;
+use crate::snapshot::Snapshot;
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Names, signatures, references.
+    Structure,
+    /// Every byte.
+    #[default]
+    Data,
+}
+
+impl Depth {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Structure => "structure",
+            Self::Data => "data",
+        }
+    }
+}
+
+impl std::str::FromStr for Depth {
+    type Err = EngineError;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "structure" => Ok(Self::Structure),
+            "data" => Ok(Self::Data),
+            other => Err(EngineError::usage(format!("{other:?} is no level"), "Use structure or data.")),
+        }
+    }
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingSeverity {
+    /// Worth knowing.
+    Info,
+    /// Works, with a limit.
+    Warning,
+    /// Something stored is not what it must be.
+    Error,
+}
+
+/// One finding.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct VerifyFinding {
+    /// How much it matters.
+    pub severity: FindingSeverity,
+    /// What kind of thing is concerned.
+    pub kind: String,
+    /// Which object.
+    pub object: String,
+    /// What is wrong and what follows from it.
+    pub message: String,
+}
+
+/// How much was looked at.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ts_rs::TS)]
+pub struct Checked {
+    /// Objects.
+    #[ts(type = "number")]
+    pub objects: u64,
+    /// Bytes read.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// Pages whose checksum was computed; 0 at the levels that do not look at pages.
+    #[ts(type = "number")]
+    pub pages: u64,
+    /// WAL segments among the objects.
+    #[ts(type = "number")]
+    pub wal_segments: u64,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct VerifyResult {
+    /// Nothing of severity error was found.
+    pub ok: bool,
+    /// How deep it looked.
+    pub level: String,
+    /// How much it looked at.
+    pub checked: Checked,
+    /// What it found.
+    pub findings: Vec<VerifyFinding>,
+}
+
+impl VerifyResult {
+    /// The error that a finding of severity error is for a command.
+    pub fn as_error(&self) -> Option<EngineError> {
+        let worst = self.findings.iter().find(|f| f.severity == FindingSeverity::Error)?;
+        Some(EngineError::integrity(
+            "verification_failed",
+            format!("{}: {}", worst.object, worst.message),
+            "Restore from another copy of the repository, or from a snapshot that does not need this object.",
+        ))
+    }
+}
+
+impl Engine {
+    /// Verifies the repository of a cluster, or the only one there is.
+    ///
+    /// # Errors
+    /// When the repository cannot be opened or listed. Damage is a finding.
+    pub async fn verify(&self, cluster: Option<&str>, depth: Depth, cancel: CancellationToken) -> Result<VerifyResult> {
+        let engine = self.clone();
+        let name = cluster.map(ToOwned::to_owned);
+        self.run_job(JobKind::Verify, cluster, "Verify".to_owned(), cancel, |job| async move {
+            engine.verify_in(job, name.as_deref(), depth).await
+        })
+        .await
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded.
+    pub async fn start_verify(&self, cluster: Option<&str>, depth: Depth) -> Result<JobId> {
+        let engine = self.clone();
+        let name = cluster.map(ToOwned::to_owned);
+        self.start_job(JobKind::Verify, cluster, "Verify".to_owned(), move |job| async move {
+            engine.verify_in(job, name.as_deref(), depth).await
+        })
+        .await
+    }
+
+    async fn verify_in(&self, job: JobContext, cluster: Option<&str>, depth: Depth) -> Result<VerifyResult> {
+        let summary = match cluster {
+            Some(name) => {
+                let cluster = self.cluster(name).await?;
+                self.find_repository(Some(&cluster.repository.to_string())).await?
+            }
+            None => self.find_repository(None).await?,
+        };
+        let repository = self.open_repository(&summary).await?;
+        job.reporter.phase("reading every object", Some("bytes"), None);
+        let level = match depth {
+            Depth::Structure => VerifyLevel::Structure,
+            Depth::Data => VerifyLevel::Data,
+        };
+        let seen = Mutex::new(Seen::default());
+        let reporter = job.reporter.clone();
+        let report = repository
+            .verify_observed(
+                level,
+                &|progress| reporter.done(progress.bytes_done),
+                &|object| {
+                    let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    seen.add(&object.path, object.kind, &object.metadata);
+                },
+                &job.cancel,
+            )
+            .await?;
+        job.reporter.phase("checking references", None, None);
+        let seen = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut findings: Vec<_> = report
+            .findings
+            .into_iter()
+            .map(|f| VerifyFinding {
+                severity: match f.severity {
+                    holdfast_repository::Severity::Info => FindingSeverity::Info,
+                    holdfast_repository::Severity::Warning => FindingSeverity::Warning,
+                    holdfast_repository::Severity::Error => FindingSeverity::Error,
+                },
+                kind: serde_json::to_value(f.kind).ok().and_then(|k| k.as_str().map(ToOwned::to_owned)).unwrap_or_default(),
+                object: f.object,
+                message: f.message,
+            })
+            .collect();
+        findings.extend(seen.findings());
+        for cluster in self.clusters().await?.into_iter().filter(|c| c.repository == summary.id) {
+            findings.extend(self.coverage_findings(&cluster, &repository).await);
+        }
+        Ok(VerifyResult {
+            ok: findings.iter().all(|f| f.severity != FindingSeverity::Error),
+            level: depth.as_str().to_owned(),
+            checked: Checked {
+                objects: report.objects,
+                bytes: report.bytes,
+                pages: 0,
+                wal_segments: seen.wal_segments,
+            },
+            findings,
+        })
+    }
+
+    /// Whether every snapshot has the WAL it needs.
+    async fn coverage_findings(&self, cluster: &Cluster, repository: &holdfast_repository::Repository) -> Vec<VerifyFinding> {
+        let looked = async {
+            let view =
+                ArchiveView::load(self.catalog(), repository, cluster.system_identifier, cluster.segment_size).await?;
+            let snapshots = crate::snapshot::list(self.catalog(), repository, cluster).await?;
+            Ok::<_, EngineError>(
+                snapshots
+                    .into_iter()
+                    .filter(|(s, _)| !wal_is_whole(&view, s))
+                    .map(|(s, _)| VerifyFinding {
+                        severity: FindingSeverity::Error,
+                        kind: "wal".to_owned(),
+                        object: s.path(),
+                        message: format!(
+                            "WAL from {} to {} is not all there: this snapshot cannot be restored",
+                            s.start_lsn, s.stop_lsn
+                        ),
+                    })
+                    .collect::<Vec<_>>(),
+            )
+        }
+        .await;
+        // What could not be read is a finding of its own already.
+        looked.unwrap_or_default()
+    }
+}
+
+/// What passed by while every object was read.
+#[derive(Default)]
+struct Seen {
+    wal_segments: u64,
+    names: BTreeSet<String>,
+    snapshots: Vec<Snapshot>,
+    indexes: BTreeMap<String, SegmentIndex>,
+    misnamed: Vec<String>,
+}
+
+impl Seen {
+    fn add(&mut self, path: &str, kind: ObjectKind, metadata: &serde_json::Value) {
+        self.names.insert(path.to_owned());
+        match kind {
+            ObjectKind::Snapshot => {
+                if let Ok(snapshot) = serde_json::from_value::<Snapshot>(metadata.clone()) {
+                    self.snapshots.push(snapshot);
+                }
+            }
+            ObjectKind::WalSegment => {
+                self.wal_segments += 1;
+                if let Ok(index) = serde_json::from_value::<SegmentIndex>(metadata.clone()) {
+                    let name = holdfast_postgres::WalFileName { timeline: index.timeline, segment: index.segment }
+                        .render(index.segment_size);
+                    if !path.contains(&name) {
+                        self.misnamed.push(path.to_owned());
+                    }
+                    self.indexes.insert(path.to_owned(), index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn findings(&self) -> Vec<VerifyFinding> {
+        let error = |kind: &str, object: &str, message: String| VerifyFinding {
+            severity: FindingSeverity::Error,
+            kind: kind.to_owned(),
+            object: object.to_owned(),
+            message,
+        };
+        let mut findings: Vec<_> = self
+            .misnamed
+            .iter()
+            .map(|p| error("wal_segment", p, "it holds another segment than its name says".to_owned()))
+            .collect();
+        for snapshot in &self.snapshots {
+            if !self.names.contains(&snapshot.file_table.path) {
+                findings.push(error(
+                    "snapshot",
+                    &snapshot.path(),
+                    format!("its list of files ({}) is missing or damaged: it cannot be restored", snapshot.file_table.path),
+                ));
+            }
+        }
+        findings
+    }
+}

@@ -1,0 +1,9 @@
+//! The write-ahead log: segment files, pages, records and the events recovery can stop at.
+
+pub mod error;
+pub mod event;
+mod page_header;
+pub mod reader;
+pub mod record;
+pub mod segment;
+mod xact;

@@ -1,0 +1,338 @@
+//! Getting extents back: frame by frame, pack by pack, in parallel, every name checked.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::container::read::ContentReader;
+use crate::error::{RepositoryError, Result};
+use crate::extent::ExtentId;
+use crate::index::{Index, Location, Pack, PackId};
+use crate::object::ObjectKind;
+use crate::repository::Repository;
+
+/// Adjacent frames are read together up to this much.
+const RANGE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// An extent that is wanted, and what the caller calls the place it goes to.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct WantedExtent {
+    /// Which extent.
+    pub id: ExtentId,
+    /// Given back with its bytes.
+    pub token: u64,
+}
+
+/// The caller's own error while it takes an extent.
+#[derive(Debug, thiserror::Error)]
+#[error("the destination refused an extent")]
+pub struct SinkError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// Takes extents. Called on blocking threads, several at once, in no particular order.
+pub trait ExtentSink: Send + Sync {
+    /// Takes one extent, whose bytes have been checked against `id`.
+    ///
+    /// # Errors
+    /// Ends the fetch.
+    fn write(&self, token: u64, id: &ExtentId, bytes: &[u8]) -> Result<(), SinkError>;
+}
+
+/// What a fetch has done.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FetchStats {
+    /// Extents given to the sink.
+    pub extents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Zero extents that were left to the caller.
+    pub zero_extents: u64,
+    /// Bytes read from the store.
+    pub bytes_fetched: u64,
+    /// Ranged reads made.
+    pub requests: u64,
+}
+
+/// What a fetch would read.
+#[derive(Clone, Debug, Default)]
+pub struct FetchPlan {
+    /// Packs that would be touched.
+    pub packs: u64,
+    /// Frames that would be read.
+    pub frames: u64,
+    /// Bytes that would be read from the store.
+    pub bytes_to_fetch: u64,
+    /// Bytes of the extents, each occurrence counted.
+    pub bytes: u64,
+    /// Zero extents.
+    pub zero_extents: u64,
+    /// Extents that no pack holds: these cannot be restored.
+    pub missing: Vec<ExtentId>,
+}
+
+#[derive(Copy, Clone)]
+struct Task {
+    at: Location,
+    token: u64,
+    id: ExtentId,
+}
+
+/// Tasks `first..end` (sorted) whose frames are adjacent in one pack.
+struct Range {
+    pack: usize,
+    tasks: std::ops::Range<usize>,
+    start: u64,
+    length: u64,
+}
+
+impl Repository {
+    /// What fetching `wanted` would read, and what is missing. Nothing but the index is read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn plan_fetch(&self, wanted: &[ExtentId]) -> Result<FetchPlan> {
+        let mut index = self.load_index(false).await?;
+        if wanted.iter().any(|id| !id.is_zero() && index.locate(id).is_none()) {
+            index = self.load_index(true).await?;
+        }
+        let mut plan = FetchPlan::default();
+        let mut places = Vec::with_capacity(wanted.len());
+        for id in wanted {
+            if id.is_zero() {
+                plan.zero_extents += 1;
+            } else if let Some(at) = index.locate(id) {
+                plan.bytes += u64::from(at.length);
+                places.push((at.pack, at.frame));
+            } else {
+                plan.missing.push(*id);
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        plan.missing.sort_unstable();
+        plan.missing.dedup();
+        let mut last = None;
+        for (pack, frame) in places {
+            plan.frames += 1;
+            if last.replace(pack) != Some(pack) {
+                plan.packs += 1;
+            }
+            let at = Location { pack, frame, offset: 0, length: 0 };
+            let stored = index.pack(at).and_then(|p| p.frames.get(frame as usize));
+            plan.bytes_to_fetch += stored.map_or(0, |frame| frame.stored());
+        }
+        Ok(plan)
+    }
+
+    /// Reads `wanted` and gives each to `sink`; zero extents are left to the caller, whose files
+    /// have their size already. Each needed frame is read once; memory is bounded by
+    /// `parallelism` times a few megabytes, beside `wanted` itself.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Corrupt`] names the pack and the consequence; an extent that no pack
+    /// holds is found before the sink is called at all.
+    pub async fn fetch_extents(
+        &self,
+        wanted: Vec<WantedExtent>,
+        parallelism: usize,
+        sink: Arc<dyn ExtentSink>,
+        cancel: &CancellationToken,
+    ) -> Result<FetchStats> {
+        if !self.can_read() {
+            return Err(RepositoryError::KeyRequired { operation: "fetching extents" });
+        }
+        let mut stats = FetchStats::default();
+        let mut index = self.load_index(false).await?;
+        if wanted.iter().any(|w| !w.id.is_zero() && index.locate(&w.id).is_none()) {
+            index = self.load_index(true).await?;
+        }
+        let mut tasks = Vec::with_capacity(wanted.len());
+        for WantedExtent { id, token } in wanted {
+            if id.is_zero() {
+                stats.zero_extents += 1;
+                continue;
+            }
+            let at = index.locate(&id).ok_or_else(|| missing(&index, &id))?;
+            tasks.push(Task { at, token, id });
+        }
+        tasks.sort_unstable_by_key(|task| task.at);
+        let tasks: Arc<[Task]> = tasks.into();
+        let ranges = Ranges { index: Arc::clone(&index), tasks: Arc::clone(&tasks), next: 0 };
+        let mut running = futures_util::stream::iter(ranges)
+            .map(|range| {
+                let (index, tasks) = (Arc::clone(&index), Arc::clone(&tasks));
+                let sink = Arc::clone(&sink);
+                async move { self.fetch_range(range?, index, tasks, sink, cancel).await }
+            })
+            .buffer_unordered(parallelism.max(1));
+        while let Some(done) = running.try_next().await? {
+            stats.extents += done.extents;
+            stats.bytes += done.bytes;
+            stats.bytes_fetched += done.bytes_fetched;
+            stats.requests += 1;
+        }
+        Ok(stats)
+    }
+
+    async fn fetch_range(
+        &self,
+        range: Range,
+        index: Arc<Index>,
+        tasks: Arc<[Task]>,
+        sink: Arc<dyn ExtentSink>,
+        cancel: &CancellationToken,
+    ) -> Result<FetchStats> {
+        let pack = index.packs_at(range.pack)?;
+        let path = pack.id.path();
+        let read = self.inner.store.get_range(&path, range.start, range.length);
+        let bytes = tokio::select! {
+            () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
+            bytes = read => bytes.map_err(|error| lost(&path, error))?,
+        };
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || {
+            let pack = index.packs_at(range.pack)?;
+            let content = ContentReader::new(
+                &inner.writer,
+                inner.reader.as_ref(),
+                &path,
+                &pack.header,
+                // Content sealed to the public key takes no part from the salt.
+                &[0; 32],
+                pack.frames.to_vec(),
+            )?;
+            let mut done =
+                FetchStats { bytes_fetched: bytes.len() as u64, ..FetchStats::default() };
+            let mut current: Option<(u32, Vec<u8>)> = None;
+            for task in &tasks[range.tasks] {
+                let frame = match current.take() {
+                    Some((number, raw)) if number == task.at.frame => (number, raw),
+                    _ => {
+                        let number = task.at.frame as usize;
+                        let stored = content.slice(number, &bytes, range.start)?;
+                        let raw = content
+                            .frame(&inner.codec, number, stored)
+                            .map_err(|error| lost(&path, error))?;
+                        (task.at.frame, raw)
+                    }
+                };
+                let start = task.at.offset as usize;
+                let extent = frame
+                    .1
+                    .get(start..start.saturating_add(task.at.length as usize))
+                    .filter(|extent| inner.writer.extent_id(extent) == task.id)
+                    .ok_or_else(|| {
+                        RepositoryError::corrupt(
+                            &path,
+                            format!(
+                                "extent {} is not what its name says; {}",
+                                task.id,
+                                ObjectKind::Pack.consequence()
+                            ),
+                        )
+                    })?;
+                sink.write(task.token, &task.id, extent)
+                    .map_err(|source| RepositoryError::Sink { source })?;
+                done.extents += 1;
+                done.bytes += extent.len() as u64;
+                current = Some(frame);
+            }
+            Ok(done)
+        })
+        .await
+        .map_err(RepositoryError::worker)?
+    }
+}
+
+impl Index {
+    fn packs_at(&self, pack: usize) -> Result<&Pack> {
+        u32::try_from(pack)
+            .ok()
+            .and_then(|pack| self.pack(Location { pack, frame: 0, offset: 0, length: 0 }))
+            .ok_or_else(|| RepositoryError::worker("the index changed during a fetch"))
+    }
+}
+
+/// Cuts sorted tasks into ranged reads, one at a time.
+struct Ranges {
+    index: Arc<Index>,
+    tasks: Arc<[Task]>,
+    next: usize,
+}
+
+impl Iterator for Ranges {
+    type Item = Result<Range>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.tasks.get(self.next)?;
+        let begin = self.next;
+        let frames = match self.index.packs_at(first.at.pack as usize) {
+            Ok(pack) => &pack.frames,
+            Err(error) => {
+                self.next = self.tasks.len();
+                return Some(Err(error));
+            }
+        };
+        // Positions come from directories that were checked when the index was loaded.
+        let start = frames.get(first.at.frame as usize).map_or(0, |f| f.offset());
+        let mut end = frames.get(first.at.frame as usize).map_or(0, |f| f.end());
+        let mut frame = first.at.frame;
+        while let Some(task) = self.tasks.get(self.next) {
+            if task.at.pack != first.at.pack {
+                break;
+            }
+            if task.at.frame != frame {
+                let Some(next) = frames.get(task.at.frame as usize) else { break };
+                let adjacent = task.at.frame == frame.saturating_add(1);
+                if !adjacent || next.end().saturating_sub(start) > RANGE_BYTES {
+                    break;
+                }
+                frame = task.at.frame;
+                end = next.end();
+            }
+            self.next += 1;
+        }
+        Some(Ok(Range {
+            pack: first.at.pack as usize,
+            tasks: begin..self.next,
+            start,
+            length: end.saturating_sub(start),
+        }))
+    }
+}
+
+fn missing(index: &Index, id: &ExtentId) -> RepositoryError {
+    let consequence = ObjectKind::Pack.consequence();
+    match index.lost_pack_of(id) {
+        Some(pack) => RepositoryError::corrupt(
+            PackId::path(&pack),
+            format!("it is missing or cut short and holds extent {id}; {consequence}"),
+        ),
+        None => {
+            let reason = match index.damaged() {
+                [] => String::new(),
+                [first, ..] => format!(" (an index object is damaged: {first})"),
+            };
+            RepositoryError::corrupt(
+                crate::index::INDEX_PREFIX,
+                format!("no pack holds extent {id}{reason}; {consequence}"),
+            )
+        }
+    }
+}
+
+/// A pack that cannot be used says what it costs.
+fn lost(path: &str, error: RepositoryError) -> RepositoryError {
+    let consequence = ObjectKind::Pack.consequence();
+    match error {
+        RepositoryError::NotFound { .. } => {
+            RepositoryError::corrupt(path, format!("it is missing; {consequence}"))
+        }
+        RepositoryError::Corrupt { what, .. } => {
+            RepositoryError::corrupt(path, format!("{what}; {consequence}"))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,280 @@
+//! Adding extents: hash, look up, compress, seal, pack, upload, index.
+//!
+//! Durability comes in this order: packs, then the index objects that name them; and only after
+//! [`Ingest::flush`] may the caller write a manifest. An ingest that is dropped, or a process that
+//! is killed, leaves packs that nothing refers to.
+
+mod pack;
+mod pipeline;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::error::{RepositoryError, Result};
+use crate::extent::ExtentId;
+use crate::file_table::FileTableWriter;
+use crate::index::{ExtentEntry, Index};
+use crate::repository::Repository;
+use pipeline::Message;
+
+/// Consecutive new extents are compressed together up to this much.
+pub(crate) const FRAME_RAW_BYTES: usize = 512 * 1024;
+/// Extents up to this size are hashed in place: some 30 µs, less than handing them over costs.
+const HASH_IN_PLACE_BYTES: usize = 128 * 1024;
+/// Frames waiting for a worker: with [`FRAME_RAW_BYTES`] this bounds the queue to 2 MiB.
+const QUEUED_FRAMES: usize = 4;
+
+/// How an ingest uses the machine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct IngestOptions {
+    /// Stored bytes after which a pack is closed, default 16 MiB.
+    pub pack_size: u64,
+    /// Frames compressed at once, default 2.
+    pub workers: usize,
+    /// Packs uploaded at once, default 1; one more is being assembled.
+    pub concurrent_uploads: usize,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self { pack_size: 16 * 1024 * 1024, workers: 2, concurrent_uploads: 1 }
+    }
+}
+
+impl IngestOptions {
+    /// Another pack size, 64 KiB to 256 MiB.
+    #[must_use]
+    pub fn with_pack_size(mut self, bytes: u64) -> Self {
+        self.pack_size = bytes.clamp(64 * 1024, 256 * 1024 * 1024);
+        self
+    }
+
+    /// More or fewer compressing threads.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers.clamp(1, 64);
+        self
+    }
+
+    /// More uploads at once; each costs a pack's size in memory.
+    #[must_use]
+    pub fn with_concurrent_uploads(mut self, uploads: usize) -> Self {
+        self.concurrent_uploads = uploads.clamp(1, 64);
+        self
+    }
+}
+
+/// What an ingest has done.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct IngestStats {
+    /// Extents added, zero and known ones included.
+    pub extents_seen: u64,
+    /// Of these, stored.
+    pub extents_new: u64,
+    /// Bytes of all extents.
+    pub bytes_seen: u64,
+    /// Bytes of the new ones.
+    pub bytes_new: u64,
+    /// Bytes of the packs and index objects that were uploaded.
+    pub bytes_stored: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    extents_seen: AtomicU64,
+    extents_new: AtomicU64,
+    bytes_seen: AtomicU64,
+    bytes_new: AtomicU64,
+    pub(crate) bytes_stored: AtomicU64,
+}
+
+/// A run of additions. Extents may be added from several tasks; their order is the order in which
+/// the calls took effect.
+pub struct Ingest {
+    repository: Repository,
+    index: Arc<Index>,
+    counters: Arc<Counters>,
+    state: tokio::sync::Mutex<State>,
+    pipeline: std::sync::Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+struct State {
+    /// Added by this run and not in `index`.
+    new: HashSet<ExtentId>,
+    frame: RawFrame,
+    sender: mpsc::Sender<Message>,
+}
+
+/// Extents of one frame, end to end.
+#[derive(Default)]
+pub(crate) struct RawFrame {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) extents: Vec<ExtentEntry>,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ingest({:?})", self.stats())
+    }
+}
+
+impl Repository {
+    /// Starts adding extents, with default options. Reads the index first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn begin_ingest(&self) -> Result<Ingest> {
+        self.begin_ingest_with(IngestOptions::default()).await
+    }
+
+    /// Starts adding extents.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn begin_ingest_with(&self, options: IngestOptions) -> Result<Ingest> {
+        let index = self.load_index(false).await?;
+        let (sender, receiver) = mpsc::channel(QUEUED_FRAMES);
+        let counters = Arc::new(Counters::default());
+        let pipeline =
+            tokio::spawn(pipeline::run(self.clone(), receiver, options, Arc::clone(&counters)));
+        Ok(Ingest {
+            repository: self.clone(),
+            index,
+            counters,
+            state: tokio::sync::Mutex::new(State {
+                new: HashSet::new(),
+                frame: RawFrame::default(),
+                sender,
+            }),
+            pipeline: std::sync::Mutex::new(Some(pipeline)),
+        })
+    }
+}
+
+impl Ingest {
+    /// The most bytes that one extent has.
+    pub fn extent_size(&self) -> usize {
+        self.repository.extent_size()
+    }
+
+    /// Adds an extent and returns its name. Waits while the workers or the store are behind, so
+    /// that memory stays bounded. Content of only zero bytes is [`ExtentId::ZERO`] and not stored.
+    ///
+    /// # Errors
+    /// What the store said to an earlier pack: once, then [`RepositoryError::IngestFailed`].
+    pub async fn add_extent(&self, bytes: Bytes) -> Result<ExtentId> {
+        if bytes.len() > self.extent_size() {
+            return Err(RepositoryError::InvalidArgument {
+                what: format!(
+                    "an extent of {} bytes, where at most {} are possible",
+                    bytes.len(),
+                    self.extent_size()
+                ),
+            });
+        }
+        let id = if bytes.len() <= HASH_IN_PLACE_BYTES {
+            self.repository.inner.writer.extent_id(&bytes)
+        } else {
+            let repository = self.repository.clone();
+            let bytes = bytes.clone();
+            tokio::task::spawn_blocking(move || repository.inner.writer.extent_id(&bytes))
+                .await
+                .map_err(RepositoryError::worker)?
+        };
+        let length = bytes.len() as u64;
+        self.counters.extents_seen.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_seen.fetch_add(length, Ordering::Relaxed);
+        if id.is_zero() || self.index.locate(&id).is_some() {
+            return Ok(id);
+        }
+        // Held while a full frame is handed over: that keeps the order, and is the back-pressure.
+        let mut state = self.state.lock().await;
+        if !state.new.insert(id) {
+            return Ok(id);
+        }
+        self.counters.extents_new.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_new.fetch_add(length, Ordering::Relaxed);
+        if !state.frame.bytes.is_empty()
+            && state.frame.bytes.len() + bytes.len() > FRAME_RAW_BYTES
+        {
+            self.hand_over(&mut state).await?;
+        }
+        if state.frame.bytes.capacity() == 0 {
+            state.frame.bytes.reserve_exact(FRAME_RAW_BYTES.max(bytes.len()));
+        }
+        state.frame.bytes.extend_from_slice(&bytes);
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        state.frame.extents.push(ExtentEntry(id, length));
+        Ok(id)
+    }
+
+    async fn hand_over(&self, state: &mut State) -> Result<()> {
+        let frame = std::mem::take(&mut state.frame);
+        if frame.extents.is_empty() {
+            return Ok(());
+        }
+        match state.sender.send(Message::Frame(frame)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.outcome().await.err().unwrap_or(RepositoryError::IngestFailed)),
+        }
+    }
+
+    /// How the pipeline ended; waits for its end.
+    async fn outcome(&self) -> Result<()> {
+        let handle = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match handle {
+            Some(handle) => handle.await.map_err(RepositoryError::worker)?,
+            None => Err(RepositoryError::IngestFailed),
+        }
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> IngestStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        IngestStats {
+            extents_seen: read(&self.counters.extents_seen),
+            extents_new: read(&self.counters.extents_new),
+            bytes_seen: read(&self.counters.bytes_seen),
+            bytes_new: read(&self.counters.bytes_new),
+            bytes_stored: read(&self.counters.bytes_stored),
+        }
+    }
+
+    /// A table for the files whose extents are being added.
+    ///
+    /// # Errors
+    /// When the local spool cannot be made.
+    pub async fn begin_file_table(&self) -> Result<FileTableWriter> {
+        FileTableWriter::begin(&self.repository).await
+    }
+
+    /// Waits until every pack and then every index object is durable.
+    ///
+    /// # Errors
+    /// What the store said; then no manifest may be written. Running again stores nothing twice.
+    pub async fn flush(self) -> Result<IngestStats> {
+        let mut state = self.state.lock().await;
+        self.hand_over(&mut state).await?;
+        // An error here means that the pipeline has ended; its outcome says why.
+        let _sent = state.sender.send(Message::Finish).await;
+        drop(state);
+        self.outcome().await?;
+        Ok(self.stats())
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let handle = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(handle) = handle {
+            handle.abort();
+        }
+    }
+}

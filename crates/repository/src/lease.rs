@@ -1,0 +1,423 @@
+//! Leases: who does what, without a server.
+//!
+//! A lease is a series of numbered objects `leases/<name>/<16 digits>.json`, each made with
+//! put-if-absent; the highest number counts. Taking, renewing and releasing all write the next
+//! number, so that of two that act at once exactly one succeeds, and a holder that overslept its
+//! time finds a stranger's object in its way. Ages are differences between times of the *store's*
+//! clock: the holder's and the asker's clocks take no part.
+//!
+//! A store that ignores the condition of a put (see [`crate::StoreProbe`]) makes leases advisory.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::crypto::{from_hex, hex};
+use crate::documents::check_path;
+use crate::error::RepositoryError;
+use crate::object::ObjectEntry;
+use crate::repository::Repository;
+use crate::signed::{self, MAX_SIGNED_BYTES, SignedDocument};
+
+/// Where leases are.
+pub(crate) const LEASES_PREFIX: &str = "leases";
+/// Objects written only to learn the store's time; removed at once.
+const CLOCK_PREFIX: &str = "leases/.clock";
+/// How often a race is run again before giving up.
+const ATTEMPTS: usize = 8;
+/// How long a lease counts as held whose newest object is damaged.
+const DAMAGED_TTL: chrono::Duration = chrono::Duration::hours(1);
+
+/// Why a lease was not taken or kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// Somebody else has it.
+    #[error("{holder} holds this lease until {until} (by the store's clock)")]
+    Held {
+        /// What the holder calls itself.
+        holder: String,
+        /// When it ends unless it is renewed.
+        until: DateTime<Utc>,
+    },
+    /// It was ours, but expired and was taken by somebody else. Stop what it protects.
+    #[error("the lease {name} was lost to another holder")]
+    Lost {
+        /// The lease's name.
+        name: String,
+    },
+    /// The store failed; whether the lease is held is unknown.
+    #[error("the lease could not be read or written")]
+    Repository(
+        /// What failed.
+        #[from]
+        #[source]
+        RepositoryError,
+    ),
+}
+
+/// The payload, signed by the writer it names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseDocument {
+    repository: Uuid,
+    name: String,
+    number: u64,
+    /// The same through all renewals.
+    lease: Uuid,
+    holder: String,
+    writer: String,
+    ttl_seconds: u64,
+    /// When the lease was taken, by the store's clock; null in its first object.
+    since: Option<DateTime<Utc>>,
+    released: bool,
+}
+
+impl SignedDocument for LeaseDocument {
+    const TYPE: &'static str = "lease";
+}
+
+/// A lease that is held. Dropping it does not release it: the process may have been killed as well,
+/// so expiry is what others rely on.
+#[derive(Debug)]
+pub struct Lease {
+    repository: Repository,
+    document: LeaseDocument,
+    until: DateTime<Utc>,
+}
+
+/// A lease as others see it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// Its name.
+    pub name: String,
+    /// Who holds it.
+    pub holder: String,
+    /// When it was taken, by the store's clock.
+    pub since: DateTime<Utc>,
+    /// When it ends unless renewed, by the store's clock.
+    pub until: DateTime<Utc>,
+    /// Whether it is held now.
+    pub alive: bool,
+}
+
+fn path_of(name: &str, number: u64) -> String {
+    format!("{LEASES_PREFIX}/{name}/{number:016}.json")
+}
+
+fn number_of(path: &str) -> Option<u64> {
+    let digits = path.rsplit_once('/')?.1.strip_suffix(".json")?;
+    (digits.len() == 16).then(|| digits.parse().ok()).flatten()
+}
+
+impl Lease {
+    /// Takes the lease `name` (letters, digits, '-', '_', '.') for `ttl`.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] while another holder's time runs.
+    pub async fn acquire(
+        repository: &Repository,
+        name: &str,
+        ttl: Duration,
+        holder: &str,
+    ) -> Result<Lease, LeaseError> {
+        if name.contains('/') || name.starts_with('.') {
+            let what = format!("{name:?} cannot be the name of a lease");
+            return Err(RepositoryError::InvalidArgument { what }.into());
+        }
+        check_path(&path_of(name, 0))?;
+        let mut document = LeaseDocument {
+            repository: repository.id(),
+            name: name.to_owned(),
+            number: 0,
+            lease: Uuid::new_v4(),
+            holder: holder.to_owned(),
+            writer: hex(repository.inner.writer.signer.public()),
+            ttl_seconds: ttl.as_secs().clamp(1, 30 * 24 * 3600),
+            since: None,
+            released: false,
+        };
+        for _ in 0..ATTEMPTS {
+            let newest = newest(repository, name).await?;
+            document.number = 1;
+            if let Some((entry, current)) = newest {
+                document.number = entry.number + 1;
+                // What cannot be read may well be held: unknown is not free.
+                let (holder, ttl) = match current {
+                    Some(current) if current.released => (None, chrono::Duration::zero()),
+                    Some(current) => {
+                        let ttl = ttl_of(&current);
+                        (Some(current.holder), ttl)
+                    }
+                    None => (Some("a damaged lease".to_owned()), DAMAGED_TTL),
+                };
+                if let Some(holder) = holder {
+                    let until = entry.modified + ttl;
+                    if store_now(repository).await? < until {
+                        return Err(LeaseError::Held { holder, until });
+                    }
+                }
+            }
+            match write(repository, &document).await {
+                Ok(modified) => {
+                    document.since = Some(modified);
+                    let until = modified + ttl_of(&document);
+                    return Ok(Lease { repository: repository.clone(), document, until });
+                }
+                Err(RepositoryError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(LeaseError::Held { holder: "somebody else".to_owned(), until: Utc::now() })
+    }
+
+    /// The lease's name.
+    pub fn name(&self) -> &str {
+        &self.document.name
+    }
+
+    /// When it ends unless renewed, by the store's clock.
+    pub fn until(&self) -> DateTime<Utc> {
+        self.until
+    }
+
+    /// When it was taken, by the store's clock.
+    pub fn since(&self) -> Option<DateTime<Utc>> {
+        self.document.since
+    }
+
+    /// Starts the time anew.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when another holder has taken it.
+    pub async fn renew(&mut self) -> Result<(), LeaseError> {
+        self.advance(false).await
+    }
+
+    /// Makes sure that nobody has taken it: what a writer asks before the step that counts.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when another holder has taken it.
+    pub async fn check(&self) -> Result<(), LeaseError> {
+        match newest(&self.repository, self.name()).await? {
+            Some((_, Some(current))) if current.lease == self.document.lease => Ok(()),
+            _ => Err(LeaseError::Lost { name: self.name().to_owned() }),
+        }
+    }
+
+    /// Gives it up at once.
+    ///
+    /// # Errors
+    /// When the store cannot be written; the lease then ends by itself.
+    pub async fn release(mut self) -> Result<(), LeaseError> {
+        match self.advance(true).await {
+            Err(LeaseError::Lost { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn advance(&mut self, released: bool) -> Result<(), LeaseError> {
+        let mut previous = self.document.number;
+        let mut attempts = ATTEMPTS;
+        loop {
+            let next = LeaseDocument { number: previous + 1, released, ..self.document.clone() };
+            match write(&self.repository, &next).await {
+                Ok(modified) => {
+                    self.document = next;
+                    self.until = modified + ttl_of(&self.document);
+                    break;
+                }
+                Err(RepositoryError::AlreadyExists { .. }) if attempts > 0 => {
+                    // Our own number, when an earlier answer was lost; else a stranger's.
+                    attempts -= 1;
+                    match newest(&self.repository, self.name()).await? {
+                        Some((entry, Some(current)))
+                            if current.lease == self.document.lease && !current.released =>
+                        {
+                            previous = entry.number;
+                        }
+                        _ => return Err(LeaseError::Lost { name: self.name().to_owned() }),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The newest number always stays: a holder that slept must find it in its way.
+        let path = path_of(self.name(), previous);
+        if let Err(error) = self.repository.store().delete(&path).await {
+            tracing::debug!(%path, %error, "an old number of a lease stays behind");
+        }
+        Ok(())
+    }
+
+    /// Every lease whose name begins with `prefix`, released ones left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(
+        repository: &Repository,
+        prefix: &str,
+    ) -> Result<Vec<LeaseInfo>, RepositoryError> {
+        let mut names: Vec<String> = repository
+            .list(LEASES_PREFIX)
+            .await?
+            .into_iter()
+            .filter_map(|entry| {
+                let mut parts = entry.path.split('/').skip(1);
+                let name = parts.next()?;
+                parts.next()?;
+                (!name.starts_with('.') && name.starts_with(prefix)).then(|| name.to_owned())
+            })
+            .collect();
+        names.dedup();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = store_now(repository).await?;
+        let mut leases = Vec::new();
+        for name in names {
+            if let Some((entry, Some(current))) = newest(repository, &name).await?
+                && !current.released
+            {
+                let until = entry.modified + ttl_of(&current);
+                leases.push(LeaseInfo {
+                    name,
+                    holder: current.holder,
+                    since: current.since.unwrap_or(entry.modified),
+                    until,
+                    alive: now < until,
+                });
+            }
+        }
+        Ok(leases)
+    }
+}
+
+fn ttl_of(document: &LeaseDocument) -> chrono::Duration {
+    let seconds = document.ttl_seconds.min(30 * 24 * 3600);
+    chrono::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+struct Numbered {
+    number: u64,
+    modified: DateTime<Utc>,
+}
+
+/// The highest number, and its document when it is authentic. One that is not (or that vanished
+/// because its holder renewed) still keeps its number.
+async fn newest(
+    repository: &Repository,
+    name: &str,
+) -> Result<Option<(Numbered, Option<LeaseDocument>)>, RepositoryError> {
+    for _ in 0..ATTEMPTS {
+        let entries = repository.list(&format!("{LEASES_PREFIX}/{name}")).await?;
+        let last: Option<(u64, ObjectEntry)> = entries
+            .into_iter()
+            .filter_map(|entry| Some((number_of(&entry.path)?, entry)))
+            .max_by_key(|(number, _)| *number);
+        let Some((number, entry)) = last else { return Ok(None) };
+        match read(repository, &entry.path, name, number).await {
+            Ok(document) => {
+                let numbered = Numbered { number, modified: entry.modified };
+                return Ok(Some((numbered, Some(document))));
+            }
+            // Renewed since it was listed: look again.
+            Err(RepositoryError::NotFound { .. }) => {}
+            Err(
+                error @ (RepositoryError::Corrupt { .. } | RepositoryError::UntrustedWriter { .. }),
+            ) => {
+                tracing::warn!(%error, "a lease is not honoured");
+                let numbered = Numbered { number, modified: entry.modified };
+                return Ok(Some((numbered, None)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(RepositoryError::corrupt(
+        format!("{LEASES_PREFIX}/{name}"),
+        "its newest object is listed but cannot be read",
+    ))
+}
+
+async fn read(
+    repository: &Repository,
+    path: &str,
+    name: &str,
+    number: u64,
+) -> Result<LeaseDocument, RepositoryError> {
+    let bytes = repository.store().get_limited(path, MAX_SIGNED_BYTES).await?;
+    verify(repository, path, &bytes).await.and_then(|document| {
+        if document.name == name && document.number == number {
+            Ok(document)
+        } else {
+            Err(RepositoryError::corrupt(path, "it is another lease's object"))
+        }
+    })
+}
+
+async fn verify(
+    repository: &Repository,
+    path: &str,
+    bytes: &[u8],
+) -> Result<LeaseDocument, RepositoryError> {
+    let document = signed::parse::<LeaseDocument>(path, bytes)?;
+    let writer: [u8; 32] = from_hex(&document.value.writer)
+        .ok_or_else(|| RepositoryError::corrupt(path, "its writer is malformed"))?;
+    repository.trust(path, &writer).await?;
+    if !document.is_signed_by(&writer) || document.value.repository != repository.id() {
+        return Err(RepositoryError::corrupt(path, "its signature does not fit its content"));
+    }
+    Ok(document.value)
+}
+
+/// For verification: whether the bytes at `path` are an authentic lease.
+pub(crate) async fn check_object(
+    repository: &Repository,
+    path: &str,
+    bytes: &[u8],
+) -> Result<(), RepositoryError> {
+    verify(repository, path, bytes).await.map(|_| ())
+}
+
+/// Puts the document if its number is free; the store's time of doing so.
+async fn write(
+    repository: &Repository,
+    document: &LeaseDocument,
+) -> Result<DateTime<Utc>, RepositoryError> {
+    let path = path_of(&document.name, document.number);
+    let bytes = signed::sign(&path, document, &repository.inner.writer.signer)?;
+    repository.store().put_new(&path, bytes).await?;
+    let entry = repository.store().head(&path).await?;
+    Ok(entry.modified.trunc_subsecs(6))
+}
+
+/// The store's clock, read from the time it gives a new object.
+async fn store_now(repository: &Repository) -> Result<DateTime<Utc>, RepositoryError> {
+    let store = repository.store();
+    let path = format!("{CLOCK_PREFIX}/{}", Uuid::new_v4().simple());
+    store.put_new(&path, hex(&[0]).into_bytes()).await?;
+    let entry = store.head(&path).await;
+    if let Err(error) = store.delete(&path).await {
+        tracing::debug!(%path, %error, "a clock object stays behind");
+    }
+    Ok(entry?.modified)
+}
+
+/// Whether `path` is one of the objects that only tell the time.
+pub(crate) fn is_clock(path: &str) -> bool {
+    path.strip_prefix(CLOCK_PREFIX).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_in_paths() {
+        assert_eq!(path_of("a", 7), "leases/a/0000000000000007.json");
+        assert_eq!(number_of("leases/a/0000000000000007.json"), Some(7));
+        assert_eq!(number_of("leases/a/7.json"), None);
+    }
+}

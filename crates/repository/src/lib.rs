@@ -1,0 +1,57 @@
+//! The repository of Holdfast: encrypted, compressed, deduplicated, append-mostly, on any object
+//! store. It knows nothing of PostgreSQL.
+//!
+//! The bytes are described in `docs/repository-format.md`. The promises of this crate:
+//!
+//! - what is acknowledged is durable: every put has been answered by the store, and on a file
+//!   system the file and its directory have been synced;
+//! - content comes before what refers to it: packs, then index objects, then (by the caller) the
+//!   manifest;
+//! - what is read is what was written, by a writer whom an owner admitted, at this path of this
+//!   repository; anything else is an error that names the object;
+//! - memory does not depend on how much there is, except for the index: 48 bytes per extent.
+
+mod container;
+mod crypto;
+mod documents;
+mod error;
+mod extent;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+mod fetch;
+mod file_table;
+mod index;
+mod ingest;
+mod keys;
+mod lease;
+mod object;
+mod recovery;
+mod repository;
+mod root;
+mod signed;
+mod slots;
+#[cfg(feature = "insecure-test-kdf")]
+#[doc(hidden)]
+pub mod stages;
+mod store;
+mod url;
+mod verify;
+
+pub use documents::IntoContent;
+pub use error::{Cause, RepositoryError};
+pub use extent::{ExtentId, ExtentIdParseError};
+pub use fetch::{ExtentSink, FetchPlan, FetchStats, SinkError, WantedExtent};
+pub use file_table::{EntryKind, FileEntry, FileTableReader, FileTableRef, FileTableWriter};
+pub use index::{Index, PackId};
+pub use ingest::{Ingest, IngestOptions, IngestStats};
+pub use keys::{DeviceId, RepositoryKey, WriterKeys};
+pub use lease::{Lease, LeaseError, LeaseInfo};
+pub use object::{ObjectEntry, ObjectKind, PutKind, PutReceipt};
+pub use recovery::{RecoveryKey, RecoveryKeyError};
+pub use repository::{CreateOptions, Repository};
+pub use slots::{KdfParams, KeySlot, NewSlot, SlotKind, Unlock};
+pub use store::{Store, StoreProbe};
+pub use url::RepositoryUrl;
+pub use verify::{
+    Finding, FindingKind, Severity, VerifiedObject, VerifyLevel, VerifyProgress, VerifyReport,
+};

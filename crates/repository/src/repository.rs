@@ -1,0 +1,521 @@
+//! Creating and opening a repository, and its ways in.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use crate::container::frame::Codec;
+use crate::crypto::{Signer, hex};
+use crate::error::{RepositoryError, Result};
+use crate::index::Index;
+use crate::keys::{DeviceId, ReaderKeys, RepositoryKey, WriterKeys};
+use crate::root::{
+    DEFAULT_EXTENT_BYTES, EXTENT_BYTES, KEYS_PREFIX, KeyDocument, ROOT_PATH, RootDocument,
+    WriterCertificate, read_key_document,
+};
+use crate::signed::{self, MAX_SIGNED_BYTES};
+use crate::slots::{KdfParams, KeySlot, NewSlot, SlotDocument, Unlock, parse_slot_path, slot_path};
+use crate::store::Store;
+
+/// Choices that are made once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// Bytes of an extent: a power of two from 4 KiB to 1 MiB, default 64 KiB.
+    pub extent_size: u32,
+    /// What a guess at a passphrase costs.
+    pub kdf: KdfParams,
+    /// Accept a store that ignores the condition of a put. Leases then exclude nobody.
+    pub allow_unconditional_put: bool,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            extent_size: DEFAULT_EXTENT_BYTES,
+            kdf: KdfParams::RECOMMENDED,
+            allow_unconditional_put: false,
+        }
+    }
+}
+
+impl CreateOptions {
+    /// Another extent size.
+    #[must_use]
+    pub fn with_extent_size(mut self, bytes: u32) -> Self {
+        self.extent_size = bytes;
+        self
+    }
+
+    /// Another passphrase cost.
+    #[must_use]
+    pub fn with_kdf(mut self, kdf: KdfParams) -> Self {
+        self.kdf = kdf;
+        self
+    }
+
+    /// See the field.
+    #[must_use]
+    pub fn with_unconditional_put_allowed(mut self) -> Self {
+        self.allow_unconditional_put = true;
+        self
+    }
+}
+
+/// An open repository. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) root: RootDocument,
+    pub(crate) writer: WriterKeys,
+    pub(crate) reader: Option<ReaderKeys>,
+    owner: Option<Owner>,
+    pub(crate) codec: Codec,
+    /// Writers whose certificate has been seen and checked.
+    trusted: RwLock<HashSet<[u8; 32]>>,
+    pub(crate) index: tokio::sync::Mutex<Option<Arc<Index>>>,
+    kdf: KdfParams,
+}
+
+/// Held by whoever opened the repository with the repository key itself.
+struct Owner {
+    key: RepositoryKey,
+    root: Signer,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({}, {})", self.inner.root.repository, self.inner.store.location())
+    }
+}
+
+impl Repository {
+    /// Makes a new repository with the given ways in (at least one), after testing the store.
+    ///
+    /// `holdfast.json` is written last: a creation that was interrupted has made nothing, and may
+    /// be run again.
+    ///
+    /// # Errors
+    /// [`RepositoryError::AlreadyExists`] when there is a repository; [`RepositoryError::Unsuitable`]
+    /// when the store cannot hold one.
+    pub async fn create(
+        store: Store,
+        device: DeviceId,
+        slots: &[NewSlot<'_>],
+        options: CreateOptions,
+    ) -> Result<Repository> {
+        let invalid = |what: &str| RepositoryError::InvalidArgument { what: what.to_owned() };
+        if slots.is_empty() {
+            return Err(invalid("a repository needs at least one way in"));
+        }
+        if !EXTENT_BYTES.contains(&options.extent_size) || !options.extent_size.is_power_of_two() {
+            return Err(invalid("the extent size is a power of two from 4 KiB to 1 MiB"));
+        }
+        match store.get(ROOT_PATH).await {
+            Ok(_) => return Err(RepositoryError::AlreadyExists { path: ROOT_PATH.to_owned() }),
+            Err(RepositoryError::NotFound { .. }) => {}
+            Err(other) => return Err(other),
+        }
+        let probe = store.probe().await?;
+        let unsuitable = |what: &str| Err(RepositoryError::Unsuitable { what: what.to_owned() });
+        if !probe.range_get {
+            return unsuitable("it does not return the requested part of an object");
+        }
+        if !probe.list_after_write {
+            return unsuitable("it does not list an object that it has just stored");
+        }
+        if !probe.put_if_absent && !options.allow_unconditional_put {
+            return unsuitable("it overwrites an object that must only be stored if absent");
+        }
+
+        let id = Uuid::new_v4();
+        let key = RepositoryKey::generate()?;
+        let root = key.root_signer(id)?;
+        let writer = key.writer_keys(id, device)?;
+        let document = RootDocument::new(id, &writer.sealing, &root, options.extent_size);
+        let root_bytes = signed::sign(ROOT_PATH, &document, &root)?;
+        let reader = Some(key.reader_keys(id));
+        let repository = Self::assemble(
+            store,
+            document,
+            writer,
+            reader,
+            Some(Owner { key, root }),
+            options.kdf,
+        );
+
+        let mut written = Vec::new();
+        for slot in slots {
+            let document = repository.wrap(slot, slot.default_label().to_owned(), options.kdf).await;
+            let outcome = match document {
+                Ok(document) => repository.write_slot(&document, &mut written).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                repository.take_back(&written).await;
+                return Err(error);
+            }
+        }
+        let certificate = WriterCertificate::path(repository.inner.writer.signer.public());
+        written.push(certificate);
+        if let Err(error) = repository.certify_self().await {
+            repository.take_back(&written).await;
+            return Err(error);
+        }
+        // Whether the last put has happened may be unknown: then nothing is taken back.
+        match repository.inner.store.put_new(ROOT_PATH, root_bytes).await {
+            Ok(()) => Ok(repository),
+            Err(error) => {
+                // Only when it is certain that another one's document is there.
+                if matches!(error, RepositoryError::AlreadyExists { .. }) {
+                    repository.take_back(&written).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a repository with the repository key, which `unlock` finds in one of the slots.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`], [`RepositoryError::WrongKey`] (before anything else is
+    /// read), [`RepositoryError::Corrupt`] when `holdfast.json` or the only fitting slot is damaged.
+    pub async fn open(store: Store, device: DeviceId, unlock: Unlock<'_>) -> Result<Repository> {
+        let document = read_root(&store).await?;
+        let kind = unlock.kind();
+        let secret = Arc::new(unlock.secret()?);
+        let (slots, damaged) = read_slots(&store, &document).await?;
+        let mut key = None;
+        for slot in slots.into_iter().filter(|slot| slot.kind == kind) {
+            let secret = Arc::clone(&secret);
+            key = tokio::task::spawn_blocking(move || slot.unwrap(&secret))
+                .await
+                .map_err(RepositoryError::worker)??;
+            if key.is_some() {
+                break;
+            }
+        }
+        let Some(key) = key else {
+            return Err(damaged.into_iter().next().unwrap_or(RepositoryError::WrongKey));
+        };
+        let id = document.repository;
+        let root = key.root_signer(id)?;
+        let writer = key.writer_keys(id, device)?;
+        if hex(root.public()) != document.root_public_key
+            || hex(&writer.sealing.to_bytes()) != document.sealing_public_key
+        {
+            return Err(RepositoryError::corrupt(
+                ROOT_PATH,
+                "its keys are not those of the repository: it was replaced",
+            ));
+        }
+        let reader = Some(key.reader_keys(id));
+        let owner = Some(Owner { key, root });
+        let repository =
+            Self::assemble(store, document, writer, reader, owner, KdfParams::RECOMMENDED);
+        match repository.certify_self().await {
+            // Whoever may not write needs no certificate.
+            Err(error @ RepositoryError::Permission { .. }) => {
+                tracing::info!(%error, "this device is not certified as a writer");
+            }
+            other => other?,
+        }
+        Ok(repository)
+    }
+
+    /// Opens a repository for adding only: what an agent beside a server does. Sealed content
+    /// cannot be read, and slots cannot be changed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::WrongKey`] when the keys belong to another repository;
+    /// [`RepositoryError::UntrustedWriter`] when an owner has not certified them.
+    pub async fn open_for_writing(store: Store, keys: WriterKeys) -> Result<Repository> {
+        let document = read_root(&store).await?;
+        if document.repository != keys.repository
+            || document.sealing_public_key != hex(&keys.sealing.to_bytes())
+        {
+            return Err(RepositoryError::WrongKey);
+        }
+        let public = *keys.signer.public();
+        let repository = Self::assemble(store, document, keys, None, None, KdfParams::RECOMMENDED);
+        repository.trust(ROOT_PATH, &public).await?;
+        Ok(repository)
+    }
+
+    /// What another device needs to add to this repository, certified as a writer.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`] without the repository key.
+    pub async fn writer_keys_for(&self, device: DeviceId) -> Result<WriterKeys> {
+        let owner = self.owner("admitting a writer")?;
+        let keys = owner.key.writer_keys(self.id(), device)?;
+        self.certify(keys.signer.public(), device).await?;
+        Ok(keys)
+    }
+
+    fn assemble(
+        store: Store,
+        root: RootDocument,
+        writer: WriterKeys,
+        reader: Option<ReaderKeys>,
+        owner: Option<Owner>,
+        kdf: KdfParams,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                root,
+                writer,
+                reader,
+                owner,
+                codec: Codec::default(),
+                trusted: RwLock::default(),
+                index: tokio::sync::Mutex::default(),
+                kdf,
+            }),
+        }
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> Uuid {
+        self.inner.root.repository
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Which device writes here.
+    pub fn device(&self) -> DeviceId {
+        self.inner.writer.device
+    }
+
+    /// Bytes of an extent.
+    pub fn extent_size(&self) -> usize {
+        self.inner.root.extent_size as usize
+    }
+
+    /// Whether stored content can be decrypted with the keys at hand.
+    pub fn can_read(&self) -> bool {
+        self.inner.reader.is_some()
+    }
+
+    fn owner(&self, operation: &'static str) -> Result<&Owner> {
+        self.inner.owner.as_ref().ok_or(RepositoryError::KeyRequired { operation })
+    }
+
+    // --- slots ---
+
+    /// The ways in. Damaged slots are left out: verification names them.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn slots(&self) -> Result<Vec<KeySlot>> {
+        let (slots, damaged) = read_slots(&self.inner.store, &self.inner.root).await?;
+        for error in damaged {
+            tracing::warn!(%error, "a key slot cannot be used");
+        }
+        let mut slots: Vec<KeySlot> = slots.iter().map(SlotDocument::describe).collect();
+        slots.sort_by(|a, b| (a.created_at, a.id).cmp(&(b.created_at, b.id)));
+        Ok(slots)
+    }
+
+    /// Adds a way in.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`] without the repository key.
+    pub async fn add_slot(&self, slot: NewSlot<'_>, label: impl Into<String>) -> Result<KeySlot> {
+        let document = self.wrap(&slot, label.into(), self.inner.kdf).await?;
+        self.write_slot(&document, &mut Vec::new()).await?;
+        Ok(document.describe())
+    }
+
+    /// Removes a way in.
+    ///
+    /// # Errors
+    /// [`RepositoryError::LastSlot`] when no other usable one would be left.
+    pub async fn remove_slot(&self, id: Uuid) -> Result<()> {
+        self.owner("removing a key slot")?;
+        let slots = self.slots().await?;
+        let path = slot_path(id);
+        if !slots.iter().any(|slot| slot.id == id) {
+            // A damaged one is no way in and may go.
+            self.inner.store.head(&path).await?;
+        } else if slots.len() < 2 {
+            return Err(RepositoryError::LastSlot);
+        }
+        self.inner.store.delete(&path).await
+    }
+
+    async fn wrap(
+        &self,
+        slot: &NewSlot<'_>,
+        label: String,
+        kdf: KdfParams,
+    ) -> Result<SlotDocument> {
+        self.owner("adding a key slot")?;
+        let (kind, secret) = (slot.kind(), slot.secret());
+        let repository = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let owner = repository.owner("adding a key slot")?;
+            SlotDocument::wrap(
+                repository.id(),
+                &owner.root,
+                &owner.key,
+                (kind, &secret),
+                label,
+                kdf,
+            )
+        })
+        .await
+        .map_err(RepositoryError::worker)?
+    }
+
+    async fn write_slot(&self, slot: &SlotDocument, written: &mut Vec<String>) -> Result<()> {
+        let bytes = slot.encode(&self.owner("adding a key slot")?.root)?;
+        written.push(slot.path());
+        self.inner.store.put_new(&slot.path(), bytes).await
+    }
+
+    async fn take_back(&self, written: &[String]) {
+        for path in written {
+            if let Err(error) = self.inner.store.delete(path).await {
+                tracing::debug!(%path, %error, "left behind by an interrupted creation");
+            }
+        }
+    }
+
+    // --- writers ---
+
+    async fn certify_self(&self) -> Result<()> {
+        self.certify(self.inner.writer.signer.public(), self.inner.writer.device).await
+    }
+
+    async fn certify(&self, public: &[u8; 32], device: DeviceId) -> Result<()> {
+        let owner = self.owner("admitting a writer")?;
+        let path = WriterCertificate::path(public);
+        let usable = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
+            Ok(bytes) => self.check_certificate(&path, &bytes, public),
+            Err(error) => Err(error),
+        };
+        match usable {
+            Ok(()) => {}
+            Err(RepositoryError::NotFound { .. }) => {
+                let certificate = WriterCertificate::new(self.id(), &owner.root, public, device);
+                let bytes = signed::sign(&path, &certificate, &owner.root)?;
+                match self.inner.store.put_new(&path, bytes).await {
+                    // Two windows of one device open it at once.
+                    Ok(()) | Err(RepositoryError::AlreadyExists { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(RepositoryError::Corrupt { .. }) => {
+                // The certificate is derived from the key, so a damaged one can be made again.
+                let certificate = WriterCertificate::new(self.id(), &owner.root, public, device);
+                let bytes = signed::sign(&path, &certificate, &owner.root)?;
+                self.inner.store.put_replacing(&path, bytes).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.remember(public);
+        Ok(())
+    }
+
+    fn check_certificate(&self, path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<()> {
+        let root = self.inner.root.root_key()?;
+        let certificate: WriterCertificate = signed::verify(path, bytes, &root)?;
+        if certificate.public_key != hex(public) || certificate.repository != self.id() {
+            return Err(RepositoryError::corrupt(path, "it certifies another writer"));
+        }
+        Ok(())
+    }
+
+    fn remember(&self, public: &[u8; 32]) {
+        self.inner.trusted.write().unwrap_or_else(PoisonError::into_inner).insert(*public);
+    }
+
+    /// Makes sure that an owner has certified the signer of `object`.
+    pub(crate) async fn trust(&self, object: &str, public: &[u8; 32]) -> Result<()> {
+        if self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner).contains(public) {
+            return Ok(());
+        }
+        let path = WriterCertificate::path(public);
+        let untrusted = || RepositoryError::UntrustedWriter {
+            object: object.to_owned(),
+            writer: hex(public),
+        };
+        let bytes = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(RepositoryError::NotFound { .. }) => return Err(untrusted()),
+            Err(error) => return Err(error),
+        };
+        self.check_certificate(&path, &bytes, public)?;
+        self.remember(public);
+        Ok(())
+    }
+}
+
+pub(crate) async fn read_root(store: &Store) -> Result<RootDocument> {
+    match store.get_limited(ROOT_PATH, MAX_SIGNED_BYTES).await {
+        Ok(bytes) => RootDocument::parse(&bytes),
+        Err(RepositoryError::NotFound { .. }) => {
+            Err(RepositoryError::NotARepository { location: store.location().to_owned() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The usable slots, and what is wrong with the others.
+async fn read_slots(
+    store: &Store,
+    root: &RootDocument,
+) -> Result<(Vec<SlotDocument>, Vec<RepositoryError>)> {
+    let mut slots = Vec::new();
+    let mut damaged = Vec::new();
+    for entry in store.list(KEYS_PREFIX).await? {
+        let Some(id) = parse_slot_path(&entry.path) else { continue };
+        let bytes = match store.get_limited(&entry.path, MAX_SIGNED_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(RepositoryError::NotFound { .. }) => continue,
+            Err(error @ RepositoryError::Corrupt { .. }) => {
+                damaged.push(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match read_slot(&entry.path, id, &bytes, root) {
+            Ok(KeyDocument::Own(slot)) => slots.push(slot),
+            Ok(KeyDocument::Foreign) => {}
+            Err(error) => damaged.push(error),
+        }
+    }
+    Ok((slots, damaged))
+}
+
+/// One slot from its bytes.
+pub(crate) fn read_slot(
+    path: &str,
+    id: Uuid,
+    bytes: &[u8],
+    root: &RootDocument,
+) -> Result<KeyDocument<SlotDocument>> {
+    let document = read_key_document(
+        path,
+        bytes,
+        root,
+        |slot: &SlotDocument| slot.repository,
+        |slot| crate::crypto::from_hex(&slot.root_public_key),
+    )?;
+    if let KeyDocument::Own(slot) = &document
+        && slot.id != id
+    {
+        return Err(RepositoryError::corrupt(path, "it is another slot's file"));
+    }
+    Ok(document)
+}

@@ -1,0 +1,157 @@
+//! From an address to an object store, with the settings that make it durable and patient.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once, OnceLock};
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+
+use super::Backend;
+use crate::error::{RepositoryError, Result};
+use crate::url::{Place, RepositoryUrl};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the store may be silent. The clock runs while a body is being sent, so it has to
+/// allow for one part on a slow line: 17 MiB in 10 minutes is 30 KiB/s.
+const READ_TIMEOUT: Duration = Duration::from_secs(600);
+/// How often and how long one request is tried again.
+const RETRIES: usize = 12;
+const RETRY_BUDGET: Duration = Duration::from_secs(240);
+
+pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
+    let failed = |e| RepositoryError::from_store("configure", &url.to_string(), e);
+    let (store, prefix): (Arc<dyn ObjectStore>, &String) = match url.place() {
+        Place::Local(path) => {
+            let root = std::path::absolute(path).map_err(|source| RepositoryError::LocalFile {
+                operation: "find the current directory",
+                source,
+            })?;
+            return Ok((Backend::Local { root, opened: OnceLock::new() }, String::new()));
+        }
+        Place::S3 { bucket, prefix } => {
+            install_tls_provider();
+            let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok());
+            let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+            let builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_conditional_put(S3ConditionalPut::ETagMatch)
+                .with_client_options(client_options("AWS_ALLOW_HTTP", plain))
+                .with_retry(retry());
+            (Arc::new(builder.build().map_err(failed)?), prefix)
+        }
+        Place::Google { bucket, prefix } => {
+            install_tls_provider();
+            let builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_client_options(client_options("GOOGLE_ALLOW_HTTP", false))
+                .with_retry(retry());
+            (Arc::new(builder.build().map_err(failed)?), prefix)
+        }
+        Place::Azure { container, prefix } => {
+            install_tls_provider();
+            let builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(container)
+                .with_client_options(client_options("AZURE_ALLOW_HTTP", false))
+                .with_retry(retry());
+            (Arc::new(builder.build().map_err(failed)?), prefix)
+        }
+    };
+    Ok((Backend::Ready(store), prefix.clone()))
+}
+
+/// The only place where a local store is opened, because by itself it does not sync: here every
+/// write is followed by `fsync` of the file and of the directories that name it.
+pub(super) fn local(root: &Path) -> object_store::Result<Arc<dyn ObjectStore>> {
+    Ok(Arc::new(LocalFileSystem::new_with_prefix(root)?.with_fsync(true)))
+}
+
+/// `mkdir -p` whose new directories survive a power cut.
+pub(super) fn create_directory(root: &Path) -> std::io::Result<()> {
+    let mut missing: Vec<PathBuf> = Vec::new();
+    let mut current = root;
+    while !current.exists() {
+        missing.push(current.to_path_buf());
+        match current.parent() {
+            Some(parent) => current = parent,
+            None => break,
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(root)?;
+    if cfg!(unix) {
+        for directory in &missing {
+            std::fs::File::open(directory)?.sync_all()?;
+        }
+        std::fs::File::open(current)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(20),
+            base: 2.0,
+        },
+        max_retries: RETRIES,
+        retry_timeout: RETRY_BUDGET,
+    }
+}
+
+fn client_options(allow_http: &str, plain: bool) -> ClientOptions {
+    let allow = std::env::var(allow_http)
+        .is_ok_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"));
+    let mut options = ClientOptions::new()
+        .with_timeout_disabled()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_read_timeout(READ_TIMEOUT)
+        .with_allow_http(allow);
+    // A bundle of certificates adds to the system's. It says nothing about plain http, where it
+    // is not even read.
+    if !plain && let Ok(path) = std::env::var("AWS_CA_BUNDLE") {
+        match std::fs::read(&path).map(|pem| Certificate::from_pem_bundle(&pem)) {
+            Ok(Ok(certificates)) => {
+                for certificate in certificates {
+                    options = options.with_root_certificate(certificate);
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%path, %error, "AWS_CA_BUNDLE holds no certificates"),
+            Err(error) => tracing::warn!(%path, %error, "AWS_CA_BUNDLE cannot be read"),
+        }
+    }
+    options
+}
+
+/// The HTTP client takes the process's default TLS provider, and none is built in.
+fn install_tls_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that the program has chosen one already, which is as good.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn directories_are_made_to_any_depth() {
+        let place = tempfile::tempdir().unwrap();
+        let deep = place.path().join("a/b/c");
+        create_directory(&deep).unwrap();
+        assert!(deep.is_dir());
+        create_directory(&deep).unwrap();
+    }
+}

@@ -1,0 +1,280 @@
+//! Checking one container from its first to its last byte.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{VerifiedObject, VerifyLevel};
+use crate::container::read::{ContentReader, Opened, open_whole, split};
+use crate::container::{HEADER_BYTES, Header, Suite};
+use crate::documents::body;
+use crate::error::{RepositoryError, Result};
+use crate::extent::ExtentId;
+use crate::file_table::{FileTableBody, LineReader};
+use crate::index::{Index, IndexBody, IndexedPack, PackBody, PackId};
+use crate::object::{ObjectEntry, ObjectKind};
+use crate::repository::{Inner, Repository};
+
+/// Objects up to this size are read in one piece.
+const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Longer ones in ranges of about this size.
+const RANGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What file tables are compared with.
+pub(super) struct Known {
+    pub(super) index: Arc<Index>,
+    pub(super) damaged: HashSet<PackId>,
+}
+
+impl Known {
+    fn holds(&self, id: &ExtentId) -> bool {
+        id.is_zero()
+            || self.index.pack_of(id).is_some_and(|pack| !self.damaged.contains(&pack))
+    }
+}
+
+/// An object that is whole.
+pub(super) struct Checked {
+    pub(super) object: VerifiedObject,
+    /// For a pack: itself, its size and the digest of its directory.
+    pub(super) pack: Option<(PackId, u64, [u8; 32])>,
+    /// For an index object: the packs it names.
+    pub(super) indexed: Vec<(PackId, u64, [u8; 32])>,
+    /// Whole, but what it refers to is not.
+    pub(super) problem: Option<String>,
+}
+
+/// Checks the object; `None` when it is a file table and `known` is not.
+pub(super) async fn check(
+    repository: &Repository,
+    level: VerifyLevel,
+    entry: &ObjectEntry,
+    known: Option<Arc<Known>>,
+) -> Result<Option<Checked>> {
+    let path = entry.path.as_str();
+    if entry.size > WHOLE_BYTES {
+        return check_long(repository, level, entry, known).await;
+    }
+    let bytes = repository.store().get_limited(path, WHOLE_BYTES).await?;
+    let parts = split(path, &bytes)?;
+    let kind = Header::parse(path, parts.header)?.kind;
+    if kind == ObjectKind::FileTable && known.is_none() {
+        return Ok(None);
+    }
+    repository.trust(path, &parts.trailer.writer).await?;
+    let inner = Arc::clone(&repository.inner);
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let opened = open_whole(&inner.writer, &inner.codec, &path, kind, &bytes)?;
+        let mut content = ContentCheck::new(&inner, level, &path, &opened, known)?;
+        content.frames(&inner, 0..opened.metadata.frames.len(), &bytes, 0)?;
+        content.finish(&path, opened, bytes.len() as u64).map(Some)
+    })
+    .await
+    .map_err(RepositoryError::worker)?
+}
+
+async fn check_long(
+    repository: &Repository,
+    level: VerifyLevel,
+    entry: &ObjectEntry,
+    known: Option<Arc<Known>>,
+) -> Result<Option<Checked>> {
+    let path = entry.path.as_str();
+    let store = repository.store();
+    let head = store.get_range(path, 0, HEADER_BYTES as u64).await?;
+    let header = Header::parse(path, first(path, &head)?)?;
+    if header.kind == ObjectKind::FileTable && known.is_none() {
+        return Ok(None);
+    }
+    let (opened, tail) = repository.open_tail(path, header.kind).await?;
+    if opened.header != header {
+        return Err(RepositoryError::corrupt(path, "its header is not what was signed"));
+    }
+    let size = HEADER_BYTES as u64 + opened.trailer.content_bytes + tail.len() as u64;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&head);
+    let mut content = ContentCheck::new(&repository.inner, level, path, &opened, known)?;
+    let frames = opened.metadata.frames.clone();
+    let mut next = 0;
+    while next < frames.len() {
+        let start = frames[next].offset();
+        let mut end = next + 1;
+        while end < frames.len() && frames[end].end().saturating_sub(start) <= RANGE_BYTES {
+            end += 1;
+        }
+        let length = frames[end - 1].end().saturating_sub(start);
+        let bytes = store.get_range(path, start, length).await?;
+        let inner = Arc::clone(&repository.inner);
+        (content, hasher) = tokio::task::spawn_blocking(move || -> Result<_> {
+            hasher.update(&bytes);
+            content.frames(&inner, next..end, &bytes, start)?;
+            Ok((content, hasher))
+        })
+        .await
+        .map_err(RepositoryError::worker)??;
+        next = end;
+    }
+    if *hasher.finalize().as_bytes() != opened.trailer.content_hash {
+        return Err(RepositoryError::corrupt(path, "its content is not what was signed"));
+    }
+    content.finish(path, opened, size).map(Some)
+}
+
+fn first<'a>(path: &str, bytes: &'a Bytes) -> Result<&'a [u8; HEADER_BYTES]> {
+    bytes.first_chunk().ok_or_else(|| RepositoryError::corrupt(path, "it is too short"))
+}
+
+/// What the header says the object is, however damaged the rest.
+pub(super) async fn stated_kind(repository: &Repository, path: &str) -> Option<ObjectKind> {
+    let head = repository.store().get_range(path, 0, HEADER_BYTES as u64).await.ok()?;
+    ObjectKind::from_code(*head.get(10)?)
+}
+
+/// Goes through the frames of one object, as far as the level and the keys allow.
+struct ContentCheck {
+    path: String,
+    reader: Option<ContentReader>,
+    pack: Option<PackBody>,
+    table: Option<Table>,
+}
+
+struct Table {
+    lines: LineReader,
+    expected: u64,
+    known: Arc<Known>,
+    files_affected: u64,
+    example: Option<String>,
+}
+
+impl ContentCheck {
+    fn new(
+        inner: &Inner,
+        level: VerifyLevel,
+        path: &str,
+        opened: &Opened,
+        known: Option<Arc<Known>>,
+    ) -> Result<Self> {
+        let readable = match opened.header.suite {
+            Suite::Empty => false,
+            Suite::Sealed => level == VerifyLevel::Data && inner.reader.is_some(),
+            Suite::Shared => true,
+        };
+        let reader = if readable {
+            Some(opened.content(&inner.writer, inner.reader.as_ref(), path)?)
+        } else {
+            None
+        };
+        let kind = opened.header.kind;
+        let pack = match kind {
+            ObjectKind::Pack => Some(body::<PackBody>(path, opened).map_err(|_| {
+                RepositoryError::corrupt(path, "its directory is not understood")
+            })?),
+            _ => None,
+        };
+        let table = match known {
+            Some(known) if kind == ObjectKind::FileTable => {
+                let declared: FileTableBody = body(path, opened)?;
+                Some(Table {
+                    lines: LineReader::default(),
+                    expected: declared.entries,
+                    known,
+                    files_affected: 0,
+                    example: None,
+                })
+            }
+            _ => None,
+        };
+        Ok(Self { path: path.to_owned(), reader, pack, table })
+    }
+
+    /// Checks frames `numbers`, whose stored bytes are in `bytes` (which begin at `base`).
+    fn frames(
+        &mut self,
+        inner: &Inner,
+        numbers: std::ops::Range<usize>,
+        bytes: &[u8],
+        base: u64,
+    ) -> Result<()> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        for number in numbers {
+            let stored = reader.slice(number, bytes, base)?;
+            let raw = reader.frame(&inner.codec, number, stored)?;
+            if let Some(pack) = &self.pack {
+                let mut rest = raw.as_slice();
+                for extent in pack.extents.get(number).map_or(&[][..], Vec::as_slice) {
+                    let length = usize::try_from(extent.1).unwrap_or(usize::MAX);
+                    let named = rest.split_at_checked(length).filter(|(bytes, _)| {
+                        inner.writer.extent_id(bytes) == extent.0
+                    });
+                    let Some((_, after)) = named else {
+                        return Err(RepositoryError::corrupt(
+                            &self.path,
+                            format!("extent {} is not what its name says", extent.0),
+                        ));
+                    };
+                    rest = after;
+                }
+            }
+            if let Some(table) = &mut self.table {
+                let Table { lines, known, files_affected, example, .. } = table;
+                lines.push(&self.path, &raw, &mut |file| {
+                    if !file.extents.iter().all(|id| known.holds(id)) {
+                        *files_affected += 1;
+                        example.get_or_insert(file.path);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, path: &str, opened: Opened, size: u64) -> Result<Checked> {
+        let kind = opened.header.kind;
+        let mut pack = None;
+        let mut indexed = Vec::new();
+        let mut metadata = Value::Null;
+        match (kind, self.pack) {
+            (ObjectKind::Pack, Some(directory)) => {
+                let id = PackId::parse_path(path)
+                    .ok_or_else(|| RepositoryError::corrupt(path, "a pack under another name"))?;
+                let directory = IndexedPack {
+                    pack: id,
+                    size,
+                    header: opened.metadata.header,
+                    frames: opened.metadata.frames,
+                    extents: directory.extents,
+                };
+                directory.check(opened.header.repository)?;
+                pack = Some((id, size, directory.digest()));
+            }
+            (ObjectKind::Index, _) => {
+                let named: IndexBody = body(path, &opened)
+                    .map_err(|_| RepositoryError::corrupt(path, "its list is not understood"))?;
+                for directory in named.packs {
+                    directory.check(opened.header.repository)?;
+                    indexed.push((directory.pack, directory.size, directory.digest()));
+                }
+            }
+            _ => {
+                metadata = serde_json::from_str(opened.metadata.body.get())
+                    .map_err(|_| RepositoryError::corrupt(path, "its metadata is not JSON"))?;
+            }
+        }
+        let mut problem = None;
+        if let Some(table) = self.table {
+            table.lines.finish(path, table.expected)?;
+            problem = table.example.map(|example| {
+                format!(
+                    "extents of {} of its files (such as {example}) are in no usable pack; {}",
+                    table.files_affected,
+                    ObjectKind::FileTable.consequence()
+                )
+            });
+        }
+        let object = VerifiedObject { path: path.to_owned(), kind, size, metadata };
+        Ok(Checked { object, pack, indexed, problem })
+    }
+}

@@ -1,0 +1,92 @@
+//! Leases: one holder at a time, by the store's clock.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use std::time::Duration;
+
+use fixture::{in_memory, open};
+use holdfast_repository::{Lease, LeaseError};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// The shortest there is.
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn one_holder_at_a_time() {
+    let (store, repository) = in_memory().await;
+    let mut lease = Lease::acquire(&repository, "prune", HOUR, "laptop").await.unwrap();
+    let other = open(store).await.unwrap();
+    match Lease::acquire(&other, "prune", HOUR, "agent").await {
+        Err(LeaseError::Held { holder, until }) => {
+            assert_eq!((holder.as_str(), until), ("laptop", lease.until()));
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    Lease::acquire(&other, "restore-1", HOUR, "agent").await.unwrap();
+    lease.renew().await.unwrap();
+    lease.check().await.unwrap();
+    let alive = Lease::list(&repository, "").await.unwrap();
+    assert_eq!(alive.len(), 2);
+    assert!(alive.iter().all(|info| info.alive));
+    assert_eq!(alive[0].since, lease.since().unwrap());
+    lease.release().await.unwrap();
+    Lease::acquire(&other, "prune", HOUR, "agent").await.unwrap();
+    assert_eq!(repository.list("leases/prune").await.unwrap().len(), 2);
+    fixture::assert_clean(&repository).await;
+}
+
+#[tokio::test]
+async fn of_several_at_once_exactly_one_wins() {
+    let (_, repository) = in_memory().await;
+    let racers = (0..8).map(|n| {
+        let repository = repository.clone();
+        async move { Lease::acquire(&repository, "x", HOUR, &n.to_string()).await }
+    });
+    let won = futures_util::future::join_all(racers).await;
+    assert_eq!(won.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+}
+
+/// Polls until the condition holds: store clocks cannot be turned.
+async fn until_taken(repository: &holdfast_repository::Repository, name: &str) -> Lease {
+    for _ in 0..2000 {
+        match Lease::acquire(repository, name, HOUR, "second").await {
+            Ok(lease) => return lease,
+            Err(LeaseError::Held { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    panic!("the lease never expired");
+}
+
+#[tokio::test]
+async fn a_holder_that_overslept_finds_out() {
+    let (_, repository) = in_memory().await;
+    let mut first = Lease::acquire(&repository, "x", SECOND, "first").await.unwrap();
+    let second = until_taken(&repository, "x").await;
+    assert!(matches!(first.renew().await, Err(LeaseError::Lost { .. })));
+    assert!(matches!(first.check().await, Err(LeaseError::Lost { .. })));
+    first.release().await.unwrap();
+    second.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_lease_counts_as_held() {
+    let (store, repository) = in_memory().await;
+    Lease::acquire(&repository, "x", SECOND, "first").await.unwrap();
+    let path = store.list("leases/x").await.unwrap().remove(0).path;
+    let mut bytes = store.get(&path).await.unwrap().to_vec();
+    bytes[30] ^= 1;
+    store.put_replacing(&path, bytes).await.unwrap();
+    let outcome = Lease::acquire(&repository, "x", HOUR, "second").await;
+    assert!(matches!(outcome, Err(LeaseError::Held { .. })));
+}
+
+#[tokio::test]
+async fn names_are_plain() {
+    let (_, repository) = in_memory().await;
+    for name in ["", "a/b", ".clock", "ä"] {
+        assert!(Lease::acquire(&repository, name, HOUR, "x").await.is_err(), "{name:?}");
+    }
+}

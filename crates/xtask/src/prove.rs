@@ -1,0 +1,44 @@
+//! `cargo xtask prove`: the tests that get better with time, for a long time.
+
+use crate::{
+    Fault,
+    report::line,
+    setup::{Need, ensure},
+    take_value,
+    workspace::Workspace,
+};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+/// Runs them; each reads `HOLDFAST_PROVE_SECONDS` and goes on for so long.
+pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
+    let mut arguments = arguments.to_vec();
+    let seconds = take_value(&mut arguments, "--seconds")?.unwrap_or_else(|| "600".into());
+    let seconds: u64 =
+        seconds.parse().map_err(|_| format!("{seconds} is not a number of seconds"))?;
+    ensure(workspace, &[Need::Build, Need::Servers, Need::Store, Need::Nextest])?;
+    let began = Instant::now();
+
+    let core = ["--package", "holdfast-tests", "--package", "holdfast-cli"];
+    let features = ["--features", "holdfast-cli/development-host"];
+    let mut build = workspace.cargo();
+    build.args(["build", "--quiet", "--bins", "--tests"]).args(core).args(features);
+    if !build.status()?.success() {
+        return Err("the tests do not build".into());
+    }
+    let mut tests = workspace.cargo();
+    tests
+        .args(["nextest", "run", "--profile", "prove", "--no-fail-fast"])
+        .args(core)
+        .args(features)
+        .args(&arguments)
+        .env("HOLDFAST_BIN", workspace.target.join("debug/holdfast"))
+        .env("HOLDFAST_PROVE_SECONDS", seconds.to_string());
+    // What they report of their work is part of the proof: it is shown as it comes.
+    let well = tests.status()?.success();
+    let state = if well { "ok" } else { "FAILED" };
+    line(state, began.elapsed(), &format!("{:?} each", Duration::from_secs(seconds)), "");
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

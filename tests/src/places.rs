@@ -1,0 +1,59 @@
+//! Folders and programs that the set-up provides and the tests use.
+
+use std::{
+    env, fs, io,
+    net::TcpListener,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+/// What `cargo xtask setup` fetched: `HOLDFAST_CACHE_DIR`, else `~/.cache/holdfast`.
+pub fn cache() -> PathBuf {
+    if let Some(folder) = env::var_os("HOLDFAST_CACHE_DIR") {
+        return folder.into();
+    }
+    PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".cache/holdfast")
+}
+
+/// A folder that outlives one test run and that an unprivileged server account can read: template
+/// data directories and copies of server programs. Only its owner, this account, writes there.
+pub fn shared() -> io::Result<PathBuf> {
+    let own = rustix::process::geteuid().as_raw();
+    let folder = PathBuf::from(format!("/var/tmp/holdfast-tests-{own}"));
+    match fs::DirBuilder::new().mode(0o755).create(&folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let found = fs::symlink_metadata(&folder)?;
+    if !found.is_dir() || found.uid() != own {
+        return Err(io::Error::other(format!("{} belongs to someone else", folder.display())));
+    }
+    Ok(folder)
+}
+
+/// Looks a program up on `PATH`.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|candidate| is_program(candidate))
+}
+
+pub(crate) fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+}
+
+/// A loopback port that was free a moment ago. Another process may take it first: whoever starts
+/// a server on it tries again with the next one.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// A new private folder with a short path: socket paths may have about 100 bytes only.
+pub(crate) fn temporary(prefix: &str) -> io::Result<tempfile::TempDir> {
+    let parent = match env::temp_dir() {
+        usual if usual.as_os_str().len() <= 40 => usual,
+        _ => PathBuf::from("/tmp"),
+    };
+    tempfile::Builder::new().prefix(prefix).tempdir_in(parent)
+}

@@ -1,0 +1,93 @@
+import { AxeBuilder } from "@axe-core/playwright";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { NOW } from "../src/testing/world";
+
+export const WIDTHS = [375, 768, 1024, 1920] as const;
+export const SCHEMES = ["light", "dark"] as const;
+export type Scheme = (typeof SCHEMES)[number];
+
+export async function launch(): Promise<Browser> {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"],
+  });
+}
+
+export interface Window {
+  page: Page;
+  context: BrowserContext;
+  /** What the page complained of: console errors, violations of the policy, uncaught errors. */
+  complaints: string[];
+}
+
+interface WindowOptions {
+  width: number;
+  scheme?: Scheme;
+  height?: number;
+  /** Leaves the clock alone, for a real host. */
+  realTime?: boolean;
+  scale?: number;
+}
+
+export async function openWindow(browser: Browser, options: WindowOptions): Promise<Window> {
+  const { width, scheme = "light", height = width < 500 ? 812 : 900, realTime = false, scale = 1 } = options;
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: scheme,
+    reducedMotion: "reduce",
+    timezoneId: "Europe/Berlin",
+    deviceScaleFactor: scale,
+  });
+  const page = await context.newPage();
+  if (!realTime) await page.clock.setFixedTime(new Date(NOW));
+  const complaints: string[] = [];
+  page.on("console", (message) => {
+    // A refused command is an answer with an error status; the browser reports every one of them.
+    const refused = message.text().startsWith("Failed to load resource");
+    if (message.type() === "error" && !refused) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  return { page, context, complaints };
+}
+
+/** Waits until nothing is loading any more and the fonts are there. */
+export async function settle(page: Page): Promise<void> {
+  await page.waitForSelector("main h1");
+  await page.waitForFunction(() => !document.querySelector("main .animate-spin + *, main [role=status] .animate-spin"), undefined, {
+    timeout: 5_000,
+  }).catch(() => undefined);
+  await page.evaluate(async () => {
+    await document.fonts.ready;
+  });
+  await page.waitForTimeout(250);
+}
+
+export async function violations(page: Page): Promise<string[]> {
+  const found = await new AxeBuilder({ page })
+    .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+    .analyze();
+  return found.violations.map(
+    (each) => `${each.id} (${each.impact}): ${each.nodes.map((node) => node.html.slice(0, 160)).slice(0, 4).join(" | ")}`,
+  );
+}
+
+/** How many pixels the page is wider than the window, and what sticks out. */
+export async function overflow(page: Page): Promise<string | null> {
+  return page.evaluate(() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) {
+      const wide = [...document.querySelectorAll("main *, header *, footer *")].find((element) => {
+        const box = element.getBoundingClientRect();
+        if (box.right <= width + 1 || box.width === 0) return false;
+        // What lies in a box that scrolls or clips by itself does not widen the page.
+        for (let parent = element.parentElement; parent; parent = parent.parentElement) {
+          const style = getComputedStyle(parent);
+          if (style.overflowX !== "visible" && parent !== document.body && parent !== document.documentElement) return false;
+        }
+        return true;
+      });
+      return wide ? `sticks out: ${wide.outerHTML.slice(0, 160)}` : null;
+    }
+    return `${document.documentElement.scrollWidth} > ${width}`;
+  });
+}

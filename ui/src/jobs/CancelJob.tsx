@@ -1,0 +1,60 @@
+import { Ban } from "lucide-react";
+import { useState } from "react";
+import type { JobKind, JobSummary } from "../api/bindings";
+import { useAction } from "../api/queries";
+import { Button } from "../elements/Button";
+import { Confirm } from "../elements/Dialog";
+
+const VERBS: Record<JobKind, string> = {
+  backup: "Cancel this backup",
+  archive: "Stop archiving",
+  restore: "Cancel this restore",
+  verify: "Cancel this verification",
+  demo: "Cancel this demo",
+};
+
+/** What cancelling leaves behind; nothing here promises more than the engine does. */
+const LEAVES: Record<JobKind, string> = {
+  backup:
+    "No snapshot is made. Data that was already written to the repository stays there, unreferenced, and is reused by the next backup.",
+  archive:
+    "WAL that is durable in the repository stays. From now on new commits are not protected until archiving starts again; the replication slot keeps the server's WAL for us meanwhile.",
+  restore:
+    "The source server and the backups are not touched. Files that were already written to the destination stay there as an incomplete copy; do not use them as a database.",
+  verify: "Nothing is changed by a verification. What was not read yet stays unverified.",
+  demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",
+};
+
+/** Asks whether to stop a job, saying what that leaves behind. It has stopped when its journal says so. */
+export function CancelJob({ job }: { job: JobSummary }) {
+  const [asking, setAsking] = useState(false);
+  const [asked, setAsked] = useState(false);
+  const cancel = useAction("job_cancel", () => {
+    setAsking(false);
+    setAsked(true);
+  });
+  if (job.state !== "running") return null;
+  const verb = VERBS[job.kind];
+  return (
+    <>
+      <Button icon={Ban} onClick={() => setAsking(true)} disabled={asked}>
+        {asked ? "Stopping…" : `${verb}…`}
+      </Button>
+      {asking && (
+        <Confirm
+          title={`${verb}?`}
+          action={verb}
+          look="danger"
+          busy={cancel.isPending}
+          error={cancel.error}
+          onConfirm={() => cancel.mutate({ job: job.id })}
+          onClose={() => setAsking(false)}
+        >
+          <p className="font-medium break-words text-ink">{job.title}</p>
+          <p>{LEAVES[job.kind]}</p>
+          <p>It counts as stopped once its process has ended, not when you press the button.</p>
+        </Confirm>
+      )}
+    </>
+  );
+}

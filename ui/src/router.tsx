@@ -1,0 +1,126 @@
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  type RouterHistory,
+  redirect,
+} from "@tanstack/react-router";
+import { ButtonLink } from "./elements/Button";
+import { Page } from "./elements/Page";
+import { Problem } from "./elements/Problem";
+import { Waiting } from "./elements/Waiting";
+import { parseSearch, restoreSearch, stringifySearch, timelineSearch } from "./shell/links";
+import { Shell } from "./shell/Shell";
+
+function NotFound() {
+  return (
+    <Page title="No such screen" intro="The address names nothing in this window.">
+      <ButtonLink to="/overview">Go to the overview</ButtonLink>
+    </Page>
+  );
+}
+
+const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
+
+const index = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/overview", replace: true });
+  },
+});
+
+const overview = createRoute({
+  getParentRoute: () => root,
+  path: "/overview",
+  component: lazyRouteComponent(() => import("./overview/OverviewScreen"), "OverviewScreen"),
+});
+
+const addCluster = createRoute({
+  getParentRoute: () => root,
+  path: "/clusters/new",
+  component: lazyRouteComponent(() => import("./clusters/AddClusterScreen"), "AddClusterScreen"),
+});
+
+const timeline = createRoute({
+  getParentRoute: () => root,
+  path: "/c/$cluster/timeline",
+  validateSearch: timelineSearch,
+  component: lazyRouteComponent(() => import("./timeline/TimelineScreen"), "TimelineScreen"),
+});
+
+const restoreNew = createRoute({
+  getParentRoute: () => root,
+  path: "/c/$cluster/restore/new",
+  validateSearch: restoreSearch,
+  component: lazyRouteComponent(() => import("./restore/RestoreScreen"), "RestoreScreen"),
+});
+
+const restoreRun = createRoute({
+  getParentRoute: () => root,
+  path: "/restore/$job",
+  component: lazyRouteComponent(() => import("./restore/RunScreen"), "RunScreen"),
+});
+
+const jobs = createRoute({
+  getParentRoute: () => root,
+  path: "/jobs",
+  component: lazyRouteComponent(() => import("./jobs/JobsScreen"), "JobsScreen"),
+});
+
+const job = createRoute({
+  getParentRoute: () => root,
+  path: "/job/$job",
+  component: lazyRouteComponent(() => import("./jobs/JobScreen"), "JobScreen"),
+});
+
+const demo = createRoute({
+  getParentRoute: () => root,
+  path: "/demo/$job",
+  component: lazyRouteComponent(() => import("./demo/DemoScreen"), "DemoScreen"),
+});
+
+const settings = createRoute({
+  getParentRoute: () => root,
+  path: "/settings",
+  component: lazyRouteComponent(() => import("./settings/SettingsScreen"), "SettingsScreen"),
+});
+
+const routes = root.addChildren([
+  index,
+  overview,
+  addCluster,
+  timeline,
+  restoreNew,
+  restoreRun,
+  jobs,
+  job,
+  demo,
+  settings,
+]);
+
+export function newRouter(history?: RouterHistory) {
+  return createRouter({
+    routeTree: routes,
+    parseSearch,
+    stringifySearch,
+    ...(history ? { history } : {}),
+    defaultPendingComponent: () => (
+      <div className="px-8">
+        <Waiting what="the screen" />
+      </div>
+    ),
+    defaultErrorComponent: ({ error, reset }) => (
+      <Page title="This screen failed">
+        <Problem error={error} title="A fault of the window, not of your backups" onRetry={reset} />
+      </Page>
+    ),
+  });
+}
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: ReturnType<typeof newRouter>;
+  }
+}

@@ -1,0 +1,80 @@
+import { parseTime } from "../time/parse";
+
+/** What a link may carry into a screen. Links navigate and fill in; none of them starts anything. */
+
+export interface TimelineSearch {
+  at?: string;
+  xid?: string;
+}
+
+export interface RestoreSearch {
+  target?: string;
+  exclusive?: "true";
+}
+
+const XID = /^\d{1,10}$/;
+const TARGET =
+  /^(latest|immediate|time:.{1,64}|xid:\d{1,10}|lsn:[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}|name:.{1,63})$/;
+
+type Raw = Record<string, unknown>;
+
+export function timelineSearch(raw: Raw): TimelineSearch {
+  const found: TimelineSearch = {};
+  if (typeof raw.at === "string") {
+    const time = parseTime(raw.at);
+    if (time.ok) found.at = time.utc;
+  }
+  if (typeof raw.xid === "string" && XID.test(raw.xid)) found.xid = raw.xid;
+  return found;
+}
+
+export function restoreSearch(raw: Raw): RestoreSearch {
+  const found: RestoreSearch = {};
+  if (typeof raw.target === "string" && TARGET.test(raw.target)) found.target = raw.target;
+  if (raw.exclusive === "true" || raw.exclusive === "1") found.exclusive = "true";
+  return found;
+}
+
+/** `?a=b` as plain strings: a transaction id stays a string and no value is read as JSON. */
+export function parseSearch(text: string): Record<string, string> {
+  return Object.fromEntries(new URLSearchParams(text));
+}
+
+export function stringifySearch(search: Raw): string {
+  const entries = Object.entries(search).filter(([, value]) => value !== undefined && value !== null);
+  const text = new URLSearchParams(entries.map(([key, value]) => [key, String(value)])).toString();
+  return text === "" ? "" : `?${text}`;
+}
+
+const SCREENS: readonly RegExp[] = [
+  /^\/overview$/,
+  /^\/c\/[^/]{1,128}\/timeline$/,
+  /^\/c\/[^/]{1,128}\/restore\/new$/,
+  /^\/restore\/[0-9A-Za-z-]{1,64}$/,
+  /^\/jobs$/,
+  /^\/job\/[0-9A-Za-z-]{1,64}$/,
+  /^\/settings$/,
+  /^\/clusters\/new$/,
+  /^\/demo\/[0-9A-Za-z-]{1,64}$/,
+];
+const PARAMETERS: ReadonlySet<string> = new Set(["at", "xid", "target", "exclusive"]);
+
+/**
+ * The path inside the window of `holdfast://v1/…`, or null when the link is not one of ours.
+ * User information, ports, fragments, unknown screens and unknown parameters are refused.
+ */
+export function readDeepLink(link: string): string | null {
+  if (link.length > 1024) return null;
+  let url: URL;
+  try {
+    url = new URL(link);
+  } catch {
+    return null;
+  }
+  if (url.protocol !== "holdfast:" || url.hostname !== "v1") return null;
+  if (url.username || url.password || url.port || url.hash) return null;
+  if (/%2f|%5c|%00|\.\./i.test(url.pathname)) return null;
+  if (!SCREENS.some((screen) => screen.test(url.pathname))) return null;
+  for (const name of url.searchParams.keys()) if (!PARAMETERS.has(name)) return null;
+  return `${url.pathname}${url.search}`;
+}

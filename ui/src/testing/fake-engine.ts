@@ -1,0 +1,394 @@
+import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult } from "../api/bindings";
+import type { Command, RequestOf, ResponseOf } from "../api/client";
+import {
+  before,
+  COMMITS,
+  cluster,
+  isStored,
+  JOBS,
+  job,
+  makePlan,
+  makePoints,
+  NOW,
+  OVERVIEW,
+  snapshot,
+  WORKSPACE,
+} from "./world";
+
+export type Scene = "busy" | "first-run" | "empty" | "failed" | "no-keychain";
+
+/** A refusal as the engine gives it; thrown by the fake. */
+export class FakeRefusal extends Error {
+  readonly object: ErrorObject;
+  constructor(object: ErrorObject) {
+    super(object.message);
+    this.object = object;
+  }
+}
+
+type Answers = { [C in Command]: (request: RequestOf<C>) => ResponseOf<C> };
+
+const DOWN: ErrorObject = {
+  code: "catalog_failed",
+  message: "the catalog could not be opened: database disk image is malformed",
+  hint: "The catalog is a cache: move catalog.db out of the home directory and run `holdfast repo attach URL`.",
+  retryable: false,
+  details: null,
+};
+
+const PHASES = [
+  { name: "fetching", seconds: 312.4, bytes: 21_474_836_480 },
+  { name: "replaying", seconds: 187.2, bytes: null },
+  { name: "proving", seconds: 9.1, bytes: null },
+];
+
+function restoreResult(id: string, verified: boolean): JobResult {
+  const held = COMMITS.at(-40);
+  const left = COMMITS.at(-39) ?? null;
+  return {
+    kind: "restore",
+    job: id,
+    plan_hash: "b3:9f2c4e0d6a51b7f8",
+    snapshot: "snap-5",
+    reached: { lsn: held?.lsn ?? "", xid: held?.xid ?? null, commit_time: held?.time ?? null, timeline: 1 },
+    stopped_before: left,
+    phases: PHASES,
+    data_directory: "/home/operator/holdfast/restored/orders-eu-20260504T143221Z",
+    port: 54_329,
+    dsn: "host=127.0.0.1 port=54329 user=postgres dbname=postgres",
+    verified,
+    checks: [
+      {
+        severity: verified ? "ok" : "error",
+        code: "reached_commit",
+        message: verified
+          ? "The last replayed commit is the one that was planned"
+          : "The last replayed commit is 81230, planned was 81243",
+        repair: null,
+      },
+      {
+        severity: "ok",
+        code: "page_checksums",
+        message: "6,422,526 pages checked, none is wrong",
+        repair: null,
+      },
+    ],
+    at_target: "pause",
+    running: true,
+  };
+}
+
+const TABLES = [
+  { table: "weddings", at_target: 2143, after_disaster: 0, restored: 2143 },
+  { table: "guests", at_target: 214_388, after_disaster: 0, restored: 214_388 },
+  { table: "vendors", at_target: 612, after_disaster: 612, restored: 612 },
+];
+
+const RESULTS: Record<string, (id: string) => JobResult> = {
+  "job-restore-done": (id) => restoreResult(id, true),
+  "job-restore-unverified": (id) => restoreResult(id, false),
+  "job-backup-done": (id) => ({
+    kind: "backup",
+    job: id,
+    snapshot: snapshot("0196a0b0-7777-7d31-9a0e-2f1b6f0c1a11", 120),
+    phases: [{ name: "copying", seconds: 400, bytes: 52_613_349_376 }],
+    files: 4211,
+    warnings: ["wal_level is replica; logical slots are not part of a backup"],
+    page_findings: [],
+  }),
+  "job-verify-done": () => ({
+    kind: "verify",
+    ok: false,
+    level: "data",
+    checked: { objects: 8123, bytes: 71_403_212_800, pages: 0, wal_segments: 4100 },
+    findings: [
+      {
+        severity: "error",
+        kind: "corrupt",
+        object: "packs/7f/7f3a91c0",
+        message: "The content does not match its id",
+      },
+    ],
+  }),
+  "job-demo-done": (id) => ({
+    kind: "demo",
+    job: id,
+    verified: true,
+    restore: null,
+    tables: TABLES,
+    seconds: { "starting a private server": 2.1, copying: 6.4, replaying: 3.9 },
+  }),
+};
+
+const DEMO = {
+  cluster: "weddings",
+  disaster: COMMITS.at(-3) as (typeof COMMITS)[number],
+  tables: TABLES.map((table) => ({ ...table, restored: null })),
+  suggested_target: `xid:${COMMITS.at(-3)?.xid}`,
+};
+
+const REFUSAL: ErrorObject = {
+  code: "target_after_archive",
+  message: "transaction 99999999 is not in the archived WAL",
+  hint: "The archive ends with transaction 81282 at 2026-05-04 14:31:58 UTC. Choose a target up to there, or wait until more is archived.",
+  retryable: false,
+  details: {
+    target: "xid:99999999",
+    nearest: [COMMITS.at(-2), COMMITS.at(-1)].map((commit) => ({
+      target: `xid:${commit?.xid}`,
+      lsn: commit?.lsn,
+      xid: commit?.xid,
+      time: commit?.time,
+    })),
+  },
+};
+
+function page(request: RequestOf<"commits">) {
+  const stored = COMMITS.filter((_, index) => isStored(index));
+  const limit = request.limit;
+  let middle = stored.length;
+  if (request.around_lsn) {
+    const wanted = Number.parseInt(request.around_lsn.split("/")[1] ?? "0", 16);
+    middle = stored.findIndex((each) => Number.parseInt(each.lsn.split("/")[1] ?? "0", 16) >= wanted);
+  } else if (request.around) {
+    const wanted = Date.parse(request.around);
+    middle = stored.findIndex((each) => Date.parse(each.time) >= wanted);
+  }
+  if (middle < 0) middle = stored.length;
+  const last = Math.min(middle + Math.ceil(limit / 2), stored.length);
+  const start = Math.max(0, last - limit);
+  const end = Math.min(start + limit, stored.length);
+  return { commits: stored.slice(start, end), earlier: start > 0, later: end < stored.length };
+}
+
+function density(request: RequestOf<"density">) {
+  const from = Date.parse(request.from);
+  const to = Date.parse(request.to);
+  const counts = new Array<number>(request.buckets).fill(0);
+  COMMITS.forEach((each, index) => {
+    const time = Date.parse(each.time);
+    if (!isStored(index) || each.kind !== "commit" || time < from || time >= to) return;
+    const bucket = Math.floor(((time - from) / (to - from)) * request.buckets);
+    counts[bucket] = (counts[bucket] ?? 0) + 1;
+  });
+  return { from: request.from, to: request.to, bucket_seconds: (to - from) / 1000 / request.buckets, counts };
+}
+
+/** An engine made of canned answers, for tests of the window without the real one. */
+export class FakeEngine {
+  scene: Scene = "busy";
+  /** Every request that arrived, newest last. */
+  readonly seen: { command: Command; request: unknown }[] = [];
+  private readonly overrides = new Map<Command, (request: never) => unknown>();
+
+  /** Replaces one answer until the next `reset`. */
+  answerWith<C extends Command>(command: C, answer: (request: RequestOf<C>) => ResponseOf<C>): void {
+    this.overrides.set(command, answer as (request: never) => unknown);
+  }
+
+  reset(scene: Scene = "busy"): void {
+    this.scene = scene;
+    this.overrides.clear();
+    this.seen.length = 0;
+  }
+
+  answer<C extends Command>(command: C, request: RequestOf<C>): ResponseOf<C> {
+    this.seen.push({ command, request });
+    const override = this.overrides.get(command);
+    if (override) return override(request as never) as ResponseOf<C>;
+    if (this.scene === "failed") throw new FakeRefusal(DOWN);
+    const answer = this.answers[command] as ((request: RequestOf<C>) => ResponseOf<C>) | undefined;
+    if (!answer) throw new FakeRefusal({ ...DOWN, code: "usage", message: `no command ${command}` });
+    return answer(request);
+  }
+
+  private detail(id: string): JobDetail {
+    const found = JOBS.find((each) => each.id === id);
+    if (!found)
+      throw new FakeRefusal({
+        code: "not_found",
+        message: `there is no job "${id}"`,
+        hint: "List what there is with `holdfast jobs list`.",
+        retryable: false,
+        details: { what: "job", name: id },
+      });
+    return { job: found, last_seq: 12, result: RESULTS[id]?.(id) ?? null };
+  }
+
+  private readonly answers: Answers = {
+    workspace_status: () => {
+      if (this.scene === "first-run" || this.scene === "no-keychain") {
+        const unavailable = {
+          kind: "unavailable" as const,
+          message: "the OS keychain cannot be used: no Secret Service answers on the session bus",
+        };
+        return {
+          ...WORKSPACE,
+          clusters: [],
+          repositories: [],
+          running_jobs: [],
+          secret_store: this.scene === "no-keychain" ? unavailable : WORKSPACE.secret_store,
+        };
+      }
+      if (this.scene === "empty") return { ...WORKSPACE, clusters: [cluster("orders-eu")], running_jobs: [] };
+      return { ...WORKSPACE, demo: DEMO };
+    },
+    overview: () => {
+      if (this.scene === "first-run" || this.scene === "no-keychain") return [];
+      if (this.scene === "empty") {
+        const first = OVERVIEW.find((entry) => entry.state === "broken");
+        return first
+          ? [
+              {
+                ...first,
+                cluster: cluster("orders-eu"),
+                gaps: 0,
+                snapshots: 0,
+                bytes_stored: 0,
+                last_snapshot: null,
+                sentence: "Not recoverable: there is no backup yet",
+              },
+            ]
+          : [];
+      }
+      return OVERVIEW;
+    },
+    repository_create: ({ url }) => ({ id: "new-repository", url, attached_at: NOW, unlock: "keychain" }),
+    repository_attach: ({ url }) => ({
+      id: "attached-repository",
+      url,
+      attached_at: NOW,
+      unlock: "passphrase",
+    }),
+    cluster_check: ({ dsn }) =>
+      dsn.includes("broken")
+        ? {
+            reachable: true,
+            mode: null,
+            server_version: "16.15",
+            system_identifier: null,
+            timeline: null,
+            data_bytes: null,
+            findings: [
+              {
+                severity: "error",
+                code: "replication_not_permitted",
+                message: "The role holdfast may not replicate.",
+                repair: "ALTER ROLE holdfast REPLICATION;",
+              },
+              { severity: "ok", code: "wal_level", message: "wal_level is replica", repair: null },
+            ],
+          }
+        : {
+            reachable: true,
+            mode: "physical",
+            server_version: "17.11",
+            system_identifier: "7412345678901234999",
+            timeline: 1,
+            data_bytes: 52_613_349_376,
+            findings: [
+              { severity: "ok", code: "wal_level", message: "wal_level is replica", repair: null },
+              {
+                severity: "warning",
+                code: "slot_limit",
+                message: "max_slot_wal_keep_size is 4 GiB: a longer outage of archiving makes a gap.",
+                repair: "ALTER SYSTEM SET max_slot_wal_keep_size = '64GB';\nSELECT pg_reload_conf();",
+              },
+            ],
+          },
+    cluster_add: ({ name }) => cluster(name),
+    cluster_remove: () => null,
+    points: ({ cluster: name }) =>
+      this.scene === "empty"
+        ? { cluster: name, windows: [], snapshots: [], restore_points: [] }
+        : makePoints(name),
+    commits: page,
+    density,
+    backup_start: () => ({ job: "job-backup-running" }),
+    archive_start: () => ({ job: "job-archive" }),
+    verify_start: () => ({ job: "job-verify-done" }),
+    restore_destination: ({ cluster: name }) => ({
+      path: `/home/operator/holdfast/restored/${name}-20260504T143221Z`,
+    }),
+    restore_plan: ({ target, exclusive, to }) => {
+      if (target === "xid:99999999") throw new FakeRefusal(REFUSAL);
+      return makePlan(target, exclusive, to);
+    },
+    restore_run: () => ({ job: "job-restore-running" }),
+    restore_promote: ({ job: id }) => {
+      const { kind: _, ...result } = restoreResult(id, true) as Extract<JobResult, { kind: "restore" }>;
+      return result;
+    },
+    restore_discard: () => null,
+    jobs_list: () => (this.scene === "first-run" || this.scene === "no-keychain" ? [] : JOBS),
+    job_show: ({ job: id }) => this.detail(id),
+    job_cancel: () => null,
+    demo_start: () => ({ job: "job-demo-running" }),
+    demo_discard: () => null,
+  };
+}
+
+function event(id: string, seq: number, more: Partial<JobEvent>): JobEvent {
+  return {
+    job: id,
+    seq,
+    at: before(60 - seq * 4),
+    phase: "",
+    kind: "progress",
+    done: null,
+    total: null,
+    unit: null,
+    rate: null,
+    replayed_to: null,
+    target: null,
+    message: null,
+    ...more,
+  };
+}
+
+/** The journal of one of the fixture's jobs. */
+export function journalOf(id: string): JobEvent[] {
+  const found = JOBS.find((each) => each.id === id) ?? job(id);
+  const bytes = { unit: "bytes", total: 21_474_836_480 };
+  const events: JobEvent[] = [];
+  const add = (more: Partial<JobEvent>) => events.push(event(id, events.length + 1, more));
+  if (found.kind === "restore") {
+    add({ kind: "phase_started", phase: "fetching", ...bytes });
+    add({ phase: "fetching", ...bytes, done: 9_663_676_416, rate: 73_400_320 });
+    add({ phase: "fetching", ...bytes, done: 21_474_836_480 });
+    add({
+      kind: "warning",
+      phase: "fetching",
+      message: "One object had to be asked for twice: s3 answered 503",
+    });
+    add({ kind: "phase_started", phase: "replaying", unit: "segments", total: 224 });
+    add({
+      phase: "replaying",
+      unit: "segments",
+      total: 224,
+      done: 131,
+      rate: 1.2,
+      replayed_to: before(3600 * 4),
+      target: `time:${before(3000)}`,
+    });
+    add({ kind: "log", phase: "replaying", message: "The private server reports 131 segments replayed" });
+  } else if (found.kind === "archive") {
+    add({ kind: "phase_started", phase: "streaming", unit: "bytes" });
+    add({ phase: "streaming", unit: "bytes", done: 734_003_200, rate: 48_230 });
+  } else if (found.kind === "demo") {
+    add({ kind: "phase_started", phase: "starting a private server" });
+    add({ kind: "phase_started", phase: "loading 2,143 active weddings", unit: "rows", total: 217_143 });
+    add({ phase: "loading 2,143 active weddings", unit: "rows", total: 217_143, done: 84_020, rate: 41_000 });
+  } else {
+    add({ kind: "phase_started", phase: "connecting" });
+    add({ kind: "phase_started", phase: "waiting for the server's checkpoint" });
+    add({ kind: "phase_started", phase: "copying", unit: "bytes", total: 52_613_349_376 });
+    add({ phase: "copying", unit: "bytes", total: 52_613_349_376, done: 18_253_611_008, rate: 129_000_000 });
+  }
+  if (found.state === "succeeded") add({ kind: "finished", phase: "" });
+  if (found.state === "failed") add({ kind: "failed", phase: "", message: found.error?.message ?? null });
+  if (found.state === "cancelled") add({ kind: "cancelled", phase: "", message: "cancelled" });
+  return events;
+}
+
+export type AnyCommand = keyof Commands;

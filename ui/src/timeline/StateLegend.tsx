@@ -1,0 +1,25 @@
+import type { Points } from "../api/bindings";
+import { lookOf, WORST_FIRST } from "../elements/StateBadge";
+
+/** What the shapes in the snapshot lane mean; only those that occur. */
+export function StateLegend({ points }: { points: Points }) {
+  const states = [...WORST_FIRST]
+    .reverse()
+    .filter((state) => points.snapshots.some((snapshot) => snapshot.state === state));
+  if (states.length === 0) return null;
+  return (
+    <ul aria-label="Snapshot states" className="mt-2.5 flex flex-wrap gap-x-5 gap-y-1 text-small text-ink-2">
+      {states.map((state) => {
+        const look = lookOf(state);
+        return (
+          <li key={state} className="inline-flex items-start gap-1.5">
+            <look.icon aria-hidden className={`mt-0.5 size-3.5 shrink-0 ${look.text}`} />
+            <span>
+              <strong className="font-semibold text-ink">{look.word}</strong> {look.meaning}
+            </span>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}

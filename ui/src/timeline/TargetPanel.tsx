@@ -1,0 +1,127 @@
+import { ChevronLeft, ChevronRight, History } from "lucide-react";
+import { useState } from "react";
+import type { Commit } from "../api/bindings";
+import { Button, ButtonLink } from "../elements/Button";
+import { CopyButton } from "../elements/CopyButton";
+import { Choice } from "../elements/Field";
+import { Mono } from "../elements/Mono";
+import { canExclude, type TargetKind, targetsOf } from "../restore/target";
+import { formatDuration } from "../time/format";
+import { Ago, Time } from "../time/Time";
+
+interface TargetPanelProps {
+  cluster: string;
+  commit: Commit;
+  previous: Commit | null;
+  next: Commit | null;
+  onStep: (by: number) => void;
+}
+
+function Neighbour({ commit, from, word }: { commit: Commit | null; from: Commit; word: string }) {
+  if (commit === null) return <p className="text-small text-ink-3">{word}: none is stored</p>;
+  const seconds = Math.abs(Date.parse(commit.time) - Date.parse(from.time)) / 1000;
+  return (
+    <p className="text-small text-ink-2">
+      {word}:{" "}
+      {commit.kind === "restore_point" ? `restore point “${commit.name}”` : `transaction ${commit.xid}`}
+      {commit.kind === "abort" ? " (rolled back)" : ""}, {formatDuration(seconds)}{" "}
+      {word === "Before it" ? "earlier" : "later"}
+    </p>
+  );
+}
+
+/** The selected commit as a recovery target, in every form in which PostgreSQL takes it. */
+export function TargetPanel({ cluster, commit, previous, next, onStep }: TargetPanelProps) {
+  const [wanted, setWanted] = useState<TargetKind>("xid");
+  const [side, setSide] = useState<"inclusive" | "exclusive">("inclusive");
+  const targets = targetsOf(commit);
+  const chosen = targets.find((each) => each.kind === wanted) ?? targets[0];
+  const kind = chosen?.kind ?? "lsn";
+  const exclusive = side === "exclusive" && canExclude(kind);
+  return (
+    <section aria-label="Selected point" className="card">
+      <header className="flex items-start justify-between gap-2 border-b border-line px-4 py-3">
+        <div className="min-w-0">
+          <h2 className="label">
+            {commit.kind === "restore_point" ? `Restore point “${commit.name}”` : `Transaction ${commit.xid}`}
+          </h2>
+          <p className="mt-0.5 text-lead font-medium">
+            <Time value={commit.time} digits={6} both />
+          </p>
+          <p className="text-small text-ink-3">
+            <Ago value={commit.time} /> · timeline {commit.timeline}
+          </p>
+        </div>
+        <div className="flex shrink-0 gap-1">
+          <Button size="small" look="secondary" aria-label="Previous commit" onClick={() => onStep(-1)}>
+            <ChevronLeft aria-hidden className="size-4" />
+          </Button>
+          <Button size="small" look="secondary" aria-label="Next commit" onClick={() => onStep(1)}>
+            <ChevronRight aria-hidden className="size-4" />
+          </Button>
+        </div>
+      </header>
+      <div className="space-y-4 px-4 py-3.5">
+        <fieldset>
+          <legend className="label mb-1">As a target</legend>
+          <ul className="divide-y divide-line rounded-md border border-line">
+            {targets.map((each) => (
+              <li key={each.kind} className="flex items-center gap-2 py-1 pr-1 pl-2.5">
+                <label className="flex min-w-0 flex-1 cursor-pointer items-center gap-2.5 py-0.5">
+                  <input
+                    type="radio"
+                    name="target-form"
+                    checked={kind === each.kind}
+                    onChange={() => setWanted(each.kind)}
+                    className="size-4 shrink-0 accent-accent"
+                  />
+                  <span className="w-20 shrink-0 text-small text-ink-2">{each.label}</span>
+                  <span className="min-w-0 text-small">
+                    {each.kind === "time" ? (
+                      <Time value={each.value} digits={6} className="!whitespace-normal" />
+                    ) : (
+                      <Mono value={each.value} />
+                    )}
+                  </span>
+                </label>
+                <CopyButton text={each.value} what={each.label.toLowerCase()} />
+              </li>
+            ))}
+          </ul>
+          {!targets.some((each) => each.kind === "name") && (
+            <p className="mt-1 text-small text-ink-3">It has no name: it is not a restore point.</p>
+          )}
+        </fieldset>
+        {canExclude(kind) ? (
+          <Choice
+            legend="The copy holds"
+            value={side}
+            onChange={setSide}
+            options={[
+              { value: "inclusive", label: "Everything up to it, and it" },
+              { value: "exclusive", label: "Everything before it, nothing of it" },
+            ]}
+          />
+        ) : (
+          <p className="text-small text-ink-2">
+            By name, the copy holds everything before the restore point.
+          </p>
+        )}
+        <div className="space-y-0.5">
+          <Neighbour commit={previous} from={commit} word="Before it" />
+          <Neighbour commit={next} from={commit} word="After it" />
+        </div>
+        <ButtonLink
+          to="/c/$cluster/restore/new"
+          params={{ cluster }}
+          search={{ target: chosen?.target, exclusive: exclusive ? "true" : undefined }}
+          look="primary"
+          icon={History}
+          className="w-full"
+        >
+          Restore to here…
+        </ButtonLink>
+      </div>
+    </section>
+  );
+}
