@@ -53,13 +53,16 @@ export async function openWindow(browser: Browser, options: WindowOptions): Prom
 /** Waits until nothing is loading any more and the fonts are there. */
 export async function settle(page: Page): Promise<void> {
   await page.waitForSelector("main h1");
-  await page.waitForFunction(() => !document.querySelector("main .animate-spin + *, main [role=status] .animate-spin"), undefined, {
-    timeout: 5_000,
-  }).catch(() => undefined);
+  await page.waitForFunction(
+    () =>
+      ![...document.querySelectorAll("[role=status]")].some((each) =>
+        /^Reading /.test(each.textContent ?? ""),
+      ),
+  );
   await page.evaluate(async () => {
     await document.fonts.ready;
   });
-  await page.waitForTimeout(250);
+  await page.waitForTimeout(150);
 }
 
 export async function violations(page: Page): Promise<string[]> {
@@ -67,7 +70,11 @@ export async function violations(page: Page): Promise<string[]> {
     .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
     .analyze();
   return found.violations.map(
-    (each) => `${each.id} (${each.impact}): ${each.nodes.map((node) => node.html.slice(0, 160)).slice(0, 4).join(" | ")}`,
+    (each) =>
+      `${each.id} (${each.impact}): ${each.nodes
+        .map((node) => node.html.slice(0, 160))
+        .slice(0, 4)
+        .join(" | ")}`,
   );
 }
 
@@ -82,7 +89,12 @@ export async function overflow(page: Page): Promise<string | null> {
         // What lies in a box that scrolls or clips by itself does not widen the page.
         for (let parent = element.parentElement; parent; parent = parent.parentElement) {
           const style = getComputedStyle(parent);
-          if (style.overflowX !== "visible" && parent !== document.body && parent !== document.documentElement) return false;
+          if (
+            style.overflowX !== "visible" &&
+            parent !== document.body &&
+            parent !== document.documentElement
+          )
+            return false;
         }
         return true;
       });

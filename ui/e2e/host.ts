@@ -68,7 +68,14 @@ export async function startHost(): Promise<FakeHost> {
           send(200, engine.answer(command as never, JSON.parse(body) as never));
         } catch (refusal) {
           if (refusal instanceof FakeRefusal) send(409, refusal.object);
-          else send(500, { code: "fault", message: String(refusal), hint: null, retryable: false, details: null });
+          else
+            send(500, {
+              code: "fault",
+              message: String(refusal),
+              hint: null,
+              retryable: false,
+              details: null,
+            });
         }
       });
       return;

@@ -3,6 +3,7 @@ import { test } from "vitest";
 import { launch, openWindow, overflow, settle } from "./browser";
 import { startHost } from "./host";
 import { SCREENS } from "./screens";
+
 const OUT = "/tmp/shots";
 test("shots", async () => {
   mkdirSync(OUT, { recursive: true });
@@ -21,7 +22,12 @@ test("shots", async () => {
           await settle(w.page);
           await screen.prepare?.(w.page);
           await settle(w.page);
-        } catch (e) { console.log("!!", screen.name, String(e).slice(0, 500)); }
+        } catch (e) {
+          console.log("!!", screen.name, String(e).slice(0, 500));
+        }
+        const h = await w.page.evaluate(() => document.documentElement.scrollHeight);
+        await w.page.setViewportSize({ width, height: Math.max(h, 700) });
+        await w.page.waitForTimeout(120);
         await w.page.screenshot({ path: `${OUT}/${screen.name}-${width}-${scheme}.png`, fullPage: true });
         const o = await overflow(w.page);
         if (o || w.complaints.length) console.log(screen.name, width, scheme, o, w.complaints.slice(0, 3));

@@ -243,7 +243,7 @@ async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode
     let show = |slots: &[holdfast_engine::repository::KeySlot]| {
         let lines: Vec<_> = slots
             .iter()
-            .map(|k| format!("{}  {}  {}  {}", k.id, k.kind, k.label, tables::time(k.created_at)))
+            .map(|k| format!("{}  {}  {}  {}", k.id, tables::slot_kind(k), k.label, tables::time(k.created_at)))
             .collect();
         lines.join("\n")
     };

@@ -82,7 +82,7 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
     let rows: Vec<_> = s
         .slots
         .iter()
-        .map(|k| vec![k.id.to_string(), k.kind.to_string(), k.label.clone(), time(k.created_at)])
+        .map(|k| vec![k.id.to_string(), slot_kind(k), k.label.clone(), time(k.created_at)])
         .collect();
     text.push_str("\n\n");
     text.push_str(&table(&["key slot", "kind", "label", "made"], &rows));
@@ -94,6 +94,11 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
         yes(s.store.range_get)
     );
     text
+}
+
+/// The kind of a slot, the word that JSON has for it.
+pub(crate) fn slot_kind(slot: &holdfast_engine::repository::KeySlot) -> String {
+    serde_json::to_value(slot.kind).ok().and_then(|k| k.as_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
 
 fn yes(b: bool) -> &'static str {

@@ -320,7 +320,7 @@ async fn newest(
         let Some((number, entry)) = last else { return Ok(None) };
         match read(repository, &entry.path, name, number).await {
             Ok(document) => {
-                let numbered = Numbered { number, modified: entry.modified };
+                let numbered = Numbered { number, modified: entry.modified.trunc_subsecs(6) };
                 return Ok(Some((numbered, Some(document))));
             }
             // Renewed since it was listed: look again.
@@ -329,7 +329,7 @@ async fn newest(
                 error @ (RepositoryError::Corrupt { .. } | RepositoryError::UntrustedWriter { .. }),
             ) => {
                 tracing::warn!(%error, "a lease is not honoured");
-                let numbered = Numbered { number, modified: entry.modified };
+                let numbered = Numbered { number, modified: entry.modified.trunc_subsecs(6) };
                 return Ok(Some((numbered, None)));
             }
             Err(error) => return Err(error),
@@ -402,7 +402,7 @@ async fn store_now(repository: &Repository) -> Result<DateTime<Utc>, RepositoryE
     if let Err(error) = store.delete(&path).await {
         tracing::debug!(%path, %error, "a clock object stays behind");
     }
-    Ok(entry?.modified)
+    Ok(entry?.modified.trunc_subsecs(6))
 }
 
 /// Whether `path` is one of the objects that only tell the time.

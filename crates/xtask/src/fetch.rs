@@ -84,7 +84,7 @@ pub(crate) fn tauri_driver(workspace: &Workspace) -> Result<(), Fault> {
     provide("tauri-driver", workspace.tool("tauri-driver").is_some(), || {
         let mut install = workspace.cargo();
         install
-            .args(["install", "tauri-driver", "--version", "^2", "--locked", "--root"])
+            .args(["install", "tauri-driver", "--version", "^2", "--locked", "--debug", "--root"])
             .arg(workspace.tools());
         step(workspace, "install tauri-driver", &mut install)
     })

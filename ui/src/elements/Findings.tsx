@@ -15,7 +15,9 @@ const ORDER: readonly Finding["severity"][] = ["error", "warning", "info", "ok"]
 export function FindingMark({ severity }: { severity: Finding["severity"] }) {
   const look = SEVERITIES[severity] ?? SEVERITIES.info;
   return (
-    <span className={`inline-flex shrink-0 items-center gap-1.5 text-small font-semibold ${look.className}`}>
+    <span
+      className={`inline-flex shrink-0 items-center gap-1.5 self-start text-small font-semibold ${look.className}`}
+    >
       <look.icon aria-hidden className="size-4" />
       {look.word}
     </span>

@@ -13,7 +13,7 @@ interface MonoProps {
 export function Mono({ value, copy, className = "" }: MonoProps) {
   if (value === null || value === undefined || value === "") return <Unknown />;
   const text = String(value);
-  const code = <code className={`break-all text-[0.93em] ${className}`}>{text}</code>;
+  const code = <code className={`[overflow-wrap:anywhere] text-[0.93em] ${className}`}>{text}</code>;
   if (copy === undefined) return code;
   return (
     <span className="inline-flex max-w-full items-center gap-0.5">

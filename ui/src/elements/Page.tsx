@@ -17,14 +17,14 @@ export function Page({ title, intro, actions, children, width = "normal" }: Page
   }, [title]);
   return (
     <div
-      className={`mx-auto w-full px-4 py-5 sm:px-6 lg:px-8 lg:py-7 ${width === "wide" ? "max-w-[110rem]" : "max-w-6xl"}`}
+      className={`mx-auto w-full px-4 py-5 sm:px-6 lg:px-8 lg:py-7 ${width === "wide" ? "max-w-[110rem]" : "max-w-[84rem]"}`}
     >
       <header className="mb-5 flex flex-wrap items-start justify-between gap-x-6 gap-y-3">
         <div className="min-w-0">
           <h1 tabIndex={-1} className="text-title font-semibold tracking-tight break-words">
             {title}
           </h1>
-          {intro && <div className="mt-1 max-w-prose text-ink-2">{intro}</div>}
+          {intro && <div className="mt-1 max-w-[80ch] text-ink-2">{intro}</div>}
         </div>
         {actions && <div className="flex flex-wrap gap-2">{actions}</div>}
       </header>

@@ -14,6 +14,14 @@ function seconds(job: JobSummary): number | null {
   return (Date.parse(job.finished_at) - Date.parse(job.created_at)) / 1000;
 }
 
+const KINDS: Record<JobSummary["kind"], string> = {
+  backup: "Backup",
+  archive: "WAL archiving",
+  restore: "Restore",
+  verify: "Verification",
+  demo: "Demo",
+};
+
 function JobRow({ job }: { job: JobSummary }) {
   return (
     <li className="grid gap-x-4 gap-y-1 px-4 py-3 sm:grid-cols-[7.5rem_minmax(0,1fr)] lg:grid-cols-[7.5rem_minmax(0,1fr)_auto_6rem] lg:items-center">
@@ -25,7 +33,8 @@ function JobRow({ job }: { job: JobSummary }) {
           {job.title}
         </Link>
         <p className="text-small break-words text-ink-2">
-          {job.cluster ?? "no cluster"}
+          {KINDS[job.kind]}
+          {job.cluster ? ` · ${job.cluster}` : ""}
           {job.state === "running" && job.phase ? ` · ${phaseTitle(job.phase)}` : ""}
         </p>
         {job.error && job.state === "failed" && (

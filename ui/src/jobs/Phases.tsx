@@ -19,14 +19,19 @@ function Amount({ value, unit }: { value: number | null; unit: string | null }) 
 }
 
 function rateText(rate: number, unit: string | null): string {
-  return unit === "bytes" ? `${formatBytes(rate)}/s` : `${formatCount(rate)} ${unit ?? ""}/s`;
+  if (unit === "bytes") return `${formatBytes(rate)}/s`;
+  const number = rate < 10 ? rate.toFixed(1) : formatCount(rate);
+  return `${number} ${unit ?? ""}/s`;
 }
 
 function Numbers({ phase }: { phase: PhaseView }) {
   if (phase.done === null && phase.total === null) return null;
   return (
     <span className="text-small text-ink-2">
-      <Amount value={phase.done} unit={phase.unit} />
+      <Amount
+        value={phase.done}
+        unit={phase.unit === "bytes" || phase.total === null ? phase.unit : null}
+      />
       {phase.total !== null ? (
         <>
           {" of "}

@@ -1,5 +1,5 @@
 import { Link, useNavigate } from "@tanstack/react-router";
-import { ChartNoAxesGantt, DatabaseBackup, History, Radio } from "lucide-react";
+import { ChartNoAxesGantt, DatabaseBackup, History, LoaderCircle, Radio } from "lucide-react";
 import type { ClusterOverview, JobKind, WorkspaceStatus } from "../api/bindings";
 import { useAction } from "../api/queries";
 import { Button, ButtonLink } from "../elements/Button";
@@ -38,8 +38,9 @@ export function ClusterActions({ entry, workspace }: ClusterActionsProps) {
           <Link
             to="/job/$job"
             params={{ job: backingUp.id }}
-            className="px-1 font-medium text-accent hover:underline"
+            className="inline-flex min-h-9 items-center gap-2 px-1 font-medium text-accent hover:underline"
           >
+            <LoaderCircle aria-hidden className="size-4 animate-spin" />
             Backing up{backingUp.phase ? `: ${phaseTitle(backingUp.phase)}` : ""}
           </Link>
         ) : (
@@ -56,8 +57,9 @@ export function ClusterActions({ entry, workspace }: ClusterActionsProps) {
           <Link
             to="/job/$job"
             params={{ job: archiving.id }}
-            className="px-1 font-medium text-accent hover:underline"
+            className="inline-flex min-h-9 items-center gap-2 px-1 font-medium text-accent hover:underline"
           >
+            <Radio aria-hidden className="size-4" />
             Archiving WAL
           </Link>
         ) : (
@@ -71,12 +73,7 @@ export function ClusterActions({ entry, workspace }: ClusterActionsProps) {
         <ButtonLink to="/c/$cluster/timeline" params={{ cluster: name }} icon={ChartNoAxesGantt}>
           Timeline
         </ButtonLink>
-        <ButtonLink
-          to="/c/$cluster/restore/new"
-          params={{ cluster: name }}
-          icon={History}
-          look={entry.recoverable_to ? "primary" : "secondary"}
-        >
+        <ButtonLink to="/c/$cluster/restore/new" params={{ cluster: name }} icon={History}>
           Restore…
         </ButtonLink>
       </div>

@@ -89,7 +89,7 @@ export function ClusterCard({ entry, workspace }: ClusterCardProps) {
             <CoverageBar points={points.data} problem={points.error} />
           </div>
         )}
-        <dl className="mt-4 grid grid-cols-2 gap-x-6 gap-y-3.5 md:grid-cols-3 xl:grid-cols-5">
+        <dl className="mt-4 grid grid-cols-[repeat(auto-fit,minmax(min(14.25rem,100%),1fr))] gap-x-4 gap-y-3.5">
           <Cell label="Last stored commit">
             <Time value={entry.recoverable_to} />
             <span className="block text-small text-ink-3">

@@ -1,5 +1,5 @@
 import { useNavigate } from "@tanstack/react-router";
-import { Anchor, FlaskConical, ServerCog } from "lucide-react";
+import { FlaskConical, ServerCog } from "lucide-react";
 import type { WorkspaceStatus } from "../api/bindings";
 import { useAction } from "../api/queries";
 import { Button, ButtonLink } from "../elements/Button";
@@ -15,7 +15,7 @@ function DemoChoice({ workspace }: { workspace: WorkspaceStatus }) {
       <div aria-hidden className="demo-stripes h-2" />
       <div className="flex flex-1 flex-col p-6">
         <FlaskConical aria-hidden className="size-7 text-accent" strokeWidth={1.75} />
-        <h2 id="demo-choice" className="mt-3 text-lead font-semibold">
+        <h2 id="demo-choice" className="mt-3 text-title font-semibold tracking-tight">
           Open the demo workspace
         </h2>
         <p className="mt-1.5 text-ink-2">
@@ -52,21 +52,17 @@ function DemoChoice({ workspace }: { workspace: WorkspaceStatus }) {
 /** Nothing is here yet: two ways to begin. */
 export function FirstRun({ workspace }: { workspace: WorkspaceStatus }) {
   return (
-    <Page title="Welcome to Holdfast">
-      <div className="-mt-2 mb-6 flex max-w-prose items-start gap-3 text-ink-2">
-        <Anchor aria-hidden className="mt-1 size-5 shrink-0" />
-        <p>
-          Holdfast backs PostgreSQL up continuously, finds the exact transaction to go back to, restores to
-          it, and proves that it worked. No cluster is known yet. Begin with either:
-        </p>
-      </div>
+    <Page
+      title="Welcome to Holdfast"
+      intro="Holdfast backs PostgreSQL up continuously, finds the exact transaction to go back to, restores to it, and proves that it worked. No cluster is known yet. Begin with either of these."
+    >
       <div className="grid gap-5 md:grid-cols-2">
         <DemoChoice workspace={workspace} />
         <section aria-labelledby="add-choice" className="card flex flex-col overflow-hidden">
           <div aria-hidden className="h-2 bg-accent" />
           <div className="flex flex-1 flex-col p-6">
             <ServerCog aria-hidden className="size-7 text-accent" strokeWidth={1.75} />
-            <h2 id="add-choice" className="mt-3 text-lead font-semibold">
+            <h2 id="add-choice" className="mt-3 text-title font-semibold tracking-tight">
               Add a cluster
             </h2>
             <p className="mt-1.5 text-ink-2">

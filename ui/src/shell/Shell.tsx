@@ -94,7 +94,7 @@ export function Shell() {
         </header>
         <main id="content" tabIndex={-1} className="min-w-0 flex-1">
           {workspace.error && !workspace.data && (
-            <div className="mx-auto max-w-6xl px-4 pt-6 sm:px-6">
+            <div className="mx-auto max-w-[84rem] px-4 pt-6 sm:px-6">
               <Problem
                 error={workspace.error}
                 title="The workspace could not be read"

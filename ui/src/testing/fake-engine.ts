@@ -332,7 +332,7 @@ function event(id: string, seq: number, more: Partial<JobEvent>): JobEvent {
   return {
     job: id,
     seq,
-    at: before(60 - seq * 4),
+    at: before(32 - seq * 4),
     phase: "",
     kind: "progress",
     done: null,

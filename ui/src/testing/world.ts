@@ -94,6 +94,7 @@ export const OVERVIEW: ClusterOverview[] = [
   }),
   overviewOf(cluster("orders-eu"), {
     state: "verified",
+    gaps: 1,
     last_proof: { ...proof, at: before(86_400 * 2) },
     sentence: "Recoverable to 2026-05-04 14:31:58 UTC (23 s ago) · last proven 2 d ago",
   }),
@@ -291,6 +292,7 @@ const GAP_AFTER = 1400;
 const GAP_BEFORE = 1530;
 
 export function makePoints(name: string): Points {
+  const holed = name === "billing" || name === "orders-eu";
   const gap = {
     from_lsn: at(GAP_AFTER).end_lsn,
     to_lsn: at(GAP_BEFORE).lsn,
@@ -299,24 +301,35 @@ export function makePoints(name: string): Points {
   };
   return {
     cluster: name,
-    windows: [
-      {
-        timeline: 1,
-        from: at(0).time,
-        to: at(GAP_AFTER).time,
-        from_lsn: at(0).lsn,
-        to_lsn: gap.from_lsn,
-        gaps: [gap],
-      },
-      {
-        timeline: 1,
-        from: at(GAP_BEFORE).time,
-        to: at(-1).time,
-        from_lsn: gap.to_lsn,
-        to_lsn: at(-1).end_lsn,
-        gaps: [gap],
-      },
-    ],
+    windows: !holed
+      ? [
+          {
+            timeline: 1,
+            from: at(0).time,
+            to: at(-1).time,
+            from_lsn: at(0).lsn,
+            to_lsn: at(-1).end_lsn,
+            gaps: [],
+          },
+        ]
+      : [
+          {
+            timeline: 1,
+            from: at(0).time,
+            to: at(GAP_AFTER).time,
+            from_lsn: at(0).lsn,
+            to_lsn: gap.from_lsn,
+            gaps: [gap],
+          },
+          {
+            timeline: 1,
+            from: at(GAP_BEFORE).time,
+            to: at(-1).time,
+            from_lsn: gap.to_lsn,
+            to_lsn: at(-1).end_lsn,
+            gaps: [gap],
+          },
+        ],
     snapshots: [
       snapshot("snap-1", 86_400 * 3.4, { state: "verified" }),
       snapshot("snap-2", 86_400 * 2.4, { state: "degraded", page_findings: 2 }),

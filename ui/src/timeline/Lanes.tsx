@@ -11,7 +11,7 @@ export interface Lane {
 
 export const AXIS = 30;
 export const LABEL = 20;
-export const ROW = 18;
+export const ROW = 20;
 
 export function LaneLabel({ top, text, note }: { top: number; text: string; note?: string }) {
   return (
@@ -210,7 +210,7 @@ export function CoverageLane({ x, width, top, coverage, patterns }: CoverageLane
   );
 }
 
-export const DENSITY_HEIGHT = 54;
+export const DENSITY_HEIGHT = 84;
 
 export function DensityLane({ x, width, top, density }: Lane & { density: Density | undefined }) {
   const base = top + LABEL + DENSITY_HEIGHT;

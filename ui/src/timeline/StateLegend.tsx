@@ -8,7 +8,10 @@ export function StateLegend({ points }: { points: Points }) {
     .filter((state) => points.snapshots.some((snapshot) => snapshot.state === state));
   if (states.length === 0) return null;
   return (
-    <ul aria-label="Snapshot states" className="mt-2.5 flex flex-wrap gap-x-5 gap-y-1 text-small text-ink-2">
+    <ul
+      aria-label="Snapshot states"
+      className="mt-3 grid gap-x-6 gap-y-1 md:grid-cols-2 text-small text-ink-2"
+    >
       {states.map((state) => {
         const look = lookOf(state);
         return (

@@ -40,26 +40,26 @@ export function TargetPanel({ cluster, commit, previous, next, onStep }: TargetP
   const exclusive = side === "exclusive" && canExclude(kind);
   return (
     <section aria-label="Selected point" className="card">
-      <header className="flex items-start justify-between gap-2 border-b border-line px-4 py-3">
-        <div className="min-w-0">
-          <h2 className="label">
+      <header className="border-b border-line px-4 py-3">
+        <div className="flex items-center justify-between gap-2">
+          <h2 className="min-w-0 truncate font-semibold">
             {commit.kind === "restore_point" ? `Restore point “${commit.name}”` : `Transaction ${commit.xid}`}
           </h2>
-          <p className="mt-0.5 text-lead font-medium">
-            <Time value={commit.time} digits={6} both />
-          </p>
-          <p className="text-small text-ink-3">
-            <Ago value={commit.time} /> · timeline {commit.timeline}
-          </p>
+          <div className="flex shrink-0 gap-1">
+            <Button size="small" aria-label="Previous commit" onClick={() => onStep(-1)}>
+              <ChevronLeft aria-hidden className="size-4" />
+            </Button>
+            <Button size="small" aria-label="Next commit" onClick={() => onStep(1)}>
+              <ChevronRight aria-hidden className="size-4" />
+            </Button>
+          </div>
         </div>
-        <div className="flex shrink-0 gap-1">
-          <Button size="small" look="secondary" aria-label="Previous commit" onClick={() => onStep(-1)}>
-            <ChevronLeft aria-hidden className="size-4" />
-          </Button>
-          <Button size="small" look="secondary" aria-label="Next commit" onClick={() => onStep(1)}>
-            <ChevronRight aria-hidden className="size-4" />
-          </Button>
-        </div>
+        <p className="mt-1.5 text-lead font-medium">
+          <Time value={commit.time} digits={6} both />
+        </p>
+        <p className="text-small text-ink-3">
+          <Ago value={commit.time} /> · timeline {commit.timeline}
+        </p>
       </header>
       <div className="space-y-4 px-4 py-3.5">
         <fieldset>

@@ -1,0 +1,227 @@
+//! One suite for every store: in memory, a local directory, SeaweedFS over S3.
+//!
+//! The S3 part runs when `weed` is found: `HOLDFAST_WEED`, the cache of the test tools, or `PATH`.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fixture::{add, assert_clean, assert_fetches, memory, noise, open, passphrase};
+use holdfast_repository::{
+    IngestOptions, Lease, LeaseError, NewSlot, ObjectKind, PutKind, Repository, RepositoryError,
+    RepositoryUrl, Store, StoreProbe,
+};
+
+const GOOD: StoreProbe = StoreProbe { put_if_absent: true, list_after_write: true, range_get: true };
+
+/// Everything the layers above ask of a store.
+async fn suite(store: Store) {
+    assert_eq!(store.probe().await.unwrap(), GOOD);
+    assert!(store.list("").await.unwrap().is_empty(), "a probe leaves nothing");
+
+    // Objects.
+    assert!(matches!(store.get("a/b").await, Err(RepositoryError::NotFound { .. })));
+    store.delete("a/b").await.unwrap();
+    store.put_new("a/b", noise(1, 100)).await.unwrap();
+    store.put_new("a/b", noise(1, 100)).await.unwrap();
+    let other = store.put_new("a/b", noise(2, 100)).await;
+    assert!(matches!(other, Err(RepositoryError::AlreadyExists { .. })), "{other:?}");
+    store.put_replacing("a/b", noise(2, 50)).await.unwrap();
+    store.put_new("ab/c", noise(3, 1)).await.unwrap();
+    assert_eq!(store.get("a/b").await.unwrap(), noise(2, 50));
+    let listed: Vec<(String, u64)> =
+        store.list("a").await.unwrap().into_iter().map(|e| (e.path, e.size)).collect();
+    assert_eq!(listed, [("a/b".to_owned(), 50)], "a prefix ends at a slash");
+    store.delete("a/b").await.unwrap();
+    store.delete("ab/c").await.unwrap();
+
+    // Larger than one request, both ways of putting.
+    let large = noise(4, 21 * 1024 * 1024);
+    store.put_new("large/new", large.clone()).await.unwrap();
+    store.put_replacing("large/replaced", large.clone()).await.unwrap();
+    for path in ["large/new", "large/replaced"] {
+        assert!(store.get(path).await.unwrap() == large, "{path}");
+        store.delete(path).await.unwrap();
+    }
+
+    // A repository.
+    let secret = passphrase();
+    let slots = [NewSlot::Passphrase(&secret)];
+    let repository =
+        Repository::create(store.clone(), fixture::DEVICE, &slots, fixture::options())
+            .await
+            .unwrap();
+    let extents: Vec<Bytes> = (0..700).map(|n| noise(n, 8192)).collect();
+    let options = IngestOptions::default().with_pack_size(1024 * 1024);
+    let (ids, _) = add(&repository, &extents, options.clone()).await.unwrap();
+    let again = open(store.clone()).await.unwrap();
+    let (_, second) = add(&again, &extents, options).await.unwrap();
+    assert_eq!(second.bytes_stored, 0);
+    assert_fetches(&again, &ids, &extents).await;
+    again.put_document("snapshots/1", ObjectKind::Snapshot, &ids.len()).await.unwrap();
+    again
+        .put_sealed("wal/1", ObjectKind::WalSegment, large.clone(), &7, PutKind::CreateOnly)
+        .await
+        .unwrap();
+    let (content, told): (Bytes, u32) =
+        repository.get_sealed("wal/1", ObjectKind::WalSegment).await.unwrap();
+    assert!(content == large && told == 7);
+    let told: u32 = repository.get_sealed_metadata("wal/1", ObjectKind::WalSegment).await.unwrap();
+    assert_eq!(told, 7);
+    let hour = Duration::from_secs(3600);
+    let mut lease = Lease::acquire(&repository, "x", hour, "one").await.unwrap();
+    lease.renew().await.unwrap();
+    let held = Lease::acquire(&again, "x", hour, "two").await;
+    assert!(matches!(held, Err(LeaseError::Held { .. })));
+    lease.release().await.unwrap();
+    assert_clean(&again).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_memory_at_the_root_and_below_a_prefix() {
+    suite(Store::from_object_store(memory(), "")).await;
+    suite(Store::from_object_store(memory(), "deep/down")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_directory_that_does_not_exist_yet() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("not yet/there");
+    let url = RepositoryUrl::parse(root.to_str().unwrap()).unwrap();
+    let store = Store::open(&url).await.unwrap();
+    assert!(matches!(open(store).await, Err(RepositoryError::NotARepository { .. })));
+    assert!(!root.exists(), "opening makes nothing");
+    suite(Store::open(&url).await.unwrap()).await;
+    let file_url = reqwest::Url::from_directory_path(&root).unwrap();
+    let again = RepositoryUrl::parse(file_url.as_str()).unwrap();
+    open(Store::open(&again).await.unwrap()).await.unwrap();
+}
+
+fn weed() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("HOLDFAST_WEED") {
+        return Some(PathBuf::from(path));
+    }
+    let cached = std::env::home_dir()?.join(".cache/holdfast/seaweedfs/venv/bin/weed");
+    let on_path = || {
+        std::env::split_paths(&std::env::var_os("PATH")?)
+            .map(|folder| folder.join("weed"))
+            .find(|candidate| candidate.is_file())
+    };
+    if cached.is_file() { Some(cached) } else { on_path() }
+}
+
+/// A server of its own, killed at the end.
+struct SeaweedFs {
+    child: Child,
+    s3: u16,
+    _data: tempfile::TempDir,
+}
+
+impl Drop for SeaweedFs {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Ports whose twin 10000 above is free too: the server takes that one for itself.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = if port > 50_000 { port - 20_000 } else { port };
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+}
+
+impl SeaweedFs {
+    fn start(program: PathBuf) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let [master, volume, filer, s3] = std::array::from_fn(|_| free_port());
+        let child = Command::new(program)
+            .arg("server")
+            .arg(format!("-dir={}", data.path().display()))
+            .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
+            .args(["-master.volumeSizeLimitMB=64", "-volume.max=30", "-master.telemetry=false"])
+            .arg(format!("-master.port={master}"))
+            .arg(format!("-volume.port={volume}"))
+            .arg(format!("-filer.port={filer}"))
+            .arg(format!("-s3.port={s3}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, s3, _data: data };
+        server.wait_until("the master gives ids", || {
+            http(master, "GET", "/dir/assign").is_some_and(|answer| answer.contains("\"fid\""))
+        });
+        server.wait_until("the bucket is made", || {
+            http(s3, "PUT", "/holdfast").is_some_and(|answer| answer.contains(" 200 "))
+        });
+        server
+    }
+
+    fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(120), "{what}: not within two minutes");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+}
+
+/// One request without a client library, which would need a runtime.
+fn http(port: u16, method: &str, path: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn seaweedfs_over_s3() {
+    let Some(program) = weed() else {
+        eprintln!("skipped: weed was not found (set HOLDFAST_WEED)");
+        return;
+    };
+    let server = SeaweedFs::start(program);
+    // The store takes its settings from the environment, so the suite runs in a child of its own.
+    // A certificate bundle that does not exist must not disturb plain http.
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "s3_of_the_environment", "--ignored", "--nocapture"])
+        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", server.s3))
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_ACCESS_KEY_ID", "any")
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_CA_BUNDLE", "/does/not/exist.pem")
+        .env("HOLDFAST_TEST_S3", "s3://holdfast/some/prefix")
+        .env_remove("HTTP_PROXY")
+        .env_remove("http_proxy")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by seaweedfs_over_s3 with a server"]
+async fn s3_of_the_environment() {
+    let url = std::env::var("HOLDFAST_TEST_S3").unwrap();
+    let url = RepositoryUrl::parse(&url).unwrap();
+    suite(Store::open(&url).await.unwrap()).await;
+}
