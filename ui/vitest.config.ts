@@ -10,6 +10,7 @@ export default defineConfig({
     // The formatter is tested in a zone with a half-hour offset and daylight saving.
     env: { TZ: "America/St_Johns" },
     restoreMocks: true,
+    testTimeout: 20_000,
     coverage: {
       provider: "v8",
       include: ["src/**/*.{ts,tsx}"],

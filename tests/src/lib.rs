@@ -13,6 +13,7 @@ pub mod disk;
 mod guard;
 pub mod pg;
 pub mod places;
+pub mod protected;
 pub mod proxy;
 pub mod store;
 mod wait;

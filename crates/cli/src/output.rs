@@ -82,9 +82,11 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    if std::env::args().any(|a| a == "--json") {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    if std::env::args_os().any(|a| a == "--json") {
+        let message = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+            _ => usage_message(&error.render().to_string()),
+        };
         let object = json!({ "error": {
             "code": "usage", "message": message, "hint": "Run the command with --help.", "retryable": false, "details": null,
         }});
@@ -93,6 +95,12 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     ExitCode::from(Outcome::Usage.exit_code())
+}
+
+/// The parser's first paragraph as one line: which arguments are missing stands below its first line.
+fn usage_message(text: &str) -> String {
+    let lines: Vec<_> = text.lines().take_while(|l| !l.trim().is_empty()).map(str::trim).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// A reader that went away is no reason to panic.
@@ -168,6 +176,12 @@ pub(crate) fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_messages_name_what_is_missing() {
+        let text = "error: the following required arguments were not provided:\n  --to <DIR>\n\nUsage: holdfast\n";
+        assert_eq!(usage_message(text), "the following required arguments were not provided: --to <DIR>");
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -23,9 +23,35 @@ use crate::{secrets, tables};
 pub(crate) async fn run(arguments: Arguments, output: Output) -> ExitCode {
     let cancel = CancellationToken::new();
     tokio::spawn(watch_signals(cancel.clone()));
-    match dispatch(arguments, output, &cancel).await {
+    let orderly = ends_in_order(&arguments.command);
+    let work = dispatch(arguments, output, &cancel);
+    let outcome = if orderly {
+        work.await
+    } else {
+        tokio::select! {
+            outcome = work => outcome,
+            () = cancel.cancelled() => Err(EngineError::Cancelled),
+        }
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => output.error(&error),
+    }
+}
+
+/// Whether the command watches for its cancellation itself, because it has something to take back or to
+/// finish; any other is dropped where it stands.
+fn ends_in_order(command: &Command) -> bool {
+    match command {
+        Command::Demo(_)
+        | Command::Backup { .. }
+        | Command::Archive { .. }
+        | Command::Verify { .. }
+        | Command::Restore(Restore::Run { .. })
+        | Command::Repo(Repo::Check { .. }) => true,
+        #[cfg(feature = "development-host")]
+        Command::DevelopmentHost { .. } => true,
+        _ => false,
     }
 }
 
@@ -279,6 +305,12 @@ async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Re
     match command {
         ClusterCommand::Add { name, dsn, repo, mode: _, save_password } => {
             let password = if save_password { keychain::password_from_environment(&dsn).await? } else { None };
+            if save_password && password.is_none() {
+                return Err(EngineError::usage(
+                    "there is no password to save",
+                    "Set PGPASSWORD, or put the password into the passfile (~/.pgpass), for this one run.",
+                ));
+            }
             let cluster = engine.add_cluster(&name, &dsn, repo.as_deref(), password, false).await?;
             let summary = engine.cluster_summary(&cluster).await?;
             Ok(output.result(&summary, |c| {

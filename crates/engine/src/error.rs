@@ -207,7 +207,8 @@ impl EngineError {
     pub fn code(&self) -> &str {
         match self {
             Self::Wire(e) => e.code(),
-            Self::Repository(e) => e.code(),
+            Self::Repository(e) => repository_code(e),
+            Self::Catalog { source, .. } if is_catalog_full(source) => "disk_full",
             Self::Catalog { .. } => "catalog_failed",
             Self::File { source, .. } if is_disk_full(source) => "disk_full",
             Self::File { .. } => "file_failed",
@@ -216,6 +217,7 @@ impl EngineError {
             | Self::NotPermitted { code, .. } => code,
             Self::Usage { .. } => "usage",
             Self::NotFound { .. } => "not_found",
+            Self::Program { output, .. } if says_disk_full(output) => "disk_full",
             Self::Program { .. } => "program_failed",
             Self::Cancelled => "cancelled",
             Self::Fault(_) => "internal_fault",
@@ -227,6 +229,11 @@ impl EngineError {
         match self {
             Self::Wire(e) => Some(e.hint()),
             Self::Repository(e) => Some(e.hint()),
+            Self::Catalog { source, .. } if is_catalog_full(source) => Some(
+                "The disk that holds Holdfast's home directory is full. Free some space, or choose another home with \
+                 HOLDFAST_HOME; the repository is not touched by this."
+                    .to_owned(),
+            ),
             Self::Catalog { .. } => Some(
                 "The catalog is a cache: move catalog.db out of the home directory and run `holdfast repo attach URL`."
                     .to_owned(),
@@ -256,6 +263,7 @@ impl EngineError {
         match self {
             Self::Wire(e) => wire_outcome(e),
             Self::Repository(e) => repository_outcome(e),
+            Self::Catalog { source, .. } if is_catalog_full(source) => Outcome::Refused,
             Self::File { source, .. } if is_disk_full(source) => Outcome::Refused,
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Outcome::NotFound,
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -266,6 +274,7 @@ impl EngineError {
             Self::NotFound { .. } => Outcome::NotFound,
             Self::Integrity { .. } => Outcome::Integrity,
             Self::NotPermitted { .. } => Outcome::NotPermitted,
+            Self::Program { output, .. } if says_disk_full(output) => Outcome::Refused,
             Self::Cancelled => Outcome::Cancelled,
             Self::Catalog { .. } | Self::File { .. } | Self::Program { .. } | Self::Fault(_) => Outcome::Fault,
         }
@@ -305,6 +314,27 @@ fn wire_outcome(error: &WireError) -> Outcome {
     }
 }
 
+/// The repository's own codes in the one style of all codes: no prefix, except where the plain word
+/// would not say what it is about.
+fn repository_code(error: &RepositoryError) -> &'static str {
+    match error {
+        RepositoryError::LocalFile { source, .. } if is_disk_full(source) => "disk_full",
+        RepositoryError::Full { .. } => "disk_full",
+        RepositoryError::NotFound { .. } => "object_not_found",
+        RepositoryError::AlreadyExists { .. } => "repository_already_exists",
+        RepositoryError::Corrupt { .. } => "repository_corrupt",
+        RepositoryError::Unreachable { .. } => "repository_unreachable",
+        RepositoryError::Permission { .. } => "repository_permission",
+        RepositoryError::LastSlot => "last_key_slot",
+        RepositoryError::Unsuitable { .. } => "repository_unsuitable",
+        RepositoryError::LocalFile { .. } => "file_failed",
+        RepositoryError::Sink { .. } => "destination_failed",
+        RepositoryError::Document { .. } => "repository_document",
+        RepositoryError::Worker { .. } => "worker_failed",
+        other => other.code().trim_start_matches("repository."),
+    }
+}
+
 fn repository_outcome(error: &RepositoryError) -> Outcome {
     match error {
         RepositoryError::WrongKey
@@ -341,6 +371,31 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// SQLite says "full" (13) when it cannot write the database, and answers with an I/O error (10 in the
+/// low byte) or "cannot open" (14) when it cannot make room for the files beside it.
+fn is_catalog_full(error: &sqlx::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(sqlx::Error::Database(found)) = error.downcast_ref::<sqlx::Error>()
+            && found.code().is_some_and(|code| code == "13")
+        {
+            return true;
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && is_disk_full(io)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// PostgreSQL's programs run with untranslated messages: this is `strerror(ENOSPC)`.
+fn says_disk_full(output: &str) -> bool {
+    output.contains("No space left on device")
+}
+
 fn is_disk_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
@@ -359,6 +414,19 @@ mod tests {
         assert_eq!(error.code(), "disk_full");
         assert_eq!(error.outcome().exit_code(), 3);
         assert!(error.to_object().message.starts_with("could not write /x"));
+    }
+
+    #[test]
+    fn codes_have_one_style() {
+        for (error, code) in [
+            (RepositoryError::WrongKey, "wrong_key"),
+            (RepositoryError::AlreadyExists { path: "holdfast.json".into() }, "repository_already_exists"),
+            (RepositoryError::NotARepository { location: "/x".into() }, "not_a_repository"),
+            (RepositoryError::Full { path: "packs/x".into(), source: "no space".into() }, "disk_full"),
+            (RepositoryError::LastSlot, "last_key_slot"),
+        ] {
+            assert_eq!(EngineError::Repository(error).code(), code);
+        }
     }
 
     #[test]

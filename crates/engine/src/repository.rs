@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 pub use holdfast_repository::KeySlot;
 use holdfast_repository::{
-    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryUrl, Store, StoreProbe,
+    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryError, RepositoryUrl, Store, StoreProbe,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -73,27 +73,7 @@ impl Engine {
             ));
         }
         let url = RepositoryUrl::parse(&new.url)?;
-        if let Some(path) = &new.recovery_key_file
-            && path.exists()
-        {
-            return Err(EngineError::refused(
-                "file_exists",
-                format!("{} exists already", path.display()),
-                "Choose another name for the recovery key: a file is never overwritten by a key.",
-            ));
-        }
         let wrapping = new.keychain.then(fresh_wrapping_key).transpose()?;
-        let recovery = new.recovery_key_file.as_ref().map(|_| RecoveryKey::generate()).transpose()?;
-        let mut slots = Vec::new();
-        if let Some(passphrase) = &new.passphrase {
-            slots.push(NewSlot::Passphrase(passphrase));
-        }
-        if let Some(wrapping) = &wrapping {
-            slots.push(NewSlot::Keychain(wrapping));
-        }
-        if let Some(key) = &recovery {
-            slots.push(NewSlot::RecoveryKey(key));
-        }
         if new.keychain {
             let status = secrets::probe_keychain().await;
             if status.kind == secrets::SecretStoreKind::Unavailable {
@@ -107,13 +87,29 @@ impl Engine {
             }
         }
         let store = Store::open(&url).await?;
-        let repository =
-            Repository::create(store, self.home().device()?, &slots, CreateOptions::default()).await?;
-        if let (Some(path), Some(key)) = (&new.recovery_key_file, &recovery) {
-            write_recovery_key(path, key, &repository, &url)?;
+        answers(&store).await?;
+        // Before the repository: a key that could not be written down must not be the only way in.
+        let sheet = new.recovery_key_file.as_deref().map(|path| RecoverySheet::begin(path, &url)).transpose()?;
+        let mut slots = Vec::new();
+        if let Some(passphrase) = &new.passphrase {
+            slots.push(NewSlot::Passphrase(passphrase));
         }
         if let Some(wrapping) = &wrapping {
-            secrets::keep_repository_key(repository.id(), wrapping).await?;
+            slots.push(NewSlot::Keychain(wrapping));
+        }
+        if let Some(sheet) = &sheet {
+            slots.push(NewSlot::RecoveryKey(&sheet.key));
+        }
+        let repository =
+            Repository::create(store, self.home().device()?, &slots, CreateOptions::default()).await?;
+        if let Some(wrapping) = &wrapping
+            && let Err(error) = secrets::keep_repository_key(repository.id(), wrapping).await
+        {
+            take_back(&repository).await;
+            return Err(error);
+        }
+        if let Some(sheet) = sheet {
+            sheet.finish(&repository)?;
         }
         let unlock = match (new.demo, new.keychain) {
             (true, _) => UnlockSource::Demo,
@@ -143,9 +139,7 @@ impl Engine {
         })?;
         let repository = open_at(&url, self, &held).await?;
         if keychain {
-            let wrapping = fresh_wrapping_key()?;
-            secrets::keep_repository_key(repository.id(), &wrapping).await?;
-            repository.add_slot(NewSlot::Keychain(&wrapping), &host_label()).await?;
+            add_keychain_slot(&repository, &host_label()).await?;
         }
         let unlock = if keychain { UnlockSource::Keychain } else { UnlockSource::Passphrase };
         let summary = self.remember(repository.clone(), url.to_string(), unlock).await?;
@@ -250,16 +244,14 @@ impl Engine {
             added.push(repository.add_slot(NewSlot::Passphrase(passphrase), label).await?);
         }
         if keychain {
-            let wrapping = fresh_wrapping_key()?;
-            secrets::keep_repository_key(repository.id(), &wrapping).await?;
-            added.push(repository.add_slot(NewSlot::Keychain(&wrapping), label).await?);
+            added.push(add_keychain_slot(&repository, label).await?);
             let updated = RepositorySummary { unlock: UnlockSource::Keychain, ..summary.clone() };
             self.catalog().put_repository(&updated).await?;
         }
         if let Some(path) = &recovery_key_file {
-            let key = RecoveryKey::generate()?;
-            write_recovery_key(path, &key, &repository, &RepositoryUrl::parse(&summary.url)?)?;
-            added.push(repository.add_slot(NewSlot::RecoveryKey(&key), label).await?);
+            let sheet = RecoverySheet::begin(path, &RepositoryUrl::parse(&summary.url)?)?;
+            added.push(repository.add_slot(NewSlot::RecoveryKey(&sheet.key), label).await?);
+            sheet.finish(&repository)?;
         }
         Ok(added)
     }
@@ -297,8 +289,27 @@ impl Engine {
     }
 }
 
+/// How long a store may take to answer for the first time. Later requests are tried again for minutes;
+/// a store that was never there is told at once.
+const FIRST_ANSWER: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Asks the store for the one object that every repository has; whether it is there does not matter yet.
+async fn answers(store: &Store) -> Result<()> {
+    match tokio::time::timeout(FIRST_ANSWER, store.get("holdfast.json")).await {
+        Ok(Ok(_) | Err(RepositoryError::NotFound { .. })) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(RepositoryError::Unreachable {
+            operation: "reach",
+            path: store.location().to_owned(),
+            source: format!("no answer within {} s", FIRST_ANSWER.as_secs()).into(),
+        }
+        .into()),
+    }
+}
+
 async fn open_at(url: &RepositoryUrl, engine: &Engine, held: &HeldUnlock) -> Result<Repository> {
     let store = Store::open(url).await?;
+    answers(&store).await?;
     Ok(Repository::open(store, engine.home().device()?, held.as_unlock()).await?)
 }
 
@@ -317,26 +328,100 @@ fn host_label() -> String {
         .unwrap_or_else(|| "this device".to_owned())
 }
 
-/// Writes the printable recovery key to a new file that only its owner can read.
-fn write_recovery_key(path: &Path, key: &RecoveryKey, repository: &Repository, url: &RepositoryUrl) -> Result<()> {
-    use std::io::Write as _;
-    let mut options = std::fs::File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
+/// A slot whose key this device's keychain keeps. The slot first: a key in the keychain replaces the one
+/// that opened an earlier slot, so there must be something for it to open.
+async fn add_keychain_slot(repository: &Repository, label: &str) -> Result<KeySlot> {
+    let wrapping = fresh_wrapping_key()?;
+    let slot = repository.add_slot(NewSlot::Keychain(&wrapping), label).await?;
+    if let Err(error) = secrets::keep_repository_key(repository.id(), &wrapping).await {
+        if let Err(error) = repository.remove_slot(slot.id).await {
+            tracing::warn!(slot = %slot.id, %error, "a key slot that nothing opens was left behind");
+        }
+        return Err(error);
     }
-    let mut file = options.open(path).map_err(EngineError::file("create", path))?;
-    let text = format!(
-        "Holdfast recovery key\n\nRepository  {}\nAt          {url}\nMade        {}\n\n{}\n\n\
-         Whoever has this key and the repository can read every backup in it.\n\
-         Print it, keep it apart from the repository, and delete this file.\n",
-        repository.id(),
-        Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-        secrecy::ExposeSecret::expose_secret(&key.display()),
-    );
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(EngineError::file("write", path))
+    Ok(slot)
+}
+
+/// Removes a repository that was made this moment and that nobody could open.
+async fn take_back(repository: &Repository) {
+    let store = repository.store();
+    let Ok(mut entries) = store.list("").await else { return };
+    // The root first: without it there is no repository.
+    entries.sort_by_key(|e| e.path.contains('/'));
+    for entry in entries {
+        if let Err(error) = store.delete(&entry.path).await {
+            tracing::warn!(path = %entry.path, %error, "left behind by a creation that failed");
+        }
+    }
+}
+
+/// The printable sheet of a recovery key, in a new file that only its owner can read. It is written
+/// before the slot is made, so that no slot exists whose key nobody has; dropped unfinished, it goes.
+struct RecoverySheet {
+    key: RecoveryKey,
+    url: String,
+    path: PathBuf,
+    file: std::fs::File,
+    finished: bool,
+}
+
+impl RecoverySheet {
+    fn begin(path: &Path, url: &RepositoryUrl) -> Result<Self> {
+        let mut options = std::fs::File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::refused(
+                    "file_exists",
+                    format!("{} exists already", path.display()),
+                    "Choose another name for the recovery key: a file is never overwritten by a key.",
+                ));
+            }
+            Err(error) => return Err(EngineError::file("create", path)(error)),
+        };
+        let mut sheet =
+            Self { key: RecoveryKey::generate()?, url: url.to_string(), path: path.to_path_buf(), file, finished: false };
+        // As long as the final text: a full disk shows now, and the key stands there whatever comes.
+        sheet.write(&Uuid::nil().to_string())?;
+        Ok(sheet)
+    }
+
+    fn write(&mut self, repository: &str) -> Result<()> {
+        use std::io::{Seek as _, Write as _};
+        let text = format!(
+            "Holdfast recovery key\n\nRepository  {repository}\nAt          {}\nMade        {}\n\n{}\n\n\
+             Whoever has this key and the repository can read every backup in it.\n\
+             Print it, keep it apart from the repository, and delete this file.\n",
+            self.url,
+            Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            secrecy::ExposeSecret::expose_secret(&self.key.display()),
+        );
+        self.file
+            .rewind()
+            .and_then(|()| self.file.write_all(text.as_bytes()))
+            .and_then(|()| self.file.sync_all())
+            .map_err(EngineError::file("write", &self.path))
+    }
+
+    fn finish(mut self, repository: &Repository) -> Result<()> {
+        // From here on a slot takes this key: the file stays even when the second writing fails.
+        self.finished = true;
+        self.write(&repository.id().to_string())
+    }
+}
+
+impl Drop for RecoverySheet {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Finds the recovery key in what a person saved: the printed page, or the key alone.

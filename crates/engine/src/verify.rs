@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use holdfast_repository::{ObjectKind, VerifyLevel};
+use holdfast_postgres::{SegmentNo, TimelineHistory};
+use holdfast_repository::{ObjectKind, Repository, VerifyLevel};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
-use crate::archive::{SegmentIndex, ArchiveView};
-use crate::cluster::Cluster;
+use crate::archive::{ArchiveView, SegmentIndex, history_prefix, segment_path};
+use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
 use crate::points::wal_is_whole;
@@ -183,9 +184,26 @@ impl Engine {
             })
             .collect();
         findings.extend(seen.findings());
+        let present: BTreeSet<_> = repository.list("").await?.into_iter().map(|e| e.path).collect();
+        let known = self.catalog().known_objects(summary.id).await?;
+        findings.extend(known.iter().filter(|path| !present.contains(*path)).map(|path| gone(path)));
         for cluster in self.clusters().await?.into_iter().filter(|c| c.repository == summary.id) {
-            findings.extend(self.coverage_findings(&cluster, &repository).await);
+            let documents = format!("{}{}/", cluster_documents_prefix(), cluster.id);
+            if !present.iter().any(|path| path.starts_with(&documents)) {
+                findings.push(error(
+                    "missing",
+                    &documents,
+                    format!(
+                        "the document of cluster \"{}\" is gone: another machine that attaches this repository would \
+                         not find its backups",
+                        cluster.name
+                    ),
+                ));
+            }
+            let found = self.coverage_findings(&cluster, &repository).await;
+            findings.extend(found.into_iter().filter(|f| !known.contains(&f.object) || present.contains(&f.object)));
         }
+        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.object.cmp(&b.object)));
         Ok(VerifyResult {
             ok: findings.iter().all(|f| f.severity != FindingSeverity::Error),
             level: depth.as_str().to_owned(),
@@ -199,32 +217,91 @@ impl Engine {
         })
     }
 
-    /// Whether every snapshot has the WAL it needs.
-    async fn coverage_findings(&self, cluster: &Cluster, repository: &holdfast_repository::Repository) -> Vec<VerifyFinding> {
+    /// Whether every snapshot has the WAL it needs, every timeline its history, and every hole its reason.
+    async fn coverage_findings(&self, cluster: &Cluster, repository: &Repository) -> Vec<VerifyFinding> {
         let looked = async {
             let view =
                 ArchiveView::load(self.catalog(), repository, cluster.system_identifier, cluster.segment_size).await?;
             let snapshots = crate::snapshot::list(self.catalog(), repository, cluster).await?;
-            Ok::<_, EngineError>(
-                snapshots
-                    .into_iter()
-                    .filter(|(s, _)| !wal_is_whole(&view, s))
-                    .map(|(s, _)| VerifyFinding {
-                        severity: FindingSeverity::Error,
-                        kind: "wal".to_owned(),
-                        object: s.path(),
-                        message: format!(
-                            "WAL from {} to {} is not all there: this snapshot cannot be restored",
-                            s.start_lsn, s.stop_lsn
-                        ),
-                    })
-                    .collect::<Vec<_>>(),
-            )
+            let mut findings = holes(&view);
+            for timeline in view.timelines().filter(|t| t.get() > 1 && !view.histories.contains_key(t)) {
+                let path = format!("{}{}", history_prefix(view.system), TimelineHistory::file_name(timeline));
+                let message =
+                    format!("the ancestry of timeline {timeline} is missing: no point on this timeline can be reached");
+                findings.push(error("missing", &path, message));
+            }
+            for (snapshot, _) in snapshots.iter().filter(|(s, _)| !wal_is_whole(&view, s)) {
+                let message = format!(
+                    "WAL from {} to {} is not all there: this snapshot cannot be restored",
+                    snapshot.start_lsn, snapshot.stop_lsn
+                );
+                findings.push(error("wal", &snapshot.path(), message));
+            }
+            Ok::<_, EngineError>(findings)
+        };
+        match looked.await {
+            Ok(findings) => findings,
+            // What is damaged is a finding of its own; this says what was not looked at because of it.
+            Err(problem) => vec![VerifyFinding {
+                severity: FindingSeverity::Warning,
+                kind: "unchecked".to_owned(),
+                object: format!("{}{}", cluster_documents_prefix(), cluster.id),
+                message: format!(
+                    "whether the snapshots of \"{}\" have their WAL could not be checked: {}",
+                    cluster.name,
+                    problem.to_object().message
+                ),
+            }],
         }
-        .await;
-        // What could not be read is a finding of its own already.
-        looked.unwrap_or_default()
     }
+}
+
+fn error(kind: &str, object: &str, message: String) -> VerifyFinding {
+    VerifyFinding { severity: FindingSeverity::Error, kind: kind.to_owned(), object: object.to_owned(), message }
+}
+
+/// An object that this machine has read before and that is not in the store any more.
+fn gone(path: &str) -> VerifyFinding {
+    let consequence = match path.split('/').next().unwrap_or_default() {
+        "snapshots" => "this snapshot cannot be restored from this copy of the repository",
+        "wal" => "points that need this WAL cannot be restored from this copy of the repository",
+        "proofs" => "what it proved is not shown as proven any more",
+        "coverage" => "the gap that it records looks like damage now",
+        _ => "what it held cannot be used",
+    };
+    error("missing", path, format!("it was in the repository and is missing now; {consequence}"))
+}
+
+/// At most this many missing segments of one hole are named.
+const NAMED_SEGMENTS: u64 = 16;
+
+/// Segments that are missing between others, where no gap was recorded.
+fn holes(view: &ArchiveView) -> Vec<VerifyFinding> {
+    let mut findings = Vec::new();
+    for timeline in view.timelines() {
+        let runs = view.runs(timeline);
+        for (before, after) in runs.iter().zip(runs.iter().skip(1)) {
+            let recorded = view
+                .gaps
+                .iter()
+                .any(|gap| gap.timeline == timeline && gap.from_lsn <= before.1 && gap.to_lsn >= after.0);
+            if recorded {
+                continue;
+            }
+            let first = view.segment_size.segment_of(before.1);
+            let last = view.segment_size.segment_of(after.0);
+            for number in (first.0..last.0).take(usize::try_from(NAMED_SEGMENTS).unwrap_or(usize::MAX)) {
+                let path = segment_path(view.system, timeline, SegmentNo(number), view.segment_size);
+                let message = format!(
+                    "WAL from {} to {} is missing and no gap was recorded there; points after it cannot be reached from \
+                     snapshots before it",
+                    before.1, after.0
+                );
+                findings.push(error("missing", &path, message));
+            }
+        }
+    }
+    findings
 }
 
 /// What passed by while every object was read.
@@ -262,12 +339,6 @@ impl Seen {
     }
 
     fn findings(&self) -> Vec<VerifyFinding> {
-        let error = |kind: &str, object: &str, message: String| VerifyFinding {
-            severity: FindingSeverity::Error,
-            kind: kind.to_owned(),
-            object: object.to_owned(),
-            message,
-        };
         let mut findings: Vec<_> = self
             .misnamed
             .iter()

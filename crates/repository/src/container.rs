@@ -146,11 +146,6 @@ impl Trailer {
         if bytes[176..] != END_MAGIC[..] {
             return Err(corrupt("it does not end like an object of a repository"));
         }
-        fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-            let mut out = [0u8; N];
-            out.copy_from_slice(bytes);
-            out
-        }
         let trailer = Self {
             salt: array(&bytes[..32]),
             writer: array(&bytes[32..64]),
@@ -193,6 +188,13 @@ impl Trailer {
         message.extend_from_slice(blake3::hash(metadata).as_bytes());
         message
     }
+}
+
+/// The caller gives a slice of exactly `N` bytes.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0u8; N];
+    out.copy_from_slice(bytes);
+    out
 }
 
 /// Where a frame is: `[offset in the object, stored bytes, raw bytes]`.
@@ -257,7 +259,7 @@ pub(crate) fn check_frames(path: &str, frames: &[FrameEntry], content_bytes: u64
         }
         at = frame.end();
     }
-    if at != HEADER_BYTES as u64 + content_bytes { Err(corrupt()) } else { Ok(()) }
+    if at == HEADER_BYTES as u64 + content_bytes { Ok(()) } else { Err(corrupt()) }
 }
 
 /// HPKE's `info`: a content key belongs to one object of one repository.

@@ -160,8 +160,7 @@ impl OpeningKey {
 
     /// The content key behind `encapsulated`; `None` when it is not a valid point.
     pub(crate) fn decapsulate(&self, encapsulated: &[u8; 32], info: &[u8]) -> Option<Secret> {
-        let encapsulated =
-            <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
+        let encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
         let context = hpke::setup_receiver::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
             &self.0,
@@ -227,10 +226,9 @@ mod tests {
 
     #[test]
     fn hpke_key_pair_matches_rfc_9180_a_1_1() {
-        let ikm = from_hex::<32>(
-            "6db9df30aa07dd42ee5e8181afdb977e538f5e1fec8a06223f33f7013e525037",
-        )
-        .unwrap();
+        let ikm =
+            from_hex::<32>("6db9df30aa07dd42ee5e8181afdb977e538f5e1fec8a06223f33f7013e525037")
+                .unwrap();
         let (_, public) = OpeningKey::derive(&Zeroizing::new(ikm));
         assert_eq!(
             hex(&public.to_bytes()),

@@ -206,11 +206,7 @@ impl Repository {
         }
     }
 
-    pub(crate) async fn open_whole(
-        &self,
-        path: &str,
-        kind: ObjectKind,
-    ) -> Result<(Bytes, Opened)> {
+    pub(crate) async fn open_whole(&self, path: &str, kind: ObjectKind) -> Result<(Bytes, Opened)> {
         let bytes = self.inner.store.get(path).await?;
         let writer = read::split(path, &bytes)?.trailer.writer;
         self.trust(path, &writer).await?;

@@ -176,8 +176,7 @@ impl ObjectStore for FaultStore {
         };
         let bytes = whole.bytes().await?;
         let half = bytes.slice(..bytes.len() / 2);
-        let payload =
-            GetResultPayload::Stream(futures_util::stream::iter([Ok(half)]).boxed());
+        let payload = GetResultPayload::Stream(futures_util::stream::iter([Ok(half)]).boxed());
         Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::read::ContentReader;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
-use crate::index::{Index, Location, Pack, PackId};
+use crate::index::{Index, Location, Pack};
 use crate::object::ObjectKind;
 use crate::repository::Repository;
 
@@ -305,22 +305,20 @@ impl Iterator for Ranges {
 
 fn missing(index: &Index, id: &ExtentId) -> RepositoryError {
     let consequence = ObjectKind::Pack.consequence();
-    match index.lost_pack_of(id) {
-        Some(pack) => RepositoryError::corrupt(
-            PackId::path(&pack),
+    if let Some(pack) = index.lost_pack_of(id) {
+        return RepositoryError::corrupt(
+            pack.path(),
             format!("it is missing or cut short and holds extent {id}; {consequence}"),
-        ),
-        None => {
-            let reason = match index.damaged() {
-                [] => String::new(),
-                [first, ..] => format!(" (an index object is damaged: {first})"),
-            };
-            RepositoryError::corrupt(
-                crate::index::INDEX_PREFIX,
-                format!("no pack holds extent {id}{reason}; {consequence}"),
-            )
-        }
+        );
     }
+    let reason = match index.damaged() {
+        [] => String::new(),
+        [first, ..] => format!(" (an index object is damaged: {first})"),
+    };
+    RepositoryError::corrupt(
+        crate::index::INDEX_PREFIX,
+        format!("no pack holds extent {id}{reason}; {consequence}"),
+    )
 }
 
 /// A pack that cannot be used says what it costs.

@@ -253,9 +253,8 @@ impl LineReader {
                 joined = std::mem::take(&mut self.partial);
                 &joined[..]
             };
-            let entry = serde_json::from_slice(line).map_err(|source| {
-                RepositoryError::Document { path: path.to_owned(), source }
-            })?;
+            let entry = serde_json::from_slice(line)
+                .map_err(|source| RepositoryError::Document { path: path.to_owned(), source })?;
             self.entries += 1;
             sink(entry);
             rest = after.get(1..).unwrap_or_default();

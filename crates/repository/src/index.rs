@@ -7,7 +7,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::container::{FrameEntry, HEADER_BYTES, Header, HexHeader, Suite, TRAILER_BYTES, check_frames};
+use crate::container::{
+    FrameEntry, HEADER_BYTES, Header, HexHeader, Suite, TRAILER_BYTES, check_frames,
+};
 use crate::documents::body;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
@@ -253,7 +255,7 @@ impl Index {
 
     fn settle(&mut self, listed: &HashMap<PackId, u64>) {
         if self.sorted != self.entries.len() {
-            self.entries.sort_unstable_by(|a, b| (a.id, a.at).cmp(&(b.id, b.at)));
+            self.entries.sort_unstable_by_key(|entry| (entry.id, entry.at));
             self.entries.shrink_to_fit();
             self.sorted = self.entries.len();
         }

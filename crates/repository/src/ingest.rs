@@ -201,8 +201,7 @@ impl Ingest {
         }
         self.counters.extents_new.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_new.fetch_add(length, Ordering::Relaxed);
-        if !state.frame.bytes.is_empty()
-            && state.frame.bytes.len() + bytes.len() > FRAME_RAW_BYTES
+        if !state.frame.bytes.is_empty() && state.frame.bytes.len() + bytes.len() > FRAME_RAW_BYTES
         {
             self.hand_over(&mut state).await?;
         }

@@ -60,11 +60,7 @@ impl RepositoryKey {
     }
 
     fn purpose(&self, repository: Uuid, purpose: &str) -> Secret {
-        derive(
-            self.0.as_slice(),
-            repository.as_bytes(),
-            &[b"holdfast/1/", purpose.as_bytes()],
-        )
+        derive(self.0.as_slice(), repository.as_bytes(), &[b"holdfast/1/", purpose.as_bytes()])
     }
 
     /// The key that signs what only an owner may change.

@@ -102,11 +102,11 @@ impl RecoveryKey {
     pub fn parse(text: &str) -> Result<Self, RecoveryKeyError> {
         let mut values = Vec::with_capacity(GROUPS * 5);
         let mut typed = String::new();
-        for character in text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '–' | '_'))
+        for character in
+            text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '–' | '_'))
         {
             let group = values.len() / 5 + 1;
-            let value =
-                value(character).ok_or(RecoveryKeyError::Character { group, character })?;
+            let value = value(character).ok_or(RecoveryKeyError::Character { group, character })?;
             values.push(value);
             typed.push(character);
         }
@@ -136,7 +136,7 @@ impl RecoveryKey {
                 key[target] |= 0x80 >> (bit % 8);
             }
         }
-        let padding_is_zero = body.last().is_some_and(|last| last & 0x0f == 0);
+        let padding_is_zero = body.last().is_some_and(|last| last.trailing_zeros() >= 4);
         if !padding_is_zero || tail != checksum(&key) {
             return Err(RecoveryKeyError::Checksum);
         }

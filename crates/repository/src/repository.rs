@@ -140,18 +140,13 @@ impl Repository {
         let document = RootDocument::new(id, &writer.sealing, &root, options.extent_size);
         let root_bytes = signed::sign(ROOT_PATH, &document, &root)?;
         let reader = Some(key.reader_keys(id));
-        let repository = Self::assemble(
-            store,
-            document,
-            writer,
-            reader,
-            Some(Owner { key, root }),
-            options.kdf,
-        );
+        let repository =
+            Self::assemble(store, document, writer, reader, Some(Owner { key, root }), options.kdf);
 
         let mut written = Vec::new();
         for slot in slots {
-            let document = repository.wrap(slot, slot.default_label().to_owned(), options.kdf).await;
+            let document =
+                repository.wrap(slot, slot.default_label().to_owned(), options.kdf).await;
             let outcome = match document {
                 Ok(document) => repository.write_slot(&document, &mut written).await,
                 Err(error) => Err(error),
@@ -322,7 +317,7 @@ impl Repository {
             tracing::warn!(%error, "a key slot cannot be used");
         }
         let mut slots: Vec<KeySlot> = slots.iter().map(SlotDocument::describe).collect();
-        slots.sort_by(|a, b| (a.created_at, a.id).cmp(&(b.created_at, b.id)));
+        slots.sort_by_key(|slot| (slot.created_at, slot.id));
         Ok(slots)
     }
 
@@ -446,10 +441,8 @@ impl Repository {
             return Ok(());
         }
         let path = WriterCertificate::path(public);
-        let untrusted = || RepositoryError::UntrustedWriter {
-            object: object.to_owned(),
-            writer: hex(public),
-        };
+        let untrusted =
+            || RepositoryError::UntrustedWriter { object: object.to_owned(), writer: hex(public) };
         let bytes = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
             Ok(bytes) => bytes,
             Err(RepositoryError::NotFound { .. }) => return Err(untrusted()),

@@ -228,10 +228,9 @@ impl SlotDocument {
         let salt: [u8; 32] = random()?;
         let id = Uuid::new_v4();
         let argon2id = (kind == SlotKind::Passphrase).then_some(kdf);
-        let wrapping =
-            secret.wrapping_key(kind, &salt, argon2id).ok_or_else(|| {
-                RepositoryError::InvalidArgument { what: format!("{kdf:?} cannot be used") }
-            })?;
+        let wrapping = secret.wrapping_key(kind, &salt, argon2id).ok_or_else(|| {
+            RepositoryError::InvalidArgument { what: format!("{kdf:?} cannot be used") }
+        })?;
         let mut wrapped = Vec::with_capacity(32 + TAG_BYTES);
         wrapped.extend_from_slice(key.as_bytes());
         Cipher::new(&wrapping)?.seal(0, &aad(repository, id, kind), &mut wrapped)?;
@@ -257,8 +256,7 @@ impl SlotDocument {
         if (self.kind == SlotKind::Passphrase) != self.argon2id.is_some_and(KdfParams::acceptable) {
             return Err(corrupt());
         }
-        let wrapping =
-            secret.wrapping_key(self.kind, &salt, self.argon2id).ok_or_else(corrupt)?;
+        let wrapping = secret.wrapping_key(self.kind, &salt, self.argon2id).ok_or_else(corrupt)?;
         let aad = aad(self.repository, self.id, self.kind);
         Ok(Cipher::new(&wrapping)?.open(0, &aad, &mut wrapped).and_then(|plain| {
             let mut key = Zeroizing::new([0u8; 32]);

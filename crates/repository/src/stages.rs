@@ -3,9 +3,9 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::container::Suite;
 use crate::container::frame::Codec;
 use crate::container::write::{ContainerWriter, to_raw};
-use crate::container::Suite;
 use crate::error::Result;
 use crate::extent::ExtentId;
 use crate::keys::{DeviceId, RepositoryKey, WriterKeys};

@@ -47,7 +47,10 @@ struct Inner {
 enum Backend {
     Ready(Arc<dyn ObjectStore>),
     /// A local directory that may not exist yet: reading does not make it, writing does.
-    Local { root: PathBuf, opened: OnceLock<Arc<dyn ObjectStore>> },
+    Local {
+        root: PathBuf,
+        opened: OnceLock<Arc<dyn ObjectStore>>,
+    },
 }
 
 impl fmt::Debug for Store {
@@ -330,11 +333,7 @@ impl Store {
                     .prefix_match(&own)
                     .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect())
                     .unwrap_or_default();
-                ObjectEntry {
-                    path: path.join("/"),
-                    size: meta.size,
-                    modified: meta.last_modified,
-                }
+                ObjectEntry { path: path.join("/"), size: meta.size, modified: meta.last_modified }
             })
             .try_collect::<Vec<_>>()
             .await;

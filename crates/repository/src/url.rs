@@ -30,10 +30,8 @@ impl RepositoryUrl {
     /// because addresses are shown and logged.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
-        let bad = |what: &str| RepositoryError::InvalidUrl {
-            url: redact(text),
-            what: what.to_owned(),
-        };
+        let bad =
+            |what: &str| RepositoryError::InvalidUrl { url: redact(text), what: what.to_owned() };
         if text.is_empty() {
             return Err(bad("it is empty"));
         }

@@ -16,7 +16,9 @@ use crate::index::{INDEX_PREFIX, PACKS_PREFIX, PackId};
 use crate::lease;
 use crate::object::{ObjectEntry, ObjectKind};
 use crate::repository::{Repository, read_root, read_slot};
-use crate::root::{KEYS_PREFIX, KeyDocument, ROOT_PATH, WRITERS_PREFIX, WriterCertificate, read_key_document};
+use crate::root::{
+    KEYS_PREFIX, KeyDocument, ROOT_PATH, WRITERS_PREFIX, WriterCertificate, read_key_document,
+};
 use crate::signed::MAX_SIGNED_BYTES;
 use crate::slots::parse_slot_path;
 use object::{Checked, Known};
@@ -253,9 +255,10 @@ impl Repository {
             let message = "no key slot is usable; nobody can open the repository anew";
             totals.find(Severity::Error, FindingKind::Missing, KEYS_PREFIX, message);
         }
-        totals.report.findings.sort_by(|a, b| {
-            b.severity.cmp(&a.severity).then_with(|| a.object.cmp(&b.object))
-        });
+        totals
+            .report
+            .findings
+            .sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.object.cmp(&b.object)));
         Ok(totals.report)
     }
 }
@@ -289,7 +292,9 @@ impl Run<'_> {
                 ROOT_PATH,
                 format!("it is missing; {consequence}"),
             ),
-            Err(error @ (RepositoryError::Unreachable { .. } | RepositoryError::Permission { .. })) => {
+            Err(
+                error @ (RepositoryError::Unreachable { .. } | RepositoryError::Permission { .. }),
+            ) => {
                 return Err(error);
             }
             Err(error) => self.totals().blame(ROOT_PATH, error, consequence),

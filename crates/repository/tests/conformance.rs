@@ -17,7 +17,8 @@ use holdfast_repository::{
     RepositoryUrl, Store, StoreProbe,
 };
 
-const GOOD: StoreProbe = StoreProbe { put_if_absent: true, list_after_write: true, range_get: true };
+const GOOD: StoreProbe =
+    StoreProbe { put_if_absent: true, list_after_write: true, range_get: true };
 
 /// Everything the layers above ask of a store.
 async fn suite(store: Store) {
@@ -52,10 +53,9 @@ async fn suite(store: Store) {
     // A repository.
     let secret = passphrase();
     let slots = [NewSlot::Passphrase(&secret)];
-    let repository =
-        Repository::create(store.clone(), fixture::DEVICE, &slots, fixture::options())
-            .await
-            .unwrap();
+    let repository = Repository::create(store.clone(), fixture::DEVICE, &slots, fixture::options())
+        .await
+        .unwrap();
     let extents: Vec<Bytes> = (0..700).map(|n| noise(n, 8192)).collect();
     let options = IngestOptions::default().with_pack_size(1024 * 1024);
     let (ids, _) = add(&repository, &extents, options.clone()).await.unwrap();
@@ -73,7 +73,7 @@ async fn suite(store: Store) {
     assert!(content == large && told == 7);
     let told: u32 = repository.get_sealed_metadata("wal/1", ObjectKind::WalSegment).await.unwrap();
     assert_eq!(told, 7);
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let mut lease = Lease::acquire(&repository, "x", hour, "one").await.unwrap();
     lease.renew().await.unwrap();
     let held = Lease::acquire(&again, "x", hour, "two").await;
@@ -150,6 +150,7 @@ impl SeaweedFs {
             .arg(format!("-dir={}", data.path().display()))
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
             .args(["-master.volumeSizeLimitMB=64", "-volume.max=30", "-master.telemetry=false"])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-master.port={master}"))
             .arg(format!("-volume.port={volume}"))
             .arg(format!("-filer.port={filer}"))
@@ -158,7 +159,7 @@ impl SeaweedFs {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { child, s3, _data: data };
+        let mut server = Self { child, s3, _data: data };
         server.wait_until("the master gives ids", || {
             http(master, "GET", "/dir/assign").is_some_and(|answer| answer.contains("\"fid\""))
         });
@@ -168,10 +169,13 @@ impl SeaweedFs {
         server
     }
 
-    fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+    /// Also ends when the server does: then its port may have been taken by somebody else.
+    fn wait_until(&mut self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(120), "{what}: not within two minutes");
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{what}: the server ended with {ended:?}");
+            assert!(start.elapsed() < Duration::from_mins(2), "{what}: not within two minutes");
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }

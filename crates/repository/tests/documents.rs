@@ -85,7 +85,8 @@ async fn slices_may_be_replaced_and_segments_may_not() {
 #[tokio::test]
 async fn metadata_longer_than_one_tail_read_is_found() {
     let (_, repository) = in_memory().await;
-    let large: Vec<String> = (0..4000).map(|n| blake3::hash(&[n as u8, (n >> 8) as u8]).to_string()).collect();
+    let large: Vec<String> =
+        (0..4000u32).map(|n| blake3::hash(&n.to_le_bytes()).to_string()).collect();
     repository
         .put_sealed("wal/m", ObjectKind::Coverage, text(1, 100), &large, PutKind::CreateOnly)
         .await
@@ -104,7 +105,9 @@ fn file(n: u64, extents: u64) -> FileEntry {
         crc32c: Some(7),
         kind: EntryKind::File,
         extents: (0..extents)
-            .map(|e| ExtentId::from_bytes(*blake3::hash(&(n * 1_000_000 + e).to_le_bytes()).as_bytes()))
+            .map(|e| {
+                ExtentId::from_bytes(*blake3::hash(&(n * 1_000_000 + e).to_le_bytes()).as_bytes())
+            })
             .collect(),
     }
 }
@@ -112,7 +115,9 @@ fn file(n: u64, extents: u64) -> FileEntry {
 #[tokio::test]
 async fn file_tables_stream_in_and_out() {
     let (_, repository) = in_memory().await;
-    for (name, files, extents) in [("none", 0, 0), ("few", 3, 2), ("many", 900, 120), ("long", 2, 30_000)] {
+    for (name, files, extents) in
+        [("none", 0, 0), ("few", 3, 2), ("many", 900, 120), ("long", 2, 30_000)]
+    {
         let mut writer = FileTableWriter::begin(&repository).await.unwrap();
         for n in 0..files {
             writer.add(&file(n, extents)).await.unwrap();

@@ -85,9 +85,7 @@ async fn backup(repository: &Repository) -> Result<Vec<ExtentId>, RepositoryErro
     let log = noise(77, 5000);
     let path = format!("wal/{attempt}");
     repository.put_sealed(&path, ObjectKind::WalSegment, log, &1, PutKind::CreateOnly).await?;
-    repository
-        .put_document(&format!("snapshots/{attempt}"), ObjectKind::Snapshot, &table)
-        .await?;
+    repository.put_document(&format!("snapshots/{attempt}"), ObjectKind::Snapshot, &table).await?;
     Ok(ids)
 }
 
@@ -202,7 +200,7 @@ async fn a_slow_store_is_waited_for() {
 
 #[tokio::test]
 async fn leases_survive_any_single_fault() {
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     for fault in [Fault::Error, Fault::ErrorAfterSuccess, Fault::TruncatedBody] {
         for nth in 0.. {
             let (faults, store) = store();

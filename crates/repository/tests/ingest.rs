@@ -6,7 +6,9 @@ mod fixture;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fixture::{add, assert_clean, assert_fetches, fetch, in_memory, noise, open, small_packs, text};
+use fixture::{
+    add, assert_clean, assert_fetches, fetch, in_memory, noise, open, small_packs, text,
+};
 use holdfast_repository::{
     ExtentId, ExtentSink, RepositoryError, SinkError, VerifyLevel, WantedExtent,
 };

@@ -14,8 +14,7 @@ use uuid::Uuid;
 #[tokio::test]
 async fn every_way_in_opens_the_same_repository() {
     let store = Store::from_object_store(memory(), "");
-    let (secret, recovery, wrapping) =
-        (passphrase(), RecoveryKey::generate().unwrap(), [42u8; 32]);
+    let (secret, recovery, wrapping) = (passphrase(), RecoveryKey::generate().unwrap(), [42u8; 32]);
     let slots = [
         NewSlot::Passphrase(&secret),
         NewSlot::RecoveryKey(&recovery),
@@ -57,8 +56,7 @@ async fn slots_come_and_go_but_the_last_one_stays() {
     let first = repository.slots().await.unwrap().remove(0);
     assert!(matches!(repository.remove_slot(first.id).await, Err(RepositoryError::LastSlot)));
     let second_secret = SecretString::from("second");
-    let second =
-        repository.add_slot(NewSlot::Passphrase(&second_secret), "spare").await.unwrap();
+    let second = repository.add_slot(NewSlot::Passphrase(&second_secret), "spare").await.unwrap();
     assert_eq!(second.label, "spare");
     repository.remove_slot(first.id).await.unwrap();
     assert!(matches!(open(store.clone()).await, Err(RepositoryError::WrongKey)));

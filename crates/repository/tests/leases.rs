@@ -8,7 +8,7 @@ use std::time::Duration;
 use fixture::{in_memory, open};
 use holdfast_repository::{Lease, LeaseError};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// The shortest there is.
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -88,9 +88,10 @@ async fn a_flipped_bit_anywhere_is_an_error_that_names_the_object() {
             store.put_replacing(&path, bad).await.unwrap();
             for level in [VerifyLevel::Structure, VerifyLevel::Data] {
                 let report = verify(&repository, level).await;
-                let found = report.findings.iter().any(|finding| {
-                    finding.object == path && finding.severity >= Severity::Warning
-                });
+                let found = report
+                    .findings
+                    .iter()
+                    .any(|finding| finding.object == path && finding.severity >= Severity::Warning);
                 assert!(found, "byte {at} of {path}: {report:#?}");
             }
         }

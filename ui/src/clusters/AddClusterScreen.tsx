@@ -66,7 +66,7 @@ export function AddClusterScreen() {
   return (
     <Page
       title="Add a cluster"
-      intro="Nothing is changed on the server before the last step; then one replication slot is made there, so that it keeps the WAL until it is stored."
+      intro="Adding it changes nothing on the server. The first backup then makes one replication slot there, so that the server keeps its WAL until it is stored."
     >
       <ol className="max-w-3xl space-y-3">
         <Step

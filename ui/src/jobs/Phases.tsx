@@ -28,10 +28,7 @@ function Numbers({ phase }: { phase: PhaseView }) {
   if (phase.done === null && phase.total === null) return null;
   return (
     <span className="text-small text-ink-2">
-      <Amount
-        value={phase.done}
-        unit={phase.unit === "bytes" || phase.total === null ? phase.unit : null}
-      />
+      <Amount value={phase.done} unit={phase.unit === "bytes" || phase.total === null ? phase.unit : null} />
       {phase.total !== null ? (
         <>
           {" of "}

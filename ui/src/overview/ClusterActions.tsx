@@ -69,13 +69,14 @@ export function ClusterActions({ entry, workspace }: ClusterActionsProps) {
             </Button>
           )
         )}
-        <span className="flex-1" />
-        <ButtonLink to="/c/$cluster/timeline" params={{ cluster: name }} icon={ChartNoAxesGantt}>
-          Timeline
-        </ButtonLink>
-        <ButtonLink to="/c/$cluster/restore/new" params={{ cluster: name }} icon={History}>
-          Restore…
-        </ButtonLink>
+        <div className="flex flex-wrap gap-2 sm:ml-auto">
+          <ButtonLink to="/c/$cluster/timeline" params={{ cluster: name }} icon={ChartNoAxesGantt}>
+            Timeline
+          </ButtonLink>
+          <ButtonLink to="/c/$cluster/restore/new" params={{ cluster: name }} icon={History}>
+            Restore…
+          </ButtonLink>
+        </div>
       </div>
     </footer>
   );

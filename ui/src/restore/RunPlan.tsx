@@ -30,7 +30,8 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
   const workspace = useWorkspace();
   const identifier = workspace.data?.clusters.find((each) => each.name === plan.cluster)?.system_identifier;
   const run = useAction("restore_run", ({ job }) => void navigate({ to: "/restore/$job", params: { job } }));
-  const blocked = plan.host_findings.some((finding) => finding.severity === "error");
+  const blocked =
+    !request.accept_host_differences && plan.host_findings.some((finding) => finding.severity === "error");
   const action = `Restore ${plan.cluster}`;
   return (
     <div className="flex flex-wrap items-center gap-x-4 gap-y-2 rounded-lg border border-line bg-surface px-4 py-3">

@@ -16,11 +16,12 @@ export function IdentityBand({ cluster }: { cluster: ClusterSummary }) {
         <span className="break-all">{cluster.name}</span>
       </span>
       <span className="inline-flex items-center text-ink-2">
-        system identifier&nbsp;
+        <span className="max-sm:hidden">system identifier</span>
+        <span className="sm:hidden">system id</span>&nbsp;
         <code>{cluster.system_identifier}</code>
         <CopyButton text={cluster.system_identifier} what="system identifier" />
       </span>
-      <span className="text-ink-2">PostgreSQL {cluster.server_version}</span>
+      <span className="text-ink-2 max-sm:hidden">PostgreSQL {cluster.server_version}</span>
       <span className="min-w-0 truncate text-ink-3 max-md:hidden">
         <code>{cluster.dsn}</code>
       </span>

@@ -1,4 +1,4 @@
-import { Outlet, useLocation, useNavigate } from "@tanstack/react-router";
+import { Outlet, useLocation, useNavigate, useRouterState } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
 import { useAnswer, useWorkspace } from "../api/queries";
 import { Problem } from "../elements/Problem";
@@ -17,14 +17,15 @@ import { useShortcuts } from "./useShortcuts";
 type Open = "menu" | "jobs" | "keys" | null;
 
 /** Moves the focus to the new screen's heading, so that keyboard and screen reader start there. */
-function useFocusOnNavigation(path: string) {
-  const first = useRef(true);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the path is what changed
+function useFocusOnNavigation() {
+  // The resolved location changes once the new screen stands, not when it is asked for.
+  const path = useRouterState({ select: (state) => state.resolvedLocation?.pathname });
+  const before = useRef<string | undefined>(undefined);
   useEffect(() => {
-    if (first.current) {
-      first.current = false;
-      return;
-    }
+    const first = before.current === undefined;
+    if (path === undefined || path === before.current) return;
+    before.current = path;
+    if (first) return;
     window.scrollTo(0, 0);
     const frame = requestAnimationFrame(() => {
       const heading = document.querySelector<HTMLElement>("main h1") ?? document.querySelector("main");
@@ -50,7 +51,7 @@ export function Shell() {
   const [open, setOpen] = useState<Open>(null);
   const { place, name } = useClusterInView(path);
   const cluster = workspace.data?.clusters.find((each) => each.name === name);
-  useFocusOnNavigation(path);
+  useFocusOnNavigation();
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: any navigation closes what lies over the screen
   useEffect(() => setOpen(null), [path]);

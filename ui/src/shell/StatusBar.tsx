@@ -5,12 +5,13 @@ import { formatTime } from "../time/format";
 
 function Clock() {
   const now = useNow();
-  const utc = formatTime(new Date(now).toISOString(), "utc", { digits: 0 });
+  const utc = formatTime(new Date(now).toISOString(), "utc", { digits: 0 }) ?? "";
   return (
     // A clock that were announced every second would drown everything else.
     <span className="ml-auto whitespace-nowrap" aria-live="off">
       <span className="sr-only">Clock: </span>
-      {utc}
+      <span className="max-sm:hidden">{utc}</span>
+      <span className="sm:hidden">{utc.slice(11)}</span>
     </span>
   );
 }

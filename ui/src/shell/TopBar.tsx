@@ -36,6 +36,8 @@ export function ZoneSwitch() {
 interface Crumb {
   text: string;
   to?: string;
+  /** Stays where there is room for one only. */
+  main?: boolean;
 }
 
 function crumbsOf(place: Place, cluster: string | null): Crumb[] {
@@ -43,7 +45,7 @@ function crumbsOf(place: Place, cluster: string | null): Crumb[] {
   if (cluster) crumbs.push({ text: cluster, to: `/c/${encodeURIComponent(cluster)}/timeline` });
   if ((place.screen === "job" || place.screen === "run" || place.screen === "demo") && !cluster)
     crumbs.push({ text: "Jobs", to: "/jobs" });
-  crumbs.push({ text: SCREEN_NAMES[place.screen] });
+  crumbs.push({ text: SCREEN_NAMES[place.screen], main: true });
   if (place.job) crumbs.push({ text: shortId(place.job) });
   return crumbs;
 }
@@ -71,7 +73,7 @@ export function TopBar({ place, cluster, onMenu, onKeys }: TopBarProps) {
             return (
               <li
                 key={`${crumb.text} ${crumb.to ?? ""}`}
-                className={`flex min-w-0 items-center gap-1 ${last ? "" : "max-sm:hidden"}`}
+                className={`flex min-w-0 items-center gap-1 ${crumb.main ? "" : "max-sm:hidden"}`}
               >
                 {crumb.to && !last ? (
                   <Link to={crumb.to} className="truncate text-ink-2 hover:text-ink hover:underline">
@@ -82,7 +84,7 @@ export function TopBar({ place, cluster, onMenu, onKeys }: TopBarProps) {
                     {crumb.text}
                   </span>
                 )}
-                {!last && <ChevronRight aria-hidden className="size-3.5 shrink-0 text-ink-3" />}
+                {!last && <ChevronRight aria-hidden className="size-3.5 shrink-0 text-ink-3 max-sm:hidden" />}
               </li>
             );
           })}

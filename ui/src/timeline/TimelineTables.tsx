@@ -13,9 +13,11 @@ interface TableProps {
   heads: readonly string[];
   rows: readonly { key: string; cells: readonly ReactNode[]; current?: boolean }[];
   empty: string;
+  /** Whether it is seen, and so must be scrolled by keyboard too. */
+  reachable: boolean;
 }
 
-function Table({ caption, heads, rows, empty }: TableProps) {
+function Table({ caption, heads, rows, empty, reachable }: TableProps) {
   if (rows.length === 0)
     return (
       <p className="text-ink-2">
@@ -23,7 +25,7 @@ function Table({ caption, heads, rows, empty }: TableProps) {
       </p>
     );
   return (
-    <div className="overflow-x-auto">
+    <section aria-label={caption} tabIndex={reachable ? 0 : undefined} className="overflow-x-auto">
       <table className="w-full text-left">
         <caption className="pb-1 text-left font-semibold">{caption}</caption>
         <thead className="text-small text-ink-3">
@@ -51,7 +53,7 @@ function Table({ caption, heads, rows, empty }: TableProps) {
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 
@@ -84,6 +86,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
   return (
     <div className="space-y-6">
       <Table
+        reachable={visible}
         caption="Snapshots"
         empty="none is stored."
         heads={["State", "Consistent at", "Kind", "Timeline", "Usable from", "Database", "Added"]}
@@ -101,6 +104,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         }))}
       />
       <Table
+        reachable={visible}
         caption="WAL without a gap"
         empty="no WAL is stored."
         heads={["Timeline", "First commit", "Last commit", "From LSN", "To LSN"]}
@@ -116,6 +120,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         }))}
       />
       <Table
+        reachable={visible}
         caption="Gaps"
         empty="none. The stored WAL is whole."
         heads={["From LSN", "To LSN", "Between commits of", "and", "Cause", "Found"]}
@@ -132,6 +137,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         }))}
       />
       <Table
+        reachable={visible}
         caption="Restore points"
         empty="none."
         heads={["Name", "Made", "LSN", "Timeline", ""]}
@@ -148,6 +154,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         }))}
       />
       <Table
+        reachable={visible}
         caption="Commits around the selected one"
         empty="none is stored."
         heads={["Time", "Transaction", "What", "LSN", "Timeline", ""]}

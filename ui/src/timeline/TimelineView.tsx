@@ -36,15 +36,22 @@ function describe(commit: Commit | null, zone: "utc" | "local"): string {
   return `${what} at ${formatTime(commit.time, zone, { digits: 6 })}`;
 }
 
+function addressOf(at: string | undefined, xid: string | undefined): string {
+  return `${at === undefined ? "" : Date.parse(at)} ${xid ?? ""}`;
+}
+
 /** Keeps the address in step with the cursor, so that a copied link leads back to it. */
 function useAddress(commit: Commit | null) {
+  const written = useRef<string | null>(null);
   const navigate = useNavigate({ from: "/c/$cluster/timeline" });
   const settled = useSettled(commit, ADDRESS_MS);
   useEffect(() => {
     if (settled === null) return;
     const xid = settled.xid === "0" || settled.xid === "" ? undefined : settled.xid;
+    written.current = addressOf(settled.time, xid);
     void navigate({ search: { at: settled.time, ...(xid ? { xid } : {}) }, replace: true });
   }, [settled, navigate]);
+  return written;
 }
 
 interface TimelineViewProps {
@@ -67,18 +74,13 @@ export function TimelineView({ cluster, points, coverage }: TimelineViewProps) {
   const { commit, page, selectTime, selectNewest } = cursor;
   const view = chosenView ?? bounds;
 
-  const selected = useRef(commit);
-  selected.current = commit;
+  const written = useAddress(commit);
   useEffect(() => {
-    const at = search.at ? Date.parse(search.at) : null;
-    const current = selected.current;
-    const same =
-      current !== null && at === Date.parse(current.time) && (search.xid ?? current.xid) === current.xid;
-    if (same) return;
-    if (at !== null) void selectTime(at, search.xid);
+    // An address that the cursor wrote itself must not pull the cursor back.
+    if (written.current === addressOf(search.at, search.xid)) return;
+    if (search.at) void selectTime(Date.parse(search.at), search.xid);
     else void selectNewest(search.xid);
-  }, [search.at, search.xid, selectTime, selectNewest]);
-  useAddress(commit);
+  }, [search.at, search.xid, selectTime, selectNewest, written]);
 
   // The cursor is always in sight: whoever moves it also moves the picture.
   useEffect(() => {

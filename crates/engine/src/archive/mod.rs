@@ -19,6 +19,9 @@ pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
 pub(crate) use stream::ArchiveStream;
 pub use view::{ArchiveView, Leg, PointEvent, StoredSegment};
 
+/// How long a stream that was asked to stop may take to store what it has received.
+const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(6);
+
 /// WAL that was lost before it could be archived. Bounded by what is really there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Gap {
@@ -54,7 +57,7 @@ pub(crate) fn coverage_prefix(system: SystemIdentifier) -> String {
     format!("coverage/{system}/")
 }
 
-fn segment_path(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
+pub(crate) fn segment_path(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
     format!("{}{:08X}/{}", wal_prefix(system), timeline.get(), WalFileName { timeline, segment }.render(size))
 }
 
@@ -112,17 +115,32 @@ impl crate::Engine {
         cluster: crate::cluster::Cluster,
         options: ArchiveOptions,
     ) -> crate::Result<ArchiveResult> {
-        let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        job.reporter.phase("connecting", None, None);
-        let (stream, _watch) = ArchiveStream::new(
-            self.clone(),
-            cluster,
-            repository,
-            options,
-            Some(job.reporter.clone()),
-            job.cancel.clone(),
-        );
-        let (frontier, segments) = stream.run().await?;
+        let streamed = async {
+            let (_, repository) = self.repository_by_id(cluster.repository).await?;
+            job.reporter.phase("connecting", None, None);
+            let (stream, _watch) = ArchiveStream::new(
+                self.clone(),
+                cluster,
+                repository,
+                options.clone(),
+                Some(job.reporter.clone()),
+                job.cancel.clone(),
+            );
+            stream.run().await
+        };
+        // Asked to stop, the stream still brings its last slice to the store; a store or server that does
+        // not answer must not hold it up. Nothing was acknowledged that is not stored.
+        let overdue = async {
+            job.cancel.cancelled().await;
+            tokio::time::sleep(STOP_WITHIN).await;
+        };
+        let (frontier, segments) = tokio::select! {
+            streamed = streamed => streamed?,
+            () = overdue => return Err(crate::EngineError::Cancelled),
+        };
+        if options.once_to.is_some_and(|to| frontier.durable < to) {
+            return Err(crate::EngineError::Cancelled);
+        }
         Ok(ArchiveResult {
             job: job.id.to_string(),
             durable_lsn: frontier.durable,

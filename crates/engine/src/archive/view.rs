@@ -8,7 +8,7 @@ use holdfast_postgres::{
     Lsn, RecordSpan, SegmentNo, ServerLimits, SystemIdentifier, TimelineHistory, TimelineId, WalFileName,
     WalSegmentSize,
 };
-use holdfast_repository::{ObjectKind, Repository};
+use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 
 use super::index::{NamedPoint, SegmentIndex, TransactionEnd};
 use super::{Gap, coverage_prefix, history_prefix, slices_prefix, wal_prefix};
@@ -120,7 +120,7 @@ impl ArchiveView {
                 let index: SegmentIndex = match repository.get_sealed_metadata(&path, kind).await {
                     Ok(index) => index,
                     // A slice may be superseded between the list and the read.
-                    Err(e) if e.code() == "not_found" && kind == ObjectKind::WalSlice => return Ok(None),
+                    Err(RepositoryError::NotFound { .. }) if kind == ObjectKind::WalSlice => return Ok(None),
                     Err(e) => return Err(EngineError::from(e)),
                 };
                 if kind == ObjectKind::WalSegment {

@@ -11,8 +11,10 @@ const WAL_UNDER: &str =
     "SELECT path, metadata FROM wal_objects WHERE repository_id = ? AND path >= ? AND path < ? ORDER BY path";
 const PUT_DOCUMENT: &str = "INSERT OR REPLACE INTO documents (repository_id, path, body) VALUES (?, ?, ?)";
 const DOCUMENT: &str = "SELECT body FROM documents WHERE repository_id = ? AND path = ?";
+const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
+     UNION SELECT path FROM wal_objects WHERE repository_id = ? ORDER BY path";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[PUT_WAL, WAL_UNDER, PUT_DOCUMENT, DOCUMENT];
+pub(super) const STATEMENTS: &[&str] = &[PUT_WAL, WAL_UNDER, PUT_DOCUMENT, DOCUMENT, KNOWN];
 
 impl Catalog {
     pub(crate) async fn put_wal_metadata(&self, repository: Uuid, path: &str, metadata: &str) -> Result<()> {
@@ -58,5 +60,17 @@ impl Catalog {
             .await
             .map_err(EngineError::catalog("read a document"))?;
         Ok(row.map(|r| r.get(0)))
+    }
+
+    /// The paths of everything that was ever read from a repository and never changes: what is not in the
+    /// store any more was removed by somebody.
+    pub(crate) async fn known_objects(&self, repository: Uuid) -> Result<Vec<String>> {
+        let rows = sqlx::query(KNOWN)
+            .bind(repository.to_string())
+            .bind(repository.to_string())
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("list known objects"))?;
+        Ok(rows.iter().map(|r| r.get(0)).collect())
     }
 }

@@ -173,7 +173,7 @@ impl Engine {
             serde_json::from_slice(&text).map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))?;
         for job in self.jobs().await?.into_iter().filter(|j| j.cluster.as_deref() == Some(CLUSTER)) {
             if job.kind == JobKind::Restore || job.kind == JobKind::Demo {
-                let _ = self.discard_restore(job.id).await;
+                let _ = self.remove_restore(job.id).await;
             }
         }
         record.server.stop(&self.run_as()?).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, lock_file};
+use super::{JobId, is_held};
 
 /// What a line of the journal tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -93,7 +93,7 @@ impl JournalReader {
                 return Vec::new();
             }
             // The lock is looked at before the file, so that an end written in between is seen.
-            let abandoned = lock_file(&self.directory).is_ok_and(|f| f.try_lock().is_ok());
+            let abandoned = !is_held(&self.directory);
             let (events, offset) = read_from(&self.directory, self.offset);
             self.offset = offset;
             self.ended = events.iter().any(|e| e.kind.is_end()) || (abandoned && events.is_empty());
@@ -111,7 +111,7 @@ impl JournalReader {
     pub(super) fn last_phase(directory: &Path) -> Option<String> {
         let path = directory.join("journal");
         let length = std::fs::metadata(&path).ok()?.len();
-        let (events, _) = read_from(directory, 0.max(length.saturating_sub(16 * 1024)));
+        let (events, _) = read_from(directory, length.saturating_sub(16 * 1024));
         events.last().map(|e| e.phase.clone())
     }
 

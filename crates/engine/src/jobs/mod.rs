@@ -2,9 +2,11 @@
 //!
 //! Whoever wants to watch a job reads its journal from any event on, in this process or another;
 //! closing and reopening a window loses nothing. The process that runs a job holds a lock on the
-//! job's directory: a job that says "running" while nobody holds the lock was interrupted.
+//! job's directory: a job that says "running" while nobody holds the lock was interrupted. Whoever
+//! wants a job of another process to stop leaves a mark in its directory, which that process watches.
 
 mod journal;
+mod mark;
 mod report;
 
 use std::fs::File;
@@ -154,9 +156,14 @@ impl RunningJobs {
     }
 }
 
-/// Holds the lock of a job's directory for as long as the job runs here.
+/// Holds the lock of a job's directory, and watches for a mark in it, for as long as the job runs here.
 #[derive(Debug)]
-struct RunLock(#[allow(dead_code, reason = "held, not read")] File);
+struct RunLock {
+    #[allow(dead_code, reason = "held, not read")]
+    lock: File,
+    #[allow(dead_code, reason = "held, not read")]
+    watch: mark::Watch,
+}
 
 fn lock_file(directory: &Path) -> Result<File> {
     let path = directory.join("lock");
@@ -167,6 +174,13 @@ fn lock_file(directory: &Path) -> Result<File> {
         .read(true)
         .open(&path)
         .map_err(EngineError::file("open", &path))
+}
+
+/// Whether a process holds the lock of a job's directory. Looking takes a shared lock, so that two who
+/// look at once do not take each other for the job.
+fn is_held(directory: &Path) -> bool {
+    File::open(directory.join("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 impl Engine {
@@ -194,10 +208,15 @@ impl Engine {
             finished_at: None,
             error: None,
         };
-        self.catalog().insert_job(&summary).await?;
+        if let Err(error) = self.catalog().insert_job(&summary).await {
+            // Without a row nobody would ever find what is in it.
+            let _ = std::fs::remove_dir_all(&directory);
+            return Err(error);
+        }
         let reporter = Reporter::open(id, &directory, self.progress_listener())?;
         self.running().tokens().insert(id, cancel.clone());
-        Ok((JobContext { id, reporter, cancel, directory }, summary, RunLock(lock)))
+        let watch = mark::Watch::start(directory.clone(), cancel.clone());
+        Ok((JobContext { id, reporter, cancel, directory }, summary, RunLock { lock, watch }))
     }
 
     /// Runs `work` as a job to its end. The future may be dropped: the job then counts as
@@ -261,30 +280,43 @@ impl Engine {
     ) -> Result<T> {
         summary.finished_at = Some(Utc::now());
         let mut result = None;
-        match &outcome {
+        let (event, message) = match &outcome {
             Ok(value) => {
                 summary.state = JobState::Succeeded;
                 result = serde_json::to_value(value).ok();
-                context.reporter.ended(JobEventKind::Finished, None);
+                (JobEventKind::Finished, None)
             }
             Err(EngineError::Cancelled) => {
                 summary.state = JobState::Cancelled;
                 summary.error = Some(EngineError::Cancelled.to_object());
-                context.reporter.ended(JobEventKind::Cancelled, Some("cancelled".to_owned()));
+                (JobEventKind::Cancelled, Some("cancelled".to_owned()))
             }
             Err(error) => {
                 summary.state = JobState::Failed;
                 let object = error.to_object();
-                context.reporter.ended(JobEventKind::Failed, Some(object.message.clone()));
+                let message = object.message.clone();
                 summary.error = Some(object);
+                (JobEventKind::Failed, Some(message))
             }
-        }
-        self.running().tokens().remove(&context.id);
+        };
+        // The catalog first: whoever has read the journal to its end then finds the job ended.
         let recorded = self.catalog().finish_job(&summary, result.as_ref()).await;
+        context.reporter.ended(event, message);
+        self.running().tokens().remove(&context.id);
         drop(lock);
         let value = outcome?;
         recorded?;
         Ok(value)
+    }
+
+    /// Waits until no job of this process runs any more, at most `limit`.
+    pub async fn wait_for_jobs(&self, limit: std::time::Duration) {
+        let idle = async {
+            while !self.running().tokens().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, idle).await;
     }
 
     /// The newest jobs, newest first; each state checked against its lock.
@@ -335,8 +367,7 @@ impl Engine {
             token.cancel();
             return Ok(());
         }
-        let mark = self.home().jobs().join(id.to_string()).join("cancel");
-        std::fs::write(&mark, b"").map_err(EngineError::file("write", &mark))
+        mark::leave(&self.home().jobs().join(id.to_string()))
     }
 
     fn check_alive(&self, job: &mut JobSummary) {
@@ -348,8 +379,7 @@ impl Engine {
             job.phase = JournalReader::last_phase(&directory);
             return;
         }
-        let alive = lock_file(&directory).is_ok_and(|f| f.try_lock().is_err());
-        if alive {
+        if is_held(&directory) {
             job.phase = JournalReader::last_phase(&directory);
         } else {
             job.state = JobState::Interrupted;

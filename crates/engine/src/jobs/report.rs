@@ -75,10 +75,9 @@ impl Reporter {
     }
 
     fn with(&self, change: impl FnOnce(&mut Inner) -> Option<(JobEventKind, Option<String>)>) {
-        let event = {
-            let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            change(&mut inner).map(|(kind, message)| inner.write(kind, message))
-        };
+        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let event = change(&mut inner).map(|(kind, message)| inner.write(kind, message));
+        // Still under the lock: listeners hear the events in the order of their numbers.
         if let (Some(event), Some(listener)) = (event, &self.listener) {
             listener(&event);
         }

@@ -126,7 +126,10 @@ impl Engine {
     /// Refused before anything is written when it cannot work; whatever was written is removed when
     /// it fails later or is cancelled.
     pub async fn restore(&self, options: RunOptions, cancel: CancellationToken) -> Result<RestoreResult> {
-        let prepared = self.prepared(&options).await?;
+        let prepared = tokio::select! {
+            prepared = self.prepared(&options) => prepared?,
+            () = cancel.cancelled() => return Err(EngineError::Cancelled),
+        };
         let engine = self.clone();
         let name = options.request.cluster.clone();
         let title = title(&prepared);
@@ -331,6 +334,11 @@ impl Engine {
                 format!("Cancel it first: `holdfast restore cancel {job}`."),
             ));
         }
+        self.remove_restore(job).await
+    }
+
+    /// Stops the server of a restore and removes the copy, whatever its job does.
+    pub(crate) async fn remove_restore(&self, job: JobId) -> Result<()> {
         let record = RestoreRecord::read(&self.home().jobs(), job)?;
         record.location.stop(&self.run_as()?).await?;
         let jobs = self.home().jobs();

@@ -89,6 +89,9 @@ fn candidates() -> Vec<(PathBuf, bool)> {
 
 fn cache_directories() -> Vec<PathBuf> {
     let mut directories = Vec::new();
+    if let Some(cache) = std::env::var_os("HOLDFAST_CACHE_DIR") {
+        directories.push(PathBuf::from(cache));
+    }
     if let Some(cache) = std::env::var_os("XDG_CACHE_HOME") {
         directories.push(PathBuf::from(cache).join("holdfast"));
     }

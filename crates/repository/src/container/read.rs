@@ -55,9 +55,7 @@ pub(crate) fn open_tail(
     if header.kind != kind || header.repository != keys.repository {
         return Err(corrupt("its metadata belongs to another object"));
     }
-    if header.suite == Suite::Empty
-        && (trailer.content_bytes != 0 || !metadata.frames.is_empty())
-    {
+    if header.suite == Suite::Empty && (trailer.content_bytes != 0 || !metadata.frames.is_empty()) {
         return Err(corrupt("it has content that its header denies"));
     }
     check_frames(path, &metadata.frames, trailer.content_bytes)?;

@@ -123,8 +123,7 @@ impl<W: Write> ContainerWriter<W> {
             content_hash: *self.hasher.finalize().as_bytes(),
             signature: [0; 64],
         };
-        let message =
-            trailer.signed_message(keys.repository, path, self.header.kind, &sealed);
+        let message = trailer.signed_message(keys.repository, path, self.header.kind, &sealed);
         trailer.signature = keys.signer.sign(&message);
         let trailer = trailer.encode();
         self.hasher.update(&sealed);

@@ -18,10 +18,10 @@ use crate::url::{Place, RepositoryUrl};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the store may be silent. The clock runs while a body is being sent, so it has to
 /// allow for one part on a slow line: 17 MiB in 10 minutes is 30 KiB/s.
-const READ_TIMEOUT: Duration = Duration::from_secs(600);
+const READ_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often and how long one request is tried again.
 const RETRIES: usize = 12;
-const RETRY_BUDGET: Duration = Duration::from_secs(240);
+const RETRY_BUDGET: Duration = Duration::from_mins(4);
 
 pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
     let failed = |e| RepositoryError::from_store("configure", &url.to_string(), e);

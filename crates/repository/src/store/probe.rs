@@ -56,8 +56,7 @@ async fn run(store: &Store, path: &str) -> Result<StoreProbe> {
         }
     }
     let late = store.put_new(path, Bytes::from_static(b"late")).await;
-    let put_if_absent =
-        won == 1 && matches!(late, Err(RepositoryError::AlreadyExists { .. }));
+    let put_if_absent = won == 1 && matches!(late, Err(RepositoryError::AlreadyExists { .. }));
     let list_after_write =
         store.list(PROBE_PREFIX).await?.iter().any(|entry| entry.path == path && entry.size > 0);
     let whole = store.get(path).await?;

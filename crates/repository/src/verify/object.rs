@@ -30,8 +30,7 @@ pub(super) struct Known {
 
 impl Known {
     fn holds(&self, id: &ExtentId) -> bool {
-        id.is_zero()
-            || self.index.pack_of(id).is_some_and(|pack| !self.damaged.contains(&pack))
+        id.is_zero() || self.index.pack_of(id).is_some_and(|pack| !self.damaged.contains(&pack))
     }
 }
 
@@ -168,12 +167,13 @@ impl ContentCheck {
             None
         };
         let kind = opened.header.kind;
-        let pack = match kind {
-            ObjectKind::Pack => Some(body::<PackBody>(path, opened).map_err(|_| {
-                RepositoryError::corrupt(path, "its directory is not understood")
-            })?),
-            _ => None,
-        };
+        let pack =
+            match kind {
+                ObjectKind::Pack => Some(body::<PackBody>(path, opened).map_err(|_| {
+                    RepositoryError::corrupt(path, "its directory is not understood")
+                })?),
+                _ => None,
+            };
         let table = match known {
             Some(known) if kind == ObjectKind::FileTable => {
                 let declared: FileTableBody = body(path, opened)?;
@@ -206,9 +206,9 @@ impl ContentCheck {
                 let mut rest = raw.as_slice();
                 for extent in pack.extents.get(number).map_or(&[][..], Vec::as_slice) {
                     let length = usize::try_from(extent.1).unwrap_or(usize::MAX);
-                    let named = rest.split_at_checked(length).filter(|(bytes, _)| {
-                        inner.writer.extent_id(bytes) == extent.0
-                    });
+                    let named = rest
+                        .split_at_checked(length)
+                        .filter(|(bytes, _)| inner.writer.extent_id(bytes) == extent.0);
                     let Some((_, after)) = named else {
                         return Err(RepositoryError::corrupt(
                             &self.path,

@@ -1,0 +1,123 @@
+import { act, screen, waitFor, within } from "@testing-library/react";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { fakeEngine, followers, requestsOf } from "../testing/fake-client";
+import { mount } from "../testing/mount";
+import { before, JOBS, NOW } from "../testing/world";
+
+beforeEach(() => vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW)));
+afterEach(() => followers.clear());
+
+describe("the list of jobs", () => {
+  test("leads each job to its own screen and repeats why one failed", async () => {
+    mount("/jobs");
+    const list = await screen.findByRole("list", { name: "Jobs" });
+    const links = within(list).getAllByRole("link");
+    const paths = links.map((link) => link.getAttribute("href"));
+    expect(paths).toContain("/restore/job-restore-running");
+    expect(paths).toContain("/demo/job-demo-done");
+    expect(paths).toContain("/job/job-backup-done");
+    expect(list.textContent).toContain("No space left on device");
+    expect(list.textContent).toContain("Interrupted");
+  });
+
+  test("says when there is none", async () => {
+    fakeEngine.reset("first-run");
+    mount("/jobs");
+    await screen.findByText("No job has run yet");
+  });
+});
+
+describe("a job", () => {
+  test("shows a running backup's phases, numbers and heartbeat", async () => {
+    mount("/job/job-backup-running");
+    await screen.findByText("17.0 GiB of 49.0 GiB · 123 MiB/s");
+    expect(screen.getByText("Last activity 16 s ago")).toBeTruthy();
+    const bar = screen.getByRole("progressbar", { name: "Copying" });
+    expect(bar.getAttribute("aria-valuenow")).toBe("34");
+  });
+
+  test("follows what is still to come", async () => {
+    mount("/job/job-backup-running");
+    await screen.findByRole("progressbar", { name: "Copying" });
+    const template = { job: "job-backup-running", at: NOW, total: null, unit: null, rate: null, done: null };
+    act(() =>
+      followers.get("job-backup-running")?.({
+        ...template,
+        seq: 90,
+        phase: "committing",
+        kind: "phase_started",
+        replayed_to: null,
+        target: null,
+        message: null,
+      }),
+    );
+    const bar = await screen.findByRole("progressbar", { name: "Committing" });
+    expect(bar.getAttribute("aria-valuenow")).toBeNull();
+    expect(screen.getByText("Last activity 0 s ago")).toBeTruthy();
+  });
+
+  test("says when it was silent for longer than usual", async () => {
+    vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW) + 600_000);
+    mount("/job/job-backup-running");
+    await screen.findByText(/Stalled\? No activity for 10 min 16 s/);
+  });
+
+  test("asks before it is cancelled, and says what that leaves", async () => {
+    const { user } = mount("/job/job-backup-running");
+    await user.click(await screen.findByRole("button", { name: "Cancel this backup…" }));
+    const dialog = await screen.findByRole("dialog");
+    expect(dialog.textContent).toContain("No snapshot is made");
+    await user.click(within(dialog).getByRole("button", { name: "Cancel this backup" }));
+    await waitFor(() => expect(requestsOf("job_cancel")).toEqual([{ job: "job-backup-running" }]));
+    expect((await screen.findByRole("button", { name: "Stopping…" })).hasAttribute("disabled")).toBe(true);
+  });
+
+  test("a cancellation that is refused is shown in the dialog", async () => {
+    fakeEngine.answerWith("job_cancel", () => {
+      throw new Error("the job is succeeded");
+    });
+    const { user } = mount("/job/job-archive");
+    await user.click(await screen.findByRole("button", { name: "Stop archiving…" }));
+    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Stop archiving" }));
+    await waitFor(() => expect(screen.getByRole("dialog").textContent).toContain("the job is succeeded"));
+  });
+
+  test("shows what a backup made", async () => {
+    mount("/job/job-backup-done");
+    const main = await screen.findByRole("main");
+    await waitFor(() => expect(main.textContent).toContain("Added to the repository"));
+    expect(main.textContent).toContain("3.60 GiB");
+    expect(main.textContent).toContain("logical slots are not part of a backup");
+    expect(main.textContent).toContain("4 211");
+  });
+
+  test("shows what a verification found", async () => {
+    mount("/job/job-verify-done");
+    await screen.findByText("Something stored is not what it must be");
+    expect(screen.getByRole("list", { name: "Findings" }).textContent).toContain("packs/7f/7f3a91c0");
+  });
+
+  test("shows how far an ended archive came", async () => {
+    fakeEngine.answerWith("job_show", ({ job }) => ({
+      job: { ...JOBS[2], id: job, state: "succeeded", finished_at: before(1) } as (typeof JOBS)[number],
+      last_seq: 3,
+      result: { kind: "archive", job, durable_lsn: "0/9F3A1C40", timeline: 1, segments: 88 },
+    }));
+    mount("/job/job-archive");
+    await screen.findByText("0/9F3A1C40");
+  });
+
+  test.each([
+    ["job-interrupted", "Its process ended without a word"],
+    ["job-cancelled", "It was cancelled"],
+    ["job-restore-failed", "It failed while “Replaying”"],
+  ])("%s says how it ended", async (id, text) => {
+    mount(`/job/${id}`);
+    await waitFor(() => expect(screen.getByRole("main").textContent).toContain(text));
+  });
+
+  test("one that does not exist is said to", async () => {
+    mount("/job/nothing");
+    await screen.findByText('there is no job "nothing"');
+  });
+});
