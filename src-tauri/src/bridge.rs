@@ -29,7 +29,11 @@ impl Attached {
 
 /// Calls a command of the engine by name.
 #[tauri::command]
-pub(crate) async fn call(engine: State<'_, Engine>, command: String, request: Value) -> Result<Value, ErrorObject> {
+pub(crate) async fn call(
+    engine: State<'_, Engine>,
+    command: String,
+    request: Value,
+) -> Result<Value, ErrorObject> {
     holdfast_api::call(&engine, &command, request).await
 }
 

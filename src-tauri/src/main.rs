@@ -33,10 +33,16 @@ fn main() {
     let ending = engine.clone();
     let built = tauri::Builder::default()
         // First, so that a second start is noticed before anything else happens.
-        .plugin(tauri_plugin_single_instance::init(|app, _arguments, _directory| window::focus(app)))
+        .plugin(tauri_plugin_single_instance::init(|app, _arguments, _directory| {
+            window::focus(app)
+        }))
         .manage(bridge::Attached::default())
         .manage(engine)
-        .invoke_handler(tauri::generate_handler![bridge::call, bridge::job_attach, bridge::job_detach])
+        .invoke_handler(tauri::generate_handler![
+            bridge::call,
+            bridge::job_attach,
+            bridge::job_detach
+        ])
         .setup(|app| {
             window::open(app.handle(), &first_screen(&app.state::<Engine>()))?;
             Ok(())
@@ -48,7 +54,9 @@ fn main() {
                 app.state::<bridge::Attached>().detach_all();
                 ending.cancel_running_jobs();
                 // Jobs take back what they wrote before the process goes.
-                tauri::async_runtime::block_on(ending.wait_for_jobs(std::time::Duration::from_secs(30)));
+                tauri::async_runtime::block_on(
+                    ending.wait_for_jobs(std::time::Duration::from_secs(30)),
+                );
             }
         }),
         Err(error) => {

@@ -9,7 +9,10 @@ pub(crate) fn open<R: Runtime>(app: &AppHandle<R>, path: &str) -> tauri::Result<
         .inner_size(1280.0, 860.0)
         .min_inner_size(375.0, 560.0)
         // The page is ours alone: nothing else is ever loaded into the window.
-        .on_navigation(|url| matches!(url.scheme(), "tauri" | "asset") || url.host_str().is_some_and(|h| h == "tauri.localhost" || h == "localhost"))
+        .on_navigation(|url| {
+            matches!(url.scheme(), "tauri" | "asset")
+                || url.host_str().is_some_and(|h| h == "tauri.localhost" || h == "localhost")
+        })
         .build()
         .map(drop)
 }

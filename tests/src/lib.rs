@@ -15,6 +15,7 @@ pub mod pg;
 pub mod places;
 pub mod protected;
 pub mod proxy;
+pub mod random;
 pub mod store;
 mod wait;
 

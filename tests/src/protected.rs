@@ -45,7 +45,8 @@ impl Protected {
         environment: Vec<(&str, String)>,
     ) -> io::Result<Self> {
         let root = crate::places::temporary("hf-site-")?;
-        let url = url.map_or_else(|| root.path().join("repository").display().to_string(), str::to_owned);
+        let url =
+            url.map_or_else(|| root.path().join("repository").display().to_string(), str::to_owned);
         let cli = Cli::new(root.path().join("home"))?
             .env("HOLDFAST_PASSPHRASE", PASSPHRASE)
             .envs(environment.into_iter().map(|(n, v)| (OsString::from(n), OsString::from(v))));
@@ -97,9 +98,16 @@ impl Protected {
     }
 
     /// The same with another home or environment.
-    pub fn restore_with(&self, cli: &Cli, target: &str, name: &str, more: &[&str]) -> io::Result<Restored> {
+    pub fn restore_with(
+        &self,
+        cli: &Cli,
+        target: &str,
+        name: &str,
+        more: &[&str],
+    ) -> io::Result<Restored> {
         let destination = self.destination(name);
-        let mut arguments = vec!["restore", "run", CLUSTER, "--target", target, "--to", &destination];
+        let mut arguments =
+            vec!["restore", "run", CLUSTER, "--target", target, "--to", &destination];
         arguments.extend_from_slice(more);
         let result = cli.json(&arguments)?;
         Ok(Restored {
@@ -111,7 +119,12 @@ impl Protected {
     }
 
     /// Runs `restore run` that is to fail: its exit code and the error object.
-    pub fn refusal(&self, target: &str, destination: &str, more: &[&str]) -> io::Result<(i32, Value)> {
+    pub fn refusal(
+        &self,
+        target: &str,
+        destination: &str,
+        more: &[&str],
+    ) -> io::Result<(i32, Value)> {
         let mut arguments =
             vec!["restore", "run", CLUSTER, "--target", target, "--to", destination, "--start"];
         arguments.extend_from_slice(more);
@@ -162,7 +175,9 @@ impl Restored {
 
     /// The printed connection string of a copy that runs.
     pub fn dsn(&self) -> io::Result<&str> {
-        self.result["dsn"].as_str().ok_or_else(|| io::Error::other(format!("no dsn in {}", self.result)))
+        self.result["dsn"]
+            .as_str()
+            .ok_or_else(|| io::Error::other(format!("no dsn in {}", self.result)))
     }
 
     /// Runs SQL on the copy with PostgreSQL's own client, through the printed connection string.
@@ -180,7 +195,13 @@ impl Restored {
             }
         }
         let told = command
-            .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"])
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--no-align",
+                "--tuples-only",
+                "--set=ON_ERROR_STOP=1",
+            ])
             .args(["--command", sql, "--dbname", &dsn])
             .stdin(Stdio::null())
             .output()?;

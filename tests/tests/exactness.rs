@@ -149,7 +149,10 @@ impl Writer {
         }
         let payload = self.payload();
         changes.push(((self.number, n), Some(payload.clone())));
-        format!("UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};", self.number)
+        format!(
+            "UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};",
+            self.number
+        )
     }
 
     /// Makes the statements of a transaction, without its beginning and end.
@@ -215,8 +218,9 @@ impl Writer {
         let committed = !self.random.chance(30);
         let (sql, changes) = self.statements(true);
         let name = format!("w{}-{}", self.number, self.next);
-        let lines =
-            self.session.run(&format!("BEGIN;{sql}SELECT pg_current_xact_id();PREPARE TRANSACTION '{name}';"));
+        let lines = self
+            .session
+            .run(&format!("BEGIN;{sql}SELECT pg_current_xact_id();PREPARE TRANSACTION '{name}';"));
         let xid = Self::number_of(&lines);
         for _ in 0..self.random.below(3) {
             self.plain();
@@ -319,7 +323,9 @@ enum Target {
 impl Target {
     fn text(&self) -> String {
         match self {
-            Self::Time(time) => format!("time:{}", time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
+            Self::Time(time) => {
+                format!("time:{}", time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+            }
             Self::Xid(xid) => format!("xid:{xid}"),
             Self::Lsn(at) => format!("lsn:{}", lsn_text(*at)),
             Self::Immediate => "immediate".to_owned(),
@@ -346,23 +352,27 @@ impl Past {
     /// PostgreSQL's rules (`recoveryStopsBefore` and `recoveryStopsAfter` in `xlogrecovery.c`) on
     /// what pg_waldump shows.
     fn stop(&self, target: &Target, exclusive: bool) -> Stop {
-        let replayed = || self.records.iter().filter(|r| r.start >= self.start && r.start < self.archived);
+        let replayed =
+            || self.records.iter().filter(|r| r.start >= self.start && r.start < self.archived);
         let hit = match target {
             Target::Immediate => return Stop::Below(self.consistent),
             Target::Latest => return Stop::Below(self.archived),
-            Target::Time(time) => {
-                replayed().find(|r| r.end.is_some_and(|e| e.time > *time || exclusive && e.time == *time))
-            }
+            Target::Time(time) => replayed()
+                .find(|r| r.end.is_some_and(|e| e.time > *time || exclusive && e.time == *time)),
             Target::Xid(xid) => replayed().find(|r| r.end.is_some_and(|e| e.xid == *xid)),
             Target::Lsn(at) => replayed().find(|r| r.start >= *at),
         };
         let Some(hit) = hit else { return Stop::NotReached };
-        let below = if exclusive || matches!(target, Target::Time(_)) { hit.start } else { hit.start + 1 };
+        let below =
+            if exclusive || matches!(target, Target::Time(_)) { hit.start } else { hit.start + 1 };
         let too_early = if below == hit.start {
             hit.start < self.consistent
         } else {
             // The record itself is replayed: its end counts.
-            self.records.iter().find(|r| r.start > hit.start).is_none_or(|next| next.start < self.consistent)
+            self.records
+                .iter()
+                .find(|r| r.start > hit.start)
+                .is_none_or(|next| next.start < self.consistent)
         };
         if too_early { Stop::TooEarly } else { Stop::Below(below) }
     }
@@ -404,10 +414,14 @@ impl Past {
             // Where the commit's record ends, or nearly: pages have headers.
             8 => Target::Lsn(record.start + record.length.next_multiple_of(8)),
             _ => {
-                let all: Vec<_> =
-                    self.records.iter().filter(|r| (self.consistent..self.archived).contains(&r.start)).collect();
+                let all: Vec<_> = self
+                    .records
+                    .iter()
+                    .filter(|r| (self.consistent..self.archived).contains(&r.start))
+                    .collect();
                 let any = all[random.below(all.len() - 1)];
-                let inside = if random.chance(50) { 1 + random.next() % any.length.max(2) } else { 0 };
+                let inside =
+                    if random.chance(50) { 1 + random.next() % any.length.max(2) } else { 0 };
                 Target::Lsn(any.start + inside)
             }
         };
@@ -504,7 +518,11 @@ fn check_the_oracle(server: &TestServer, past: &Past) {
         assert_eq!(times[&key], cells[2], "{key:?}");
     }
     let aborted = past.done.values().filter(|d| !d.committed).count();
-    assert!(aborted > 0 && past.done.len() > aborted, "{} transactions, {aborted} aborted", past.done.len());
+    assert!(
+        aborted > 0 && past.done.len() > aborted,
+        "{} transactions, {aborted} aborted",
+        past.done.len()
+    );
 }
 
 fn differences(have: &BTreeMap<Key, &str>, want: &BTreeMap<Key, &str>) -> Vec<String> {
@@ -513,14 +531,23 @@ fn differences(have: &BTreeMap<Key, &str>, want: &BTreeMap<Key, &str>) -> Vec<St
         .filter(|k| have.get(k) != want.get(k))
         .take(20)
         .map(|k| {
-            let short = |rows: &BTreeMap<Key, &str>| rows.get(k).map(|t| t.chars().take(20).collect::<String>());
+            let short = |rows: &BTreeMap<Key, &str>| {
+                rows.get(k).map(|t| t.chars().take(20).collect::<String>())
+            };
             format!("{k:?}: copy {:?}, must be {:?}", short(have), short(want))
         })
         .collect()
 }
 
 /// Restores to one target and compares everything.
-fn restore_one(site: &Protected, past: &Past, target: &Target, exclusive: bool, promote: bool, name: &str) {
+fn restore_one(
+    site: &Protected,
+    past: &Past,
+    target: &Target,
+    exclusive: bool,
+    promote: bool,
+    name: &str,
+) {
     let text = target.text();
     let mut more = vec!["--start", "--at-target", if promote { "promote" } else { "pause" }];
     if exclusive {
@@ -554,7 +581,11 @@ fn restore_one(site: &Protected, past: &Past, target: &Target, exclusive: bool, 
     let reached = &result["reached"];
     match last {
         Some((_, end)) => {
-            assert_eq!(reached["xid"], end.xid.to_string(), "{text} exclusive {exclusive}: {result}");
+            assert_eq!(
+                reached["xid"],
+                end.xid.to_string(),
+                "{text} exclusive {exclusive}: {result}"
+            );
             let said: DateTime<Utc> = reached["commit_time"].as_str().unwrap().parse().unwrap();
             assert_eq!(said, end.time, "{text}: {result}");
         }
@@ -605,7 +636,15 @@ fn every_target_is_exact(major: u32, segment: u32) {
     println!("PostgreSQL {major}: {number} targets in {:?}", began.elapsed());
     let (code, error) = failure(
         &site.cli,
-        &["restore", "plan", CLUSTER, "--target", "time:2200-01-01T00:00:00Z", "--to", &site.destination("never")],
+        &[
+            "restore",
+            "plan",
+            CLUSTER,
+            "--target",
+            "time:2200-01-01T00:00:00Z",
+            "--to",
+            &site.destination("never"),
+        ],
     )
     .unwrap();
     assert_eq!((code, error["code"].as_str()), (3, Some("target_not_reached")));

@@ -42,7 +42,8 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 impl Window {
     async fn open(home: &std::path::Path) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let application = PathBuf::from(std::env::var_os("HOLDFAST_DESKTOP_BIN").expect("HOLDFAST_DESKTOP_BIN"));
+        let application =
+            PathBuf::from(std::env::var_os("HOLDFAST_DESKTOP_BIN").expect("HOLDFAST_DESKTOP_BIN"));
         let (port, native) = (free_port(), free_port());
         let driver = Command::new("tauri-driver")
             .args(["--port", &port.to_string(), "--native-port", &native.to_string()])
@@ -58,9 +59,15 @@ impl Window {
         }}});
         let began = Instant::now();
         loop {
-            let asked = http.post(format!("http://127.0.0.1:{port}/session")).body(wanted.to_string()).send().await;
+            let asked = http
+                .post(format!("http://127.0.0.1:{port}/session"))
+                .body(wanted.to_string())
+                .send()
+                .await;
             let answer: Value = match asked {
-                Ok(answer) => serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null),
+                Ok(answer) => {
+                    serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null)
+                }
                 Err(_) => Value::Null,
             };
             if let Some(id) = answer["value"]["sessionId"].as_str() {
@@ -74,7 +81,8 @@ impl Window {
 
     /// One command of the protocol.
     async fn command(&self, path: &str, body: Value) -> Result<Value, String> {
-        let answer = self.http.post(format!("{}/{path}", self.session)).body(body.to_string()).send().await;
+        let answer =
+            self.http.post(format!("{}/{path}", self.session)).body(body.to_string()).send().await;
         let answer: Value = serde_json::from_str(&answer.unwrap().text().await.unwrap()).unwrap();
         match answer["value"]["error"].as_str() {
             Some(error) => Err(error.to_owned()),
@@ -87,14 +95,26 @@ impl Window {
     }
 
     /// Tries until it works; the page's text is in the failure.
-    async fn until<T>(&self, what: &str, mut attempt: impl AsyncFnMut(&Self) -> Result<T, String>) -> T {
+    async fn until<T>(
+        &self,
+        what: &str,
+        mut attempt: impl AsyncFnMut(&Self) -> Result<T, String>,
+    ) -> T {
         let began = Instant::now();
         loop {
             match attempt(self).await {
                 Ok(value) => return value,
                 Err(error) if began.elapsed() > PATIENCE => {
-                    let page = self.script("return document.title + '\\n' + document.body.innerText", json!([])).await;
-                    panic!("{what}: {error}\nThe page says:\n{}", page.unwrap_or_default().as_str().unwrap_or_default());
+                    let page = self
+                        .script(
+                            "return document.title + '\\n' + document.body.innerText",
+                            json!([]),
+                        )
+                        .await;
+                    panic!(
+                        "{what}: {error}\nThe page says:\n{}",
+                        page.unwrap_or_default().as_str().unwrap_or_default()
+                    );
                 }
                 Err(_) => tokio::time::sleep(POLL).await,
             }
@@ -116,14 +136,16 @@ impl Window {
 
     /// Goes to a screen of the page, as a link would.
     async fn go(&self, path: &str) {
-        let script =
-            "window.history.pushState({}, '', arguments[0]); window.dispatchEvent(new PopStateEvent('popstate'))";
+        let script = "window.history.pushState({}, '', arguments[0]); window.dispatchEvent(new PopStateEvent('popstate'))";
         self.script(script, json!([path])).await.unwrap();
     }
 
     /// Clicks what carries `text`: a button or a link.
     async fn press(&self, text: &str) {
-        self.click(&format!("(//button|//a)[contains(normalize-space(.), \"{text}\") and not(@disabled)]")).await;
+        self.click(&format!(
+            "(//button|//a)[contains(normalize-space(.), \"{text}\") and not(@disabled)]"
+        ))
+        .await;
     }
 
     /// Clicks a button of the dialog on top.
@@ -156,7 +178,9 @@ impl Window {
 async fn a_cluster_is_added_backed_up_and_restored() {
     let server = TestServer::start(17).unwrap();
     server.psql("CREATE TABLE weddings (id int PRIMARY KEY, couple text)").unwrap();
-    server.psql("INSERT INTO weddings SELECT n, 'couple ' || n FROM generate_series(1, 2143) AS n").unwrap();
+    server
+        .psql("INSERT INTO weddings SELECT n, 'couple ' || n FROM generate_series(1, 2143) AS n")
+        .unwrap();
     let place = tempfile::tempdir().unwrap();
     let window = Window::open(&place.path().join("home")).await;
 
@@ -164,7 +188,12 @@ async fn a_cluster_is_added_backed_up_and_restored() {
     window.fill("Folder or URL", &place.path().join("repository").display().to_string()).await;
     window.fill("Passphrase", "a long enough passphrase").await;
     window.fill("Passphrase again", "a long enough passphrase").await;
-    window.fill("Write the recovery key to this new file", &place.path().join("recovery-key.txt").display().to_string()).await;
+    window
+        .fill(
+            "Write the recovery key to this new file",
+            &place.path().join("recovery-key.txt").display().to_string(),
+        )
+        .await;
     window.press("Create repository").await;
     window.fill("Connection string", &server.dsn_socket()).await;
     window.press("Check this server").await;
@@ -189,7 +218,12 @@ async fn a_cluster_is_added_backed_up_and_restored() {
         .args(["-XAtc", "SELECT count(*) FROM weddings", &dsn])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&counted.stdout).trim(), "2143", "{}", String::from_utf8_lossy(&counted.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&counted.stdout).trim(),
+        "2143",
+        "{}",
+        String::from_utf8_lossy(&counted.stderr)
+    );
 
     window.press("Discard copy").await;
     window.press_in_dialog("Discard copy").await;

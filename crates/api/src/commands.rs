@@ -46,12 +46,17 @@ commands! {
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
-    serde_json::from_value(request)
-        .map_err(|e| EngineError::usage(format!("the request is malformed: {e}"), "The window and the engine are of different versions."))
+    serde_json::from_value(request).map_err(|e| {
+        EngineError::usage(
+            format!("the request is malformed: {e}"),
+            "The window and the engine are of different versions.",
+        )
+    })
 }
 
 fn answer<T: Serialize>(outcome: Outcome<T>) -> Outcome<Value> {
-    serde_json::to_value(outcome?).map_err(|e| EngineError::Fault(format!("a response cannot be written: {e}")))
+    serde_json::to_value(outcome?)
+        .map_err(|e| EngineError::Fault(format!("a response cannot be written: {e}")))
 }
 
 fn secret(text: Option<String>) -> Option<SecretString> {
@@ -73,17 +78,28 @@ async fn workspace_status(engine: &Engine, _: Nothing) -> Outcome<WorkspaceStatu
         secret_store: engine.secret_store().await,
         repositories: engine.repositories().await?,
         clusters,
-        running_jobs: engine.jobs().await?.into_iter().filter(|j| j.state == JobState::Running).collect(),
+        running_jobs: engine
+            .jobs()
+            .await?
+            .into_iter()
+            .filter(|j| j.state == JobState::Running)
+            .collect(),
         server_binaries: engine.server_binaries().await,
         demo: engine.demo_status(),
     })
 }
 
-async fn overview(engine: &Engine, _: Nothing) -> Outcome<Vec<holdfast_engine::overview::ClusterOverview>> {
+async fn overview(
+    engine: &Engine,
+    _: Nothing,
+) -> Outcome<Vec<holdfast_engine::overview::ClusterOverview>> {
     engine.overview().await
 }
 
-async fn repository_create(engine: &Engine, r: RepositoryCreate) -> Outcome<holdfast_engine::RepositorySummary> {
+async fn repository_create(
+    engine: &Engine,
+    r: RepositoryCreate,
+) -> Outcome<holdfast_engine::RepositorySummary> {
     engine
         .create_repository(NewRepository {
             url: r.url,
@@ -95,7 +111,10 @@ async fn repository_create(engine: &Engine, r: RepositoryCreate) -> Outcome<hold
         .await
 }
 
-async fn repository_attach(engine: &Engine, r: RepositoryAttach) -> Outcome<holdfast_engine::RepositorySummary> {
+async fn repository_attach(
+    engine: &Engine,
+    r: RepositoryAttach,
+) -> Outcome<holdfast_engine::RepositorySummary> {
     let given = GivenSecrets {
         passphrase: secret(r.passphrase),
         recovery_key: r.recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
@@ -107,12 +126,20 @@ fn secrets_text(text: &str) -> SecretString {
     holdfast_engine::repository::recovery_key_from_text(text)
 }
 
-async fn cluster_check(engine: &Engine, r: ClusterCheckRequest) -> Outcome<holdfast_engine::cluster::ClusterCheck> {
+async fn cluster_check(
+    engine: &Engine,
+    r: ClusterCheckRequest,
+) -> Outcome<holdfast_engine::cluster::ClusterCheck> {
     engine.check_dsn(&r.dsn, secret(r.password)).await
 }
 
-async fn cluster_add(engine: &Engine, r: ClusterAdd) -> Outcome<holdfast_engine::cluster::ClusterSummary> {
-    let cluster = engine.add_cluster(&r.name, &r.dsn, r.repository.as_deref(), secret(r.password), false).await?;
+async fn cluster_add(
+    engine: &Engine,
+    r: ClusterAdd,
+) -> Outcome<holdfast_engine::cluster::ClusterSummary> {
+    let cluster = engine
+        .add_cluster(&r.name, &r.dsn, r.repository.as_deref(), secret(r.password), false)
+        .await?;
     engine.cluster_summary(&cluster).await
 }
 
@@ -124,10 +151,17 @@ async fn points(engine: &Engine, r: PointsRequest) -> Outcome<holdfast_engine::p
     engine.points(&r.cluster, r.from, r.to).await
 }
 
-async fn commits(engine: &Engine, r: CommitsRequest) -> Outcome<holdfast_engine::points::CommitPage> {
+async fn commits(
+    engine: &Engine,
+    r: CommitsRequest,
+) -> Outcome<holdfast_engine::points::CommitPage> {
     let lsn = r
         .around_lsn
-        .map(|l| l.parse().map_err(|_| EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")))
+        .map(|l| {
+            l.parse().map_err(|_| {
+                EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")
+            })
+        })
         .transpose()?;
     engine.commits(&r.cluster, r.around, lsn, r.limit as usize).await
 }
@@ -162,7 +196,10 @@ fn restore_request(
     accept_host_differences: bool,
 ) -> Outcome<RestoreRequest> {
     if to.trim().is_empty() {
-        return Err(EngineError::usage("a restore needs a destination", "Name a directory that does not exist yet."));
+        return Err(EngineError::usage(
+            "a restore needs a destination",
+            "Name a directory that does not exist yet.",
+        ));
     }
     Ok(RestoreRequest {
         cluster,
@@ -171,13 +208,19 @@ fn restore_request(
         timeline: timeline.map_or(Ok(TimelineChoice::Latest), str::parse)?,
         destination: PathBuf::from(to),
         snapshot: snapshot
-            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s.to_owned() }))
+            .map(|s| {
+                s.parse()
+                    .map_err(|_| EngineError::NotFound { what: "snapshot", name: s.to_owned() })
+            })
             .transpose()?,
         accept_host_differences,
     })
 }
 
-async fn restore_plan(engine: &Engine, r: RestorePlanRequest) -> Outcome<holdfast_engine::restore::RestorePlan> {
+async fn restore_plan(
+    engine: &Engine,
+    r: RestorePlanRequest,
+) -> Outcome<holdfast_engine::restore::RestorePlan> {
     let request = restore_request(
         r.cluster,
         &r.target,
@@ -200,12 +243,20 @@ async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
         r.snapshot.as_deref(),
         r.accept_host_differences,
     )?;
-    let options =
-        RunOptions { request, at_target: r.at_target, start: r.start, fetch_only: false, plan_hash: Some(r.plan_hash) };
+    let options = RunOptions {
+        request,
+        at_target: r.at_target,
+        start: r.start,
+        fetch_only: false,
+        plan_hash: Some(r.plan_hash),
+    };
     engine.start_restore(options).await.map(started)
 }
 
-async fn restore_promote(engine: &Engine, r: JobRef) -> Outcome<holdfast_engine::restore::RestoreResult> {
+async fn restore_promote(
+    engine: &Engine,
+    r: JobRef,
+) -> Outcome<holdfast_engine::restore::RestoreResult> {
     engine.promote_restore(r.job.parse()?).await
 }
 

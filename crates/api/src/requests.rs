@@ -1,13 +1,13 @@
 //! Requests, and the responses that are not the engine's own types.
 
 use chrono::{DateTime, Utc};
+use holdfast_engine::RepositorySummary;
 use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::restore::AtTarget;
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
-use holdfast_engine::RepositorySummary;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 

@@ -104,7 +104,10 @@ pub(crate) enum Command {
     Server(Server),
     /// The user interface on loopback, for development and browser tests.
     #[cfg(feature = "development-host")]
-    #[command(name = "dev-host", after_help = "Example:\n  holdfast dev-host --listen 127.0.0.1:0 --ui ui/dist")]
+    #[command(
+        name = "dev-host",
+        after_help = "Example:\n  holdfast dev-host --listen 127.0.0.1:0 --ui ui/dist"
+    )]
     DevelopmentHost {
         /// Where to listen; loopback only.
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -131,7 +134,9 @@ pub(crate) struct Demo {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Repo {
     /// Create a repository in a folder or an object store.
-    #[command(after_help = "Example:\n  HOLDFAST_PASSPHRASE=… holdfast repo create s3://backups/orders --recovery-key-out key.txt")]
+    #[command(
+        after_help = "Example:\n  HOLDFAST_PASSPHRASE=… holdfast repo create s3://backups/orders --recovery-key-out key.txt"
+    )]
     Create {
         /// A folder, file:///…, s3://…, gs://… or az://….
         url: String,
@@ -143,7 +148,9 @@ pub(crate) enum Repo {
         keychain: bool,
     },
     /// Make this machine know an existing repository: the catalog is rebuilt from it.
-    #[command(after_help = "Example:\n  holdfast repo attach s3://backups/orders --recovery-key-file key.txt")]
+    #[command(
+        after_help = "Example:\n  holdfast repo attach s3://backups/orders --recovery-key-file key.txt"
+    )]
     Attach {
         /// Where it is.
         url: String,
@@ -210,7 +217,9 @@ pub(crate) enum Keys {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Add a cluster.
-    #[command(after_help = "Example:\n  PGPASSWORD=… holdfast cluster add orders-eu --dsn 'host=db.example.org user=backup dbname=postgres sslmode=verify-full'")]
+    #[command(
+        after_help = "Example:\n  PGPASSWORD=… holdfast cluster add orders-eu --dsn 'host=db.example.org user=backup dbname=postgres sslmode=verify-full'"
+    )]
     Add {
         /// What it is called.
         name: String,
@@ -247,8 +256,8 @@ pub(crate) struct Target {
     /// The cluster.
     pub(crate) name: String,
     /// latest, immediate, time:T, xid:N, lsn:X/Y or name:TEXT.
-    #[arg(long)]
-    pub(crate) target: String,
+    #[arg(long = "target")]
+    pub(crate) stop: String,
     /// Leave out the target itself: everything before this transaction, nothing of it.
     #[arg(long)]
     pub(crate) exclusive: bool,
@@ -269,10 +278,14 @@ pub(crate) struct Target {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
     /// Work out everything, write nothing.
-    #[command(after_help = "Example:\n  holdfast restore plan orders-eu --target xid:74211 --exclusive --to /srv/rescue")]
+    #[command(
+        after_help = "Example:\n  holdfast restore plan orders-eu --target xid:74211 --exclusive --to /srv/rescue"
+    )]
     Plan(Target),
     /// Restore.
-    #[command(after_help = "Example:\n  holdfast restore run orders-eu --target time:2026-06-14T09:29:59.5Z --to /srv/rescue --start")]
+    #[command(
+        after_help = "Example:\n  holdfast restore run orders-eu --target time:2026-06-14T09:29:59.5Z --to /srv/rescue --start"
+    )]
     Run {
         #[command(flatten)]
         target: Target,

@@ -27,12 +27,23 @@ struct Host {
 }
 
 /// Serves until cancelled. The first line of standard output tells the address as JSON.
-pub(crate) async fn serve(engine: Engine, listen: SocketAddr, ui: &Path, cancel: &CancellationToken) -> Result<()> {
+pub(crate) async fn serve(
+    engine: Engine,
+    listen: SocketAddr,
+    ui: &Path,
+    cancel: &CancellationToken,
+) -> Result<()> {
     if !listen.ip().is_loopback() {
-        return Err(EngineError::usage(format!("{listen} is not on loopback"), "The development host has no login: use 127.0.0.1."));
+        return Err(EngineError::usage(
+            format!("{listen} is not on loopback"),
+            "The development host has no login: use 127.0.0.1.",
+        ));
     }
-    let listener = tokio::net::TcpListener::bind(listen).await.map_err(EngineError::file("listen on", listen.to_string()))?;
-    let address = listener.local_addr().map_err(EngineError::file("listen on", listen.to_string()))?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .map_err(EngineError::file("listen on", listen.to_string()))?;
+    let address =
+        listener.local_addr().map_err(EngineError::file("listen on", listen.to_string()))?;
     let origin = format!("http://{address}");
     println!("{}", serde_json::json!({ "listening": origin }));
     let jobs = engine.clone();
@@ -42,7 +53,8 @@ pub(crate) async fn serve(engine: Engine, listen: SocketAddr, ui: &Path, cancel:
         .route("/api/jobs/{job}/events", get(events))
         .fallback(file)
         .with_state(host);
-    let served = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
     tokio::select! {
         outcome = served => outcome.map_err(EngineError::file("serve", "the development host"))?,
         // Open event streams would hold a graceful end up for ever.
@@ -67,11 +79,18 @@ fn refused(error: &ErrorObject) -> Response {
     (status, axum::Json(error)).into_response()
 }
 
-async fn call(State(host): State<Arc<Host>>, UrlPath(command): UrlPath<String>, headers: HeaderMap, body: Bytes) -> Response {
+async fn call(
+    State(host): State<Arc<Host>>,
+    UrlPath(command): UrlPath<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if !same_origin(&host, &headers) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    let Ok(request) = serde_json::from_slice(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(request) = serde_json::from_slice(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     match holdfast_api::call(&host.engine, &command, request).await {
         Ok(response) => axum::Json(response).into_response(),
         Err(error) => refused(&error),
@@ -134,7 +153,10 @@ async fn file(State(host): State<Arc<Host>>, uri: Uri) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     };
     match tokio::fs::read(&path).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], bytes).into_response(),
+        Ok(bytes) => {
+            ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], bytes)
+                .into_response()
+        }
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -24,7 +24,11 @@ impl Output {
     }
 
     /// Prints a result: JSON as it is, else what `text` makes of it.
-    pub(crate) fn result<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> ExitCode {
+    pub(crate) fn result<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> ExitCode {
         let printed = if self.json {
             serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
         } else {
@@ -38,7 +42,9 @@ impl Output {
     pub(crate) fn error(self, error: &EngineError) -> ExitCode {
         let object = error.to_object();
         if self.json {
-            print_line(&serde_json::to_string_pretty(&json!({ "error": object })).unwrap_or_default());
+            print_line(
+                &serde_json::to_string_pretty(&json!({ "error": object })).unwrap_or_default(),
+            );
         } else {
             eprintln!("error: {}", object.message);
             if let Some(hint) = object.hint.filter(|h| !h.is_empty()) {
@@ -84,7 +90,9 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
     if std::env::args_os().any(|a| a == "--json") {
         let message = match error.kind() {
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                "a command is missing".to_owned()
+            }
             _ => usage_message(&error.render().to_string()),
         };
         let object = json!({ "error": {
@@ -106,7 +114,10 @@ fn usage_message(text: &str) -> String {
 /// A reader that went away is no reason to panic.
 fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let _ = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
 }
 
 /// One line that is rewritten in place; phases and warnings get lines of their own.
@@ -127,7 +138,8 @@ fn terminal_line(last: &Mutex<String>, event: &JobEvent) {
         }
         JobEventKind::Log | JobEventKind::Warning => {
             let mark = if event.kind == JobEventKind::Warning { "warning: " } else { "" };
-            let _ = writeln!(err, "{clear}  {mark}{}", event.message.as_deref().unwrap_or_default());
+            let _ =
+                writeln!(err, "{clear}  {mark}{}", event.message.as_deref().unwrap_or_default());
         }
         JobEventKind::Finished | JobEventKind::Failed | JobEventKind::Cancelled => {
             last.clear();
@@ -151,7 +163,10 @@ fn progress_text(event: &JobEvent) -> String {
         }
     }
     if let Some(to) = event.replayed_to {
-        text.push_str(&format!("  replayed to {}", to.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)));
+        text.push_str(&format!(
+            "  replayed to {}",
+            to.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+        ));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
     if let (Some(rate), Some("bytes")) = (event.rate, event.unit.as_deref()) {
@@ -180,7 +195,10 @@ mod tests {
     #[test]
     fn usage_messages_name_what_is_missing() {
         let text = "error: the following required arguments were not provided:\n  --to <DIR>\n\nUsage: holdfast\n";
-        assert_eq!(usage_message(text), "the following required arguments were not provided: --to <DIR>");
+        assert_eq!(
+            usage_message(text),
+            "the following required arguments were not provided: --to <DIR>"
+        );
     }
 
     #[test]

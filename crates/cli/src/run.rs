@@ -15,7 +15,9 @@ use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server};
+use crate::arguments::{
+    self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server,
+};
 use crate::output::Output;
 use crate::{secrets, tables};
 
@@ -96,7 +98,11 @@ async fn open_at(root: &Path, arguments: &Arguments, output: Output) -> Result<E
     Engine::open(Home::open(root)?, secrets::given(arguments)?, output.listener()).await
 }
 
-async fn dispatch(mut arguments: Arguments, output: Output, cancel: &CancellationToken) -> Result<ExitCode> {
+async fn dispatch(
+    mut arguments: Arguments,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<ExitCode> {
     let command = std::mem::replace(&mut arguments.command, Command::Server(Server::Binaries));
     if let Command::Demo(demo) = command {
         return self::demo(&arguments, &demo, output, cancel).await;
@@ -112,10 +118,16 @@ async fn dispatch(mut arguments: Arguments, output: Output, cancel: &Cancellatio
         }
         Command::Archive { name, once_to } => {
             let once_to = once_to
-                .map(|l| l.parse().map_err(|_| EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")))
+                .map(|l| {
+                    l.parse().map_err(|_| {
+                        EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")
+                    })
+                })
                 .transpose()?;
             let result = engine.archive(&name, ArchiveOptions { once_to }, cancel.clone()).await?;
-            output.result(&result, |r| format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline))
+            output.result(&result, |r| {
+                format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline)
+            })
         }
         Command::Points { name, from, to } => {
             let from = from.as_deref().map(parse_time).transpose()?;
@@ -135,8 +147,10 @@ async fn dispatch(mut arguments: Arguments, output: Output, cancel: &Cancellatio
                 if found.is_empty() {
                     return "No PostgreSQL server can be started on this machine.".to_owned();
                 }
-                let lines: Vec<_> =
-                    found.iter().map(|b| format!("{}  {}", b.version, b.bin_directory.display())).collect();
+                let lines: Vec<_> = found
+                    .iter()
+                    .map(|b| format!("{}  {}", b.version, b.bin_directory.display()))
+                    .collect();
                 lines.join("\n")
             })
         }
@@ -164,15 +178,14 @@ async fn demo(
     if !demo.headless {
         return open_window(arguments);
     }
-    let (directory, temporary) = match &demo.dir {
-        Some(directory) => (std::path::absolute(directory).map_err(EngineError::file("resolve", directory))?, None),
-        None => {
-            let temporary = tempfile::Builder::new()
-                .prefix("holdfast-demo-")
-                .tempdir()
-                .map_err(EngineError::file("create a directory in", std::env::temp_dir()))?;
-            (temporary.path().to_path_buf(), Some(temporary))
-        }
+    let (directory, temporary) = if let Some(directory) = &demo.dir {
+        (std::path::absolute(directory).map_err(EngineError::file("resolve", directory))?, None)
+    } else {
+        let temporary = tempfile::Builder::new()
+            .prefix("holdfast-demo-")
+            .tempdir()
+            .map_err(EngineError::file("create a directory in", std::env::temp_dir()))?;
+        (temporary.path().to_path_buf(), Some(temporary))
     };
     let created = !directory.exists();
     let home = directory.join("home");
@@ -181,7 +194,11 @@ async fn demo(
     if demo.keep && outcome.is_ok() {
         if let Some(temporary) = temporary {
             let kept = temporary.keep();
-            eprintln!("kept in {}; remove it after `holdfast --home {} restore discard JOB`", kept.display(), home.display());
+            eprintln!(
+                "kept in {}; remove it after `holdfast --home {} restore discard JOB`",
+                kept.display(),
+                home.display()
+            );
         }
     } else {
         let _ = std::fs::remove_dir_all(&home);
@@ -269,14 +286,23 @@ async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode
     let show = |slots: &[holdfast_engine::repository::KeySlot]| {
         let lines: Vec<_> = slots
             .iter()
-            .map(|k| format!("{}  {}  {}  {}", k.id, tables::slot_kind(k), k.label, tables::time(k.created_at)))
+            .map(|k| {
+                format!(
+                    "{}  {}  {}  {}",
+                    k.id,
+                    tables::slot_kind(k),
+                    k.label,
+                    tables::time(k.created_at)
+                )
+            })
             .collect();
         lines.join("\n")
     };
     match command {
         Keys::List { repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
-            let slots = engine.open_repository(&summary).await?.slots().await.map_err(EngineError::from)?;
+            let slots =
+                engine.open_repository(&summary).await?.slots().await.map_err(EngineError::from)?;
             Ok(output.result(&json!({ "slots": slots }), |_| show(&slots)))
         }
         Keys::Add { repo, new_passphrase_file, recovery_key_out, keychain, label } => {
@@ -288,14 +314,22 @@ async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode
             }
             let summary = engine.find_repository(repo.as_deref()).await?;
             let passphrase = new_passphrase_file.as_deref().map(secrets::first_line).transpose()?;
-            let added = engine.add_key_slot(&summary, passphrase, keychain, recovery_key_out, &label).await?;
+            let added = engine
+                .add_key_slot(&summary, passphrase, keychain, recovery_key_out, &label)
+                .await?;
             Ok(output.result(&json!({ "added": added }), |_| show(&added)))
         }
         Keys::Remove { id, repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
-            let slot =
-                id.parse().map_err(|_| EngineError::NotFound { what: "key slot", name: id.clone() })?;
-            engine.open_repository(&summary).await?.remove_slot(slot).await.map_err(EngineError::from)?;
+            let slot = id
+                .parse()
+                .map_err(|_| EngineError::NotFound { what: "key slot", name: id.clone() })?;
+            engine
+                .open_repository(&summary)
+                .await?
+                .remove_slot(slot)
+                .await
+                .map_err(EngineError::from)?;
             Ok(output.result(&json!({ "removed": id }), |_| format!("Key slot {id} is removed")))
         }
     }
@@ -304,7 +338,8 @@ async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode
 async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Result<ExitCode> {
     match command {
         ClusterCommand::Add { name, dsn, repo, mode: _, save_password } => {
-            let password = if save_password { keychain::password_from_environment(&dsn).await? } else { None };
+            let password =
+                if save_password { keychain::password_from_environment(&dsn).await? } else { None };
             if save_password && password.is_none() {
                 return Err(EngineError::usage(
                     "there is no password to save",
@@ -314,7 +349,10 @@ async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Re
             let cluster = engine.add_cluster(&name, &dsn, repo.as_deref(), password, false).await?;
             let summary = engine.cluster_summary(&cluster).await?;
             Ok(output.result(&summary, |c| {
-                format!("Cluster {} (PostgreSQL {}, system {}) is added", c.name, c.server_version, c.system_identifier)
+                format!(
+                    "Cluster {} (PostgreSQL {}, system {}) is added",
+                    c.name, c.server_version, c.system_identifier
+                )
             }))
         }
         ClusterCommand::List => {
@@ -339,10 +377,11 @@ async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Re
 fn request(target: arguments::Target) -> Result<RestoreRequest> {
     Ok(RestoreRequest {
         cluster: target.name,
-        target: target.target.parse::<Target>()?,
+        target: target.stop.parse::<Target>()?,
         exclusive: target.exclusive,
         timeline: target.timeline.parse()?,
-        destination: std::path::absolute(&target.to).map_err(EngineError::file("resolve", &target.to))?,
+        destination: std::path::absolute(&target.to)
+            .map_err(EngineError::file("resolve", &target.to))?,
         snapshot: target
             .snapshot
             .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
@@ -351,9 +390,16 @@ fn request(target: arguments::Target) -> Result<RestoreRequest> {
     })
 }
 
-async fn restore(engine: &Engine, command: Restore, output: Output, cancel: &CancellationToken) -> Result<ExitCode> {
+async fn restore(
+    engine: &Engine,
+    command: Restore,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<ExitCode> {
     match command {
-        Restore::Plan(target) => Ok(output.result(&engine.plan_restore(request(target)?).await?, tables::plan)),
+        Restore::Plan(target) => {
+            Ok(output.result(&engine.plan_restore(request(target)?).await?, tables::plan))
+        }
         Restore::Run { target, start, at_target, plan_hash, fetch_only } => {
             let options = RunOptions {
                 request: request(target)?,
@@ -375,7 +421,9 @@ async fn restore(engine: &Engine, command: Restore, output: Output, cancel: &Can
         }
         Restore::Cancel { job } => {
             engine.cancel_job(job.parse()?).await?;
-            Ok(output.result(&json!({ "cancelling": job }), |_| format!("Restore {job} was asked to stop")))
+            Ok(output.result(&json!({ "cancelling": job }), |_| {
+                format!("Restore {job} was asked to stop")
+            }))
         }
         Restore::Discard { job } => {
             engine.discard_restore(job.parse()?).await?;
@@ -405,15 +453,20 @@ async fn jobs(engine: &Engine, command: Jobs, output: Output) -> Result<ExitCode
                     break;
                 }
                 if let Some(listener) = &listener {
-                    events.iter().for_each(|e| listener(e));
+                    for event in &events {
+                        listener(event);
+                    }
                 }
             }
             let (summary, result) = engine.job(id).await?;
-            Ok(output.result(&json!({ "job": summary, "result": result }), |_| tables::jobs(&[summary.clone()])))
+            Ok(output.result(&json!({ "job": summary, "result": result }), |_| {
+                tables::jobs(std::slice::from_ref(&summary))
+            }))
         }
         Jobs::Cancel { job } => {
             engine.cancel_job(job.parse()?).await?;
-            Ok(output.result(&json!({ "cancelling": job }), |_| format!("Job {job} was asked to stop")))
+            Ok(output
+                .result(&json!({ "cancelling": job }), |_| format!("Job {job} was asked to stop")))
         }
     }
 }

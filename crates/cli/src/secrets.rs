@@ -12,7 +12,10 @@ use crate::arguments::Arguments;
 pub(crate) fn given(arguments: &Arguments) -> Result<GivenSecrets> {
     let passphrase = match &arguments.passphrase_file {
         Some(path) => Some(first_line(path)?),
-        None => std::env::var("HOLDFAST_PASSPHRASE").ok().filter(|p| !p.is_empty()).map(SecretString::from),
+        None => std::env::var("HOLDFAST_PASSPHRASE")
+            .ok()
+            .filter(|p| !p.is_empty())
+            .map(SecretString::from),
     };
     let recovery_key = match &arguments.recovery_key_file {
         Some(path) => {

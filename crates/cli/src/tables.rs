@@ -44,7 +44,13 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 fn phases(list: &[PhaseTime]) -> String {
     let rows: Vec<_> = list
         .iter()
-        .map(|p| vec![p.name.clone(), format!("{:.2} s", p.seconds), p.bytes.map(bytes).unwrap_or_default()])
+        .map(|p| {
+            vec![
+                p.name.clone(),
+                format!("{:.2} s", p.seconds),
+                p.bytes.map(bytes).unwrap_or_default(),
+            ]
+        })
         .collect();
     table(&["phase", "time", "bytes"], &rows)
 }
@@ -70,14 +76,18 @@ pub(crate) fn repositories(list: &[RepositorySummary]) -> String {
     if list.is_empty() {
         return "No repositories. Create one with `holdfast repo create URL`.".to_owned();
     }
-    let rows: Vec<_> = list.iter().map(|r| vec![r.id.to_string(), r.url.clone(), time(r.attached_at)]).collect();
+    let rows: Vec<_> =
+        list.iter().map(|r| vec![r.id.to_string(), r.url.clone(), time(r.attached_at)]).collect();
     table(&["id", "url", "attached"], &rows)
 }
 
 pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
     let mut text = format!("{}\n{}\n{} stored\n\n", s.summary.url, s.summary.id, bytes(s.bytes));
-    let rows: Vec<_> =
-        s.objects.iter().map(|(n, c)| vec![n.clone(), c.objects.to_string(), bytes(c.bytes)]).collect();
+    let rows: Vec<_> = s
+        .objects
+        .iter()
+        .map(|(n, c)| vec![n.clone(), c.objects.to_string(), bytes(c.bytes)])
+        .collect();
     text.push_str(&table(&["objects", "number", "size"], &rows));
     let rows: Vec<_> = s
         .slots
@@ -98,7 +108,10 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
 
 /// The kind of a slot, the word that JSON has for it.
 pub(crate) fn slot_kind(slot: &holdfast_engine::repository::KeySlot) -> String {
-    serde_json::to_value(slot.kind).ok().and_then(|k| k.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+    serde_json::to_value(slot.kind)
+        .ok()
+        .and_then(|k| k.as_str().map(ToOwned::to_owned))
+        .unwrap_or_default()
 }
 
 fn yes(b: bool) -> &'static str {
@@ -111,14 +124,23 @@ pub(crate) fn clusters(list: &[ClusterSummary]) -> String {
     }
     let rows: Vec<_> = list
         .iter()
-        .map(|c| vec![c.name.clone(), c.server_version.clone(), c.system_identifier.clone(), c.dsn.clone()])
+        .map(|c| {
+            vec![
+                c.name.clone(),
+                c.server_version.clone(),
+                c.system_identifier.clone(),
+                c.dsn.clone(),
+            ]
+        })
         .collect();
     table(&["name", "PostgreSQL", "system identifier", "dsn"], &rows)
 }
 
 pub(crate) fn check(c: &ClusterCheck) -> String {
     let verdict = match c.mode {
-        Some(_) if c.findings.iter().all(|f| f.severity < Severity::Error) => "It can be backed up.",
+        Some(_) if c.findings.iter().all(|f| f.severity < Severity::Error) => {
+            "It can be backed up."
+        }
         _ => "It cannot be backed up yet.",
     };
     format!("{verdict}{}", findings(&c.findings))
@@ -136,7 +158,12 @@ pub(crate) fn backup(r: &BackupResult) -> String {
         phases(&r.phases)
     );
     if !r.page_findings.is_empty() {
-        let _ = write!(text, "\n\n{} damaged pages:{}", r.snapshot.page_findings, findings(&r.page_findings));
+        let _ = write!(
+            text,
+            "\n\n{} damaged pages:{}",
+            r.snapshot.page_findings,
+            findings(&r.page_findings)
+        );
     }
     text
 }
@@ -184,8 +211,11 @@ pub(crate) fn points(p: &Points) -> String {
             let _ = write!(text, "\nGAP from {} to {}: {}", gap.from_lsn, gap.to_lsn, gap.cause);
         }
     }
-    let rows: Vec<_> =
-        p.restore_points.iter().map(|r| vec![r.name.clone(), time(r.time), r.lsn.to_string()]).collect();
+    let rows: Vec<_> = p
+        .restore_points
+        .iter()
+        .map(|r| vec![r.name.clone(), time(r.time), r.lsn.to_string()])
+        .collect();
     if !rows.is_empty() {
         text.push_str("\n\n");
         text.push_str(&table(&["restore point", "made", "lsn"], &rows));
@@ -194,7 +224,10 @@ pub(crate) fn points(p: &Points) -> String {
 }
 
 fn commit(c: Option<&Commit>) -> String {
-    c.map_or_else(|| "none".to_owned(), |c| format!("xid {} at {} ({})", c.xid, time(c.time), c.lsn))
+    c.map_or_else(
+        || "none".to_owned(),
+        |c| format!("xid {} at {} ({})", c.xid, time(c.time), c.lsn),
+    )
 }
 
 pub(crate) fn plan(p: &RestorePlan) -> String {
@@ -236,7 +269,11 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
         r.data_directory,
     );
     if let Some(dsn) = &r.dsn {
-        let _ = write!(text, "\nConnect         psql \"{dsn}\"\nRemove          holdfast restore discard {}", r.job);
+        let _ = write!(
+            text,
+            "\nConnect         psql \"{dsn}\"\nRemove          holdfast restore discard {}",
+            r.job
+        );
     }
     let _ = write!(text, "\n\nChecks{}\n\n{}", findings(&r.checks), phases(&r.phases));
     text
@@ -283,12 +320,19 @@ pub(crate) fn demo(d: &DemoResult) -> String {
         .map(|t| {
             let restored = t.restored.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
             let exact = if t.restored == Some(t.at_target) { "exact" } else { "DIFFERS" };
-            vec![t.table.clone(), t.at_target.to_string(), t.after_disaster.to_string(), restored, exact.to_owned()]
+            vec![
+                t.table.clone(),
+                t.at_target.to_string(),
+                t.after_disaster.to_string(),
+                restored,
+                exact.to_owned(),
+            ]
         })
         .collect();
     let mut text = table(&["table", "before the DELETE", "after it", "restored", ""], &rows);
     text.push_str("\n\n");
-    let seconds: Vec<_> = d.seconds.iter().map(|(n, s)| vec![n.clone(), format!("{s:.2} s")]).collect();
+    let seconds: Vec<_> =
+        d.seconds.iter().map(|(n, s)| vec![n.clone(), format!("{s:.2} s")]).collect();
     text.push_str(&table(&["phase", "time"], &seconds));
     if let Some(r) = &d.restore {
         let _ = write!(

@@ -137,7 +137,11 @@ impl Engine {
     ///
     /// # Errors
     /// A malformed DSN.
-    pub async fn check_dsn(&self, dsn: &str, password: Option<SecretString>) -> Result<ClusterCheck> {
+    pub async fn check_dsn(
+        &self,
+        dsn: &str,
+        password: Option<SecretString>,
+    ) -> Result<ClusterCheck> {
         let dsn = parse_dsn(dsn)?;
         let password = match password {
             Some(p) => Some(p),
@@ -183,7 +187,10 @@ impl Engine {
         password: Option<SecretString>,
         demo: bool,
     ) -> Result<Cluster> {
-        if name.is_empty() || name.len() > 63 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        if name.is_empty()
+            || name.len() > 63
+            || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        {
             return Err(EngineError::usage(
                 format!("{name:?} cannot be a cluster's name"),
                 "Use up to 63 letters, digits, dots, dashes and underscores.",
@@ -204,7 +211,8 @@ impl Engine {
             Some(p) => Some(p),
             None => secrets::password_for(None, &parsed).await?,
         };
-        let (mut connection, access) = Connection::connect_for_backup(&parsed, password.as_ref()).await?;
+        let (mut connection, access) =
+            Connection::connect_for_backup(&parsed, password.as_ref()).await?;
         let identity = connection.identify_system().await?;
         let segment_size = wal_segment_size(&mut connection).await?;
         let version = connection.facts().version;
@@ -241,7 +249,12 @@ impl Engine {
     }
 
     /// A cluster that was backed up into this repository before under this name goes on as itself.
-    async fn known_cluster(&self, store: &Repository, system: SystemIdentifier, name: &str) -> Result<Option<Uuid>> {
+    async fn known_cluster(
+        &self,
+        store: &Repository,
+        system: SystemIdentifier,
+        name: &str,
+    ) -> Result<Option<Uuid>> {
         for entry in store.list(cluster_documents_prefix()).await?.into_iter().rev() {
             let cluster: Cluster = store.get_document(&entry.path, ObjectKind::Cluster).await?;
             if cluster.system_identifier == system && cluster.name == name {
@@ -317,10 +330,14 @@ impl Engine {
     }
 
     /// Opens a replication session to a cluster and makes sure that it is the same cluster.
-    pub(crate) async fn connect_for_backup(&self, cluster: &Cluster) -> Result<(Connection, ReplicationAccess)> {
+    pub(crate) async fn connect_for_backup(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<(Connection, ReplicationAccess)> {
         let dsn = parse_dsn(&cluster.dsn)?;
         let password = secrets::password_for(Some(cluster.id), &dsn).await?;
-        let (mut connection, access) = Connection::connect_for_backup(&dsn, password.as_ref()).await?;
+        let (mut connection, access) =
+            Connection::connect_for_backup(&dsn, password.as_ref()).await?;
         let identity = connection.identify_system().await?;
         if identity.system_identifier != cluster.system_identifier {
             return Err(EngineError::refused(
@@ -382,7 +399,12 @@ async fn check(dsn: &Dsn, password: Option<&SecretString>) -> ClusterCheck {
         }
         Err(error) => {
             let error = EngineError::from(error).to_object();
-            result.findings.push(Finding::new(Severity::Error, &error.code, error.message, error.hint));
+            result.findings.push(Finding::new(
+                Severity::Error,
+                &error.code,
+                error.message,
+                error.hint,
+            ));
             return result;
         }
     }
@@ -395,7 +417,9 @@ async fn check(dsn: &Dsn, password: Option<&SecretString>) -> ClusterCheck {
                 result.timeline = Some(identity.timeline.get());
             }
             let (severity, text) = match mode {
-                AccessMode::Physical => (Severity::Ok, "a physical backup over the replication protocol is possible"),
+                AccessMode::Physical => {
+                    (Severity::Ok, "a physical backup over the replication protocol is possible")
+                }
                 AccessMode::PhysicalViaDatabase => (
                     Severity::Info,
                     "pg_hba.conf has no replication line, but a physical backup works through replication=database",
@@ -406,7 +430,12 @@ async fn check(dsn: &Dsn, password: Option<&SecretString>) -> ClusterCheck {
         }
         Err(error) => {
             let error = EngineError::from(error).to_object();
-            result.findings.push(Finding::new(Severity::Error, &error.code, error.message, error.hint));
+            result.findings.push(Finding::new(
+                Severity::Error,
+                &error.code,
+                error.message,
+                error.hint,
+            ));
         }
     }
     result
@@ -414,7 +443,9 @@ async fn check(dsn: &Dsn, password: Option<&SecretString>) -> ClusterCheck {
 
 /// Whether the way to the server stays on this machine.
 fn is_local(dsn: &Dsn) -> bool {
-    dsn.hosts.iter().all(|h| h.is_unix() || h.host == "localhost" || h.host.starts_with("127.") || h.host == "::1")
+    dsn.hosts.iter().all(|h| {
+        h.is_unix() || h.host == "localhost" || h.host.starts_with("127.") || h.host == "::1"
+    })
 }
 
 async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut ClusterCheck) {
@@ -424,7 +455,12 @@ async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut
         result.findings.push(Finding::new(severity, code, message, repair.map(ToOwned::to_owned)));
     };
     if version.traits().is_none() {
-        say(Severity::Error, "unsupported_version", format!("PostgreSQL {version} is not supported (14 to 18 are)"), None);
+        say(
+            Severity::Error,
+            "unsupported_version",
+            format!("PostgreSQL {version} is not supported (14 to 18 are)"),
+            None,
+        );
     }
     if connection.facts().tls.is_none() && !local {
         say(
@@ -490,8 +526,9 @@ async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut
             None,
         );
     }
-    if let Ok(Some(bytes)) =
-        connection.query_value("SELECT sum(pg_catalog.pg_database_size(oid)) FROM pg_catalog.pg_database").await
+    if let Ok(Some(bytes)) = connection
+        .query_value("SELECT sum(pg_catalog.pg_database_size(oid)) FROM pg_catalog.pg_database")
+        .await
     {
         result.data_bytes = bytes.parse().ok();
     }
@@ -512,6 +549,9 @@ mod tests {
     #[test]
     fn a_slot_name_is_one_that_postgresql_takes() {
         let name = slot_name(Uuid::now_v7());
-        assert!(name.len() < 63 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        assert!(
+            name.len() < 63
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        );
     }
 }

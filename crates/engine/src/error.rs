@@ -166,7 +166,9 @@ impl From<RepositoryError> for EngineError {
             RepositoryError::Cancelled => Self::Cancelled,
             RepositoryError::Sink { source } => match source.0.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(other) => Self::Repository(RepositoryError::Sink { source: holdfast_repository::SinkError(other) }),
+                Err(other) => Self::Repository(RepositoryError::Sink {
+                    source: holdfast_repository::SinkError(other),
+                }),
             },
             other => Self::Repository(other),
         }
@@ -178,12 +180,20 @@ pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
 impl EngineError {
     /// A refusal without further facts.
-    pub fn refused(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn refused(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self::Refused { code, message: message.into(), hint: hint.into(), details: Value::Null }
     }
 
     /// An integrity failure without further facts.
-    pub fn integrity(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn integrity(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self::Integrity { code, message: message.into(), hint: hint.into(), details: Value::Null }
     }
 
@@ -193,7 +203,10 @@ impl EngineError {
     }
 
     /// For `map_err` on operations with files.
-    pub fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { doing, path, source }
     }
@@ -265,7 +278,9 @@ impl EngineError {
             Self::Repository(e) => repository_outcome(e),
             Self::Catalog { source, .. } if is_catalog_full(source) => Outcome::Refused,
             Self::File { source, .. } if is_disk_full(source) => Outcome::Refused,
-            Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Outcome::NotFound,
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Outcome::NotFound
+            }
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Outcome::NotPermitted
             }
@@ -276,7 +291,9 @@ impl EngineError {
             Self::NotPermitted { .. } => Outcome::NotPermitted,
             Self::Program { output, .. } if says_disk_full(output) => Outcome::Refused,
             Self::Cancelled => Outcome::Cancelled,
-            Self::Catalog { .. } | Self::File { .. } | Self::Program { .. } | Self::Fault(_) => Outcome::Fault,
+            Self::Catalog { .. } | Self::File { .. } | Self::Program { .. } | Self::Fault(_) => {
+                Outcome::Fault
+            }
         }
     }
 
@@ -293,7 +310,13 @@ impl EngineError {
             Self::File { path, .. } => json!({ "path": path }),
             _ => Value::Null,
         };
-        ErrorObject { code: self.code().to_owned(), message: with_causes(self), hint: self.hint(), retryable, details }
+        ErrorObject {
+            code: self.code().to_owned(),
+            message: with_causes(self),
+            hint: self.hint(),
+            retryable,
+            details,
+        }
     }
 }
 
@@ -306,7 +329,9 @@ fn wire_outcome(error: &WireError) -> Outcome {
         | WireError::AuthenticationFailed { .. }
         | WireError::HbaRefused(_) => Outcome::NotPermitted,
         // 42501 insufficient_privilege, 28000 invalid_authorization_specification
-        WireError::Server(e) if e.sqlstate == "42501" || e.sqlstate.starts_with("28") => Outcome::NotPermitted,
+        WireError::Server(e) if e.sqlstate == "42501" || e.sqlstate.starts_with("28") => {
+            Outcome::NotPermitted
+        }
         WireError::HostNotFound { .. } => Outcome::Unreachable,
         e if e.retryable() => Outcome::Unreachable,
         WireError::Protocol { .. } | WireError::Misuse { .. } => Outcome::Fault,
@@ -344,14 +369,18 @@ fn repository_outcome(error: &RepositoryError) -> Outcome {
         RepositoryError::Corrupt { .. }
         | RepositoryError::UntrustedWriter { .. }
         | RepositoryError::Document { .. } => Outcome::Integrity,
-        RepositoryError::NotFound { .. } | RepositoryError::NotARepository { .. } => Outcome::NotFound,
+        RepositoryError::NotFound { .. } | RepositoryError::NotARepository { .. } => {
+            Outcome::NotFound
+        }
         RepositoryError::Unreachable { .. } => Outcome::Unreachable,
-        RepositoryError::InvalidUrl { .. } | RepositoryError::InvalidArgument { .. } => Outcome::Usage,
+        RepositoryError::InvalidUrl { .. } | RepositoryError::InvalidArgument { .. } => {
+            Outcome::Usage
+        }
         RepositoryError::Cancelled => Outcome::Cancelled,
         RepositoryError::LocalFile { source, .. } if is_disk_full(source) => Outcome::Refused,
-        RepositoryError::LocalFile { .. } | RepositoryError::IngestFailed | RepositoryError::Worker { .. } => {
-            Outcome::Fault
-        }
+        RepositoryError::LocalFile { .. }
+        | RepositoryError::IngestFailed
+        | RepositoryError::Worker { .. } => Outcome::Fault,
         _ => Outcome::Refused,
     }
 }
@@ -420,9 +449,15 @@ mod tests {
     fn codes_have_one_style() {
         for (error, code) in [
             (RepositoryError::WrongKey, "wrong_key"),
-            (RepositoryError::AlreadyExists { path: "holdfast.json".into() }, "repository_already_exists"),
+            (
+                RepositoryError::AlreadyExists { path: "holdfast.json".into() },
+                "repository_already_exists",
+            ),
             (RepositoryError::NotARepository { location: "/x".into() }, "not_a_repository"),
-            (RepositoryError::Full { path: "packs/x".into(), source: "no space".into() }, "disk_full"),
+            (
+                RepositoryError::Full { path: "packs/x".into(), source: "no space".into() },
+                "disk_full",
+            ),
             (RepositoryError::LastSlot, "last_key_slot"),
         ] {
             assert_eq!(EngineError::Repository(error).code(), code);

@@ -51,7 +51,10 @@ impl Home {
                 .or_else(|| env("HOME").map(|h| PathBuf::from(h).join(".local/share")))
         };
         base.map(|b| b.join("holdfast")).ok_or_else(|| {
-            EngineError::usage("no home directory is known", "Set HOLDFAST_HOME or pass --home DIR.")
+            EngineError::usage(
+                "no home directory is known",
+                "Set HOLDFAST_HOME or pass --home DIR.",
+            )
         })
     }
 

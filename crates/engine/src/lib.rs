@@ -76,7 +76,12 @@ pub enum Severity {
 }
 
 impl Finding {
-    pub(crate) fn new(severity: Severity, code: &str, message: impl Into<String>, repair: Option<String>) -> Self {
+    pub(crate) fn new(
+        severity: Severity,
+        code: &str,
+        message: impl Into<String>,
+        repair: Option<String>,
+    ) -> Self {
         Self { severity, code: code.to_owned(), message: message.into(), repair }
     }
 }
@@ -93,7 +98,8 @@ struct Inner {
     secrets: GivenSecrets,
     run_as: Result<RunAs, String>,
     binaries: tokio::sync::OnceCell<Vec<ServerBinaries>>,
-    repositories: tokio::sync::Mutex<std::collections::HashMap<uuid::Uuid, holdfast_repository::Repository>>,
+    repositories:
+        tokio::sync::Mutex<std::collections::HashMap<uuid::Uuid, holdfast_repository::Repository>>,
     secret_store: tokio::sync::OnceCell<secrets::SecretStoreStatus>,
     running: RunningJobs,
     listener: Option<ProgressListener>,
@@ -111,7 +117,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Catalog`] when the catalog cannot be opened or migrated.
-    pub async fn open(home: Home, secrets: GivenSecrets, listener: Option<ProgressListener>) -> Result<Self> {
+    pub async fn open(
+        home: Home,
+        secrets: GivenSecrets,
+        listener: Option<ProgressListener>,
+    ) -> Result<Self> {
         let catalog = Catalog::open(&home.catalog()).await?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -139,7 +149,9 @@ impl Engine {
         self.inner
             .binaries
             .get_or_init(|| async {
-                tokio::task::spawn_blocking(move || server::binaries::discover(&run_as)).await.unwrap_or_default()
+                tokio::task::spawn_blocking(move || server::binaries::discover(&run_as))
+                    .await
+                    .unwrap_or_default()
             })
             .await
             .clone()
@@ -152,7 +164,11 @@ impl Engine {
 
     pub(crate) fn run_as(&self) -> Result<RunAs> {
         self.inner.run_as.clone().map_err(|message| {
-            EngineError::refused("no_unprivileged_user", message, "Run Holdfast as an ordinary user.")
+            EngineError::refused(
+                "no_unprivileged_user",
+                message,
+                "Run Holdfast as an ordinary user.",
+            )
         })
     }
 
@@ -178,7 +194,8 @@ impl Engine {
 
     pub(crate) fn open_repositories(
         &self,
-    ) -> &tokio::sync::Mutex<std::collections::HashMap<uuid::Uuid, holdfast_repository::Repository>> {
+    ) -> &tokio::sync::Mutex<std::collections::HashMap<uuid::Uuid, holdfast_repository::Repository>>
+    {
         &self.inner.repositories
     }
 }

@@ -64,7 +64,9 @@ impl Engine {
         let mut all = Vec::new();
         for cluster in self.clusters().await? {
             let archiving = jobs.iter().any(|j| {
-                j.kind == JobKind::Archive && j.state == JobState::Running && j.cluster.as_deref() == Some(&cluster.name)
+                j.kind == JobKind::Archive
+                    && j.state == JobState::Running
+                    && j.cluster.as_deref() == Some(&cluster.name)
             });
             all.push(match self.look_at(&cluster, archiving).await {
                 Ok(overview) => overview,
@@ -75,7 +77,12 @@ impl Engine {
         Ok(all)
     }
 
-    async fn unknown(&self, cluster: &Cluster, archiving: bool, problem: ErrorObject) -> Result<ClusterOverview> {
+    async fn unknown(
+        &self,
+        cluster: &Cluster,
+        archiving: bool,
+        problem: ErrorObject,
+    ) -> Result<ClusterOverview> {
         Ok(ClusterOverview {
             cluster: self.cluster_summary(cluster).await?,
             state: PointState::Unknown,
@@ -115,7 +122,9 @@ impl Engine {
                 .iter()
                 .rev()
                 .find_map(|e| match e {
-                    PointEvent::Transaction(_, t) if t.kind == TransactionKind::Commit => Some(t.time.to_chrono()),
+                    PointEvent::Transaction(_, t) if t.kind == TransactionKind::Commit => {
+                        Some(t.time.to_chrono())
+                    }
                     _ => None,
                 })
                 .or(Some(snapshot.finished_at));
@@ -133,7 +142,8 @@ impl Engine {
             state,
             recoverable_to,
             recoverable_to_lsn,
-            recoverable_age_seconds: recoverable_to.map(|t| (now - t).num_milliseconds().max(0) as f64 / 1000.0),
+            recoverable_age_seconds: recoverable_to
+                .map(|t| (now - t).num_milliseconds().max(0) as f64 / 1000.0),
             oldest_recoverable: oldest.map(|(s, _)| s.finished_at),
             last_snapshot: snapshots.last().map(|(s, p)| {
                 let mut summary = SnapshotSummary::of(s, p.as_ref(), &[]);

@@ -249,7 +249,13 @@ impl Engine {
     /// When the repository cannot be read.
     pub async fn archive_view(&self, cluster: &Cluster) -> Result<ArchiveView> {
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        ArchiveView::load(self.catalog(), &repository, cluster.system_identifier, cluster.segment_size).await
+        ArchiveView::load(
+            self.catalog(),
+            &repository,
+            cluster.system_identifier,
+            cluster.segment_size,
+        )
+        .await
     }
 
     /// The snapshots of a cluster with their newest proofs, oldest first.
@@ -273,7 +279,8 @@ impl Engine {
     ) -> Result<Points> {
         let cluster = self.cluster(name).await?;
         let view = self.archive_view(&cluster).await?;
-        let within = |time: DateTime<Utc>| from.is_none_or(|f| time >= f) && to.is_none_or(|t| time <= t);
+        let within =
+            |time: DateTime<Utc>| from.is_none_or(|f| time >= f) && to.is_none_or(|t| time <= t);
         let snapshots = self
             .snapshots(&cluster)
             .await?
@@ -293,10 +300,12 @@ impl Engine {
             let leg = [Leg { timeline, from: Lsn::INVALID, to: None }];
             for (from_lsn, to_lsn) in view.runs(timeline) {
                 let events = view.events(&leg, from_lsn, to_lsn);
-                let times = || events.iter().filter_map(|e| match e {
-                    PointEvent::Transaction(_, t) => Some(t.time.to_chrono()),
-                    PointEvent::Point(..) => None,
-                });
+                let times = || {
+                    events.iter().filter_map(|e| match e {
+                        PointEvent::Transaction(_, t) => Some(t.time.to_chrono()),
+                        PointEvent::Point(..) => None,
+                    })
+                };
                 restore_points.extend(events.iter().filter_map(|e| match e {
                     PointEvent::Point(t, p) => Some(RestorePoint {
                         name: p.name.clone(),
@@ -312,7 +321,12 @@ impl Engine {
                     to: times().next_back(),
                     from_lsn,
                     to_lsn,
-                    gaps: view.gaps.iter().filter(|g| g.to_lsn == from_lsn || g.from_lsn == to_lsn).cloned().collect(),
+                    gaps: view
+                        .gaps
+                        .iter()
+                        .filter(|g| g.to_lsn == from_lsn || g.from_lsn == to_lsn)
+                        .cloned()
+                        .collect(),
                 };
                 let overlaps = window.to.is_none_or(|t| from.is_none_or(|f| t >= f))
                     && window.from.is_none_or(|f| to.is_none_or(|t| f <= t));
@@ -349,7 +363,9 @@ impl Engine {
         let limit = limit.clamp(1, PAGE_LIMIT);
         let middle = match (around_lsn, around) {
             (Some(lsn), _) => events.partition_point(|e| e.span().start < lsn),
-            (None, Some(time)) => events.iter().position(|e| Commit::of(e).time >= time).unwrap_or(events.len()),
+            (None, Some(time)) => {
+                events.iter().position(|e| Commit::of(e).time >= time).unwrap_or(events.len())
+            }
             (None, None) => events.len(),
         };
         let end = (middle + limit / 2 + limit % 2).min(events.len());
@@ -366,8 +382,19 @@ impl Engine {
     ///
     /// # Errors
     /// When the repository cannot be read.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positions on a drawing")]
-    pub async fn density(&self, name: &str, from: DateTime<Utc>, to: DateTime<Utc>, buckets: usize) -> Result<Density> {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positions on a drawing"
+    )]
+    pub async fn density(
+        &self,
+        name: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        buckets: usize,
+    ) -> Result<Density> {
         let buckets = buckets.clamp(1, BUCKET_LIMIT);
         let span = (to - from).num_microseconds().unwrap_or(i64::MAX).max(1) as f64;
         let mut counts = vec![0_u32; buckets];

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 pub use holdfast_repository::KeySlot;
 use holdfast_repository::{
-    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryError, RepositoryUrl, Store, StoreProbe,
+    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryError, RepositoryUrl,
+    Store, StoreProbe,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,11 @@ impl Engine {
         let store = Store::open(&url).await?;
         answers(&store).await?;
         // Before the repository: a key that could not be written down must not be the only way in.
-        let sheet = new.recovery_key_file.as_deref().map(|path| RecoverySheet::begin(path, &url)).transpose()?;
+        let sheet = new
+            .recovery_key_file
+            .as_deref()
+            .map(|path| RecoverySheet::begin(path, &url))
+            .transpose()?;
         let mut slots = Vec::new();
         if let Some(passphrase) = &new.passphrase {
             slots.push(NewSlot::Passphrase(passphrase));
@@ -101,7 +106,8 @@ impl Engine {
             slots.push(NewSlot::RecoveryKey(&sheet.key));
         }
         let repository =
-            Repository::create(store, self.home().device()?, &slots, CreateOptions::default()).await?;
+            Repository::create(store, self.home().device()?, &slots, CreateOptions::default())
+                .await?;
         if let Some(wrapping) = &wrapping
             && let Err(error) = secrets::keep_repository_key(repository.id(), wrapping).await
         {
@@ -163,16 +169,27 @@ impl Engine {
         let all = self.repositories().await?;
         match which {
             Some(which) => {
-                let canonical = RepositoryUrl::parse(which).map(|u| u.to_string()).unwrap_or_default();
+                let canonical =
+                    RepositoryUrl::parse(which).map(|u| u.to_string()).unwrap_or_default();
                 all.into_iter()
                     .find(|r| r.id.to_string() == which || r.url == which || r.url == canonical)
-                    .ok_or_else(|| EngineError::NotFound { what: "repository", name: which.to_owned() })
+                    .ok_or_else(|| EngineError::NotFound {
+                        what: "repository",
+                        name: which.to_owned(),
+                    })
             }
-            None if all.len() == 1 => Ok(all.into_iter().next().unwrap_or_else(|| unreachable!("one was counted"))),
-            None if all.is_empty() => Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() }),
+            None if all.len() == 1 => {
+                Ok(all.into_iter().next().unwrap_or_else(|| unreachable!("one was counted")))
+            }
+            None if all.is_empty() => {
+                Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() })
+            }
             None => Err(EngineError::usage(
                 "there are several repositories",
-                format!("Name one with --repo URL: {}", all.iter().map(|r| r.url.as_str()).collect::<Vec<_>>().join(", ")),
+                format!(
+                    "Name one with --repo URL: {}",
+                    all.iter().map(|r| r.url.as_str()).collect::<Vec<_>>().join(", ")
+                ),
             )),
         }
     }
@@ -187,12 +204,21 @@ impl Engine {
             return Ok(repository.clone());
         }
         let url = RepositoryUrl::parse(&summary.url)?;
-        let held = secrets::unlock_for(self.secrets(), summary, Some(self.demo_passphrase_path(summary.id))).await?;
+        let held = secrets::unlock_for(
+            self.secrets(),
+            summary,
+            Some(self.demo_passphrase_path(summary.id)),
+        )
+        .await?;
         let repository = open_at(&url, self, &held).await?;
         if repository.id() != summary.id {
             return Err(EngineError::integrity(
                 "foreign_repository",
-                format!("{} now holds another repository ({}) than the one that was attached", summary.url, repository.id()),
+                format!(
+                    "{} now holds another repository ({}) than the one that was attached",
+                    summary.url,
+                    repository.id()
+                ),
                 "Somebody replaced it. Attach it anew only if that was intended: `holdfast repo attach URL`.",
             ));
         }
@@ -200,7 +226,10 @@ impl Engine {
         Ok(repository)
     }
 
-    pub(crate) async fn repository_by_id(&self, id: Uuid) -> Result<(RepositorySummary, Repository)> {
+    pub(crate) async fn repository_by_id(
+        &self,
+        id: Uuid,
+    ) -> Result<(RepositorySummary, Repository)> {
         let summary = self.find_repository(Some(&id.to_string())).await?;
         let repository = self.open_repository(&summary).await?;
         Ok((summary, repository))
@@ -256,8 +285,14 @@ impl Engine {
         Ok(added)
     }
 
-    async fn remember(&self, repository: Repository, url: String, unlock: UnlockSource) -> Result<RepositorySummary> {
-        let summary = RepositorySummary { id: repository.id(), url, attached_at: Utc::now(), unlock };
+    async fn remember(
+        &self,
+        repository: Repository,
+        url: String,
+        unlock: UnlockSource,
+    ) -> Result<RepositorySummary> {
+        let summary =
+            RepositorySummary { id: repository.id(), url, attached_at: Utc::now(), unlock };
         self.catalog().put_repository(&summary).await?;
         self.open_repositories().lock().await.insert(summary.id, repository);
         Ok(summary)
@@ -385,8 +420,13 @@ impl RecoverySheet {
             }
             Err(error) => return Err(EngineError::file("create", path)(error)),
         };
-        let mut sheet =
-            Self { key: RecoveryKey::generate()?, url: url.to_string(), path: path.to_path_buf(), file, finished: false };
+        let mut sheet = Self {
+            key: RecoveryKey::generate()?,
+            url: url.to_string(),
+            path: path.to_path_buf(),
+            file,
+            finished: false,
+        };
         // As long as the final text: a full disk shows now, and the key stands there whatever comes.
         sheet.write(&Uuid::nil().to_string())?;
         Ok(sheet)
@@ -426,6 +466,6 @@ impl Drop for RecoverySheet {
 
 /// Finds the recovery key in what a person saved: the printed page, or the key alone.
 pub fn recovery_key_from_text(text: &str) -> SecretString {
-    let line = text.lines().map(str::trim).filter(|l| RecoveryKey::parse(l).is_ok()).next_back();
+    let line = text.lines().map(str::trim).rfind(|l| RecoveryKey::parse(l).is_ok());
     SecretString::from(line.unwrap_or_else(|| text.trim()).to_owned())
 }

@@ -64,8 +64,12 @@ fn unavailable(error: &keyring::v1::Error) -> EngineError {
 }
 
 /// Runs a keychain call off the async runtime: it may wait for a person to unlock it.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(call).await.map_err(|e| EngineError::Fault(format!("keychain call: {e}")))?
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|e| EngineError::Fault(format!("keychain call: {e}")))?
 }
 
 fn entry(account: &str) -> Result<keyring::v1::Entry> {
@@ -73,7 +77,10 @@ fn entry(account: &str) -> Result<keyring::v1::Entry> {
 }
 
 async fn store(account: String, secret: SecretString) -> Result<()> {
-    blocking(move || entry(&account)?.set_password(secret.expose_secret()).map_err(|e| unavailable(&e))).await
+    blocking(move || {
+        entry(&account)?.set_password(secret.expose_secret()).map_err(|e| unavailable(&e))
+    })
+    .await
 }
 
 async fn load(account: String) -> Result<Option<SecretString>> {
@@ -108,10 +115,14 @@ pub async fn probe_keychain() -> SecretStoreStatus {
         }
     };
     match probed.await {
-        Ok(()) => {
-            SecretStoreStatus { kind: SecretStoreKind::Keychain, message: "Secrets are kept in the OS keychain".to_owned() }
-        }
-        Err(error) => SecretStoreStatus { kind: SecretStoreKind::Unavailable, message: error.to_object().message },
+        Ok(()) => SecretStoreStatus {
+            kind: SecretStoreKind::Keychain,
+            message: "Secrets are kept in the OS keychain".to_owned(),
+        },
+        Err(error) => SecretStoreStatus {
+            kind: SecretStoreKind::Unavailable,
+            message: error.to_object().message,
+        },
     }
 }
 
@@ -203,7 +214,8 @@ pub(crate) async fn unlock_for(
     Err(EngineError::NotPermitted {
         code: "key_required",
         message: format!("the repository {} is locked and no key was given", repository.url),
-        hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file.".to_owned(),
+        hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
+            .to_owned(),
     })
 }
 

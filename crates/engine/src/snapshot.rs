@@ -1,7 +1,9 @@
 //! Snapshots: one base backup as the repository keeps it.
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::{Lsn, ServerLimits, ServerVersion, SystemIdentifier, TimelineId, WalSegmentSize};
+use holdfast_postgres::{
+    Lsn, ServerLimits, ServerVersion, SystemIdentifier, TimelineId, WalSegmentSize,
+};
 use holdfast_repository::{FileTableRef, ObjectKind, Repository};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -171,7 +173,8 @@ pub(crate) async fn cached_document<T: serde::de::DeserializeOwned + Serialize>(
         return Ok(value);
     }
     let value: T = repository.get_document(path, kind).await?;
-    let body = serde_json::to_string(&value).map_err(|e| EngineError::Fault(format!("a document of {path}: {e}")))?;
+    let body = serde_json::to_string(&value)
+        .map_err(|e| EngineError::Fault(format!("a document of {path}: {e}")))?;
     catalog.put_cached_document(repository.id(), path, &body).await?;
     Ok(value)
 }
@@ -198,9 +201,12 @@ pub(crate) async fn list(
         if std::path::Path::new(&entry.path).extension().is_some() {
             continue;
         }
-        let snapshot: Snapshot = cached_document(catalog, repository, &entry.path, ObjectKind::Snapshot).await?;
+        let snapshot: Snapshot =
+            cached_document(catalog, repository, &entry.path, ObjectKind::Snapshot).await?;
         let proof = match proofs.get(&snapshot.id) {
-            Some(path) => Some(cached_document::<Proof>(catalog, repository, path, ObjectKind::Proof).await?),
+            Some(path) => {
+                Some(cached_document::<Proof>(catalog, repository, path, ObjectKind::Proof).await?)
+            }
             None => None,
         };
         snapshots.push((snapshot, proof));

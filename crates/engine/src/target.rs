@@ -54,14 +54,19 @@ impl FromStr for Target {
             "immediate" => return Ok(Self::Immediate),
             _ => {}
         }
-        let (kind, value) = text.split_once(':').ok_or_else(|| usage(format!("{text:?} is no recovery target")))?;
+        let (kind, value) =
+            text.split_once(':').ok_or_else(|| usage(format!("{text:?} is no recovery target")))?;
         match kind {
             "time" => parse_time(value).map(Self::Time),
             "xid" => match value.parse::<u32>() {
                 Ok(xid) if xid >= 3 => Ok(Self::Xid(Xid(xid))),
-                _ => Err(usage(format!("{value:?} is no transaction id: a number from 3 to 4294967295"))),
+                _ => Err(usage(format!(
+                    "{value:?} is no transaction id: a number from 3 to 4294967295"
+                ))),
             },
-            "lsn" => value.parse().map(Self::Lsn).map_err(|_| usage(format!("{value:?} is no LSN"))),
+            "lsn" => {
+                value.parse().map(Self::Lsn).map_err(|_| usage(format!("{value:?} is no LSN")))
+            }
             // PostgreSQL keeps 63 bytes of a restore point's name.
             "name" if (1..=63).contains(&value.len()) => Ok(Self::Name(value.to_owned())),
             "name" => Err(usage("a restore point's name has 1 to 63 bytes".to_owned())),
@@ -78,7 +83,8 @@ pub fn parse_time(text: &str) -> Result<DateTime<Utc>, EngineError> {
     let text = text.trim();
     let spelled = text.strip_suffix(" UTC").map(|t| format!("{}Z", t.trim_end()));
     let text = spelled.as_deref().unwrap_or(text);
-    let formats = ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
+    let formats =
+        ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
     let parsed = DateTime::parse_from_rfc3339(text).ok().or_else(|| {
         let plain = text.strip_suffix(['Z', 'z']).map(|t| format!("{t}+00:00"));
         let text = plain.as_deref().unwrap_or(text);
@@ -96,7 +102,10 @@ pub fn parse_time(text: &str) -> Result<DateTime<Utc>, EngineError> {
             format!("Write {}Z for UTC, or an offset such as +02:00.", text.replace(' ', "T")),
         )
     } else {
-        EngineError::usage(format!("{text:?} is no time"), "Write it as 2026-06-14T09:30:00.000Z or with an offset such as +02:00.")
+        EngineError::usage(
+            format!("{text:?} is no time"),
+            "Write it as 2026-06-14T09:30:00.000Z or with an offset such as +02:00.",
+        )
     })
 }
 
@@ -107,7 +116,14 @@ mod tests {
 
     #[test]
     fn targets_print_as_they_are_written() {
-        for text in ["latest", "immediate", "time:2026-06-14T09:30:00.123456Z", "xid:742", "lsn:1/A0", "name:before deploy"] {
+        for text in [
+            "latest",
+            "immediate",
+            "time:2026-06-14T09:30:00.123456Z",
+            "xid:742",
+            "lsn:1/A0",
+            "name:before deploy",
+        ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
     }
@@ -122,9 +138,13 @@ mod tests {
     #[test]
     fn offsets_are_understood_in_every_common_form() {
         let want = parse_time("2026-06-14T07:30:00Z").unwrap();
-        for text in
-            ["2026-06-14T09:30:00+02:00", "2026-06-14 09:30:00+02", "2026-06-14 09:30:00 +0200", "2026-06-14 07:30:00 UTC", "2026-06-14 07:30:00Z"]
-        {
+        for text in [
+            "2026-06-14T09:30:00+02:00",
+            "2026-06-14 09:30:00+02",
+            "2026-06-14 09:30:00 +0200",
+            "2026-06-14 07:30:00 UTC",
+            "2026-06-14 07:30:00Z",
+        ] {
             assert_eq!(parse_time(text).unwrap(), want, "{text}");
         }
     }

@@ -41,7 +41,9 @@ impl std::str::FromStr for Depth {
         match text {
             "structure" => Ok(Self::Structure),
             "data" => Ok(Self::Data),
-            other => Err(EngineError::usage(format!("{other:?} is no level"), "Use structure or data.")),
+            other => {
+                Err(EngineError::usage(format!("{other:?} is no level"), "Use structure or data."))
+            }
         }
     }
 }
@@ -118,7 +120,12 @@ impl Engine {
     ///
     /// # Errors
     /// When the repository cannot be opened or listed. Damage is a finding.
-    pub async fn verify(&self, cluster: Option<&str>, depth: Depth, cancel: CancellationToken) -> Result<VerifyResult> {
+    pub async fn verify(
+        &self,
+        cluster: Option<&str>,
+        depth: Depth,
+        cancel: CancellationToken,
+    ) -> Result<VerifyResult> {
         let engine = self.clone();
         let name = cluster.map(ToOwned::to_owned);
         self.run_job(JobKind::Verify, cluster, "Verify".to_owned(), cancel, |job| async move {
@@ -140,7 +147,12 @@ impl Engine {
         .await
     }
 
-    async fn verify_in(&self, job: JobContext, cluster: Option<&str>, depth: Depth) -> Result<VerifyResult> {
+    async fn verify_in(
+        &self,
+        job: JobContext,
+        cluster: Option<&str>,
+        depth: Depth,
+    ) -> Result<VerifyResult> {
         let summary = match cluster {
             Some(name) => {
                 let cluster = self.cluster(name).await?;
@@ -178,7 +190,10 @@ impl Engine {
                     holdfast_repository::Severity::Warning => FindingSeverity::Warning,
                     holdfast_repository::Severity::Error => FindingSeverity::Error,
                 },
-                kind: serde_json::to_value(f.kind).ok().and_then(|k| k.as_str().map(ToOwned::to_owned)).unwrap_or_default(),
+                kind: serde_json::to_value(f.kind)
+                    .ok()
+                    .and_then(|k| k.as_str().map(ToOwned::to_owned))
+                    .unwrap_or_default(),
                 object: f.object,
                 message: f.message,
             })
@@ -186,7 +201,8 @@ impl Engine {
         findings.extend(seen.findings());
         let present: BTreeSet<_> = repository.list("").await?.into_iter().map(|e| e.path).collect();
         let known = self.catalog().known_objects(summary.id).await?;
-        findings.extend(known.iter().filter(|path| !present.contains(*path)).map(|path| gone(path)));
+        findings
+            .extend(known.iter().filter(|path| !present.contains(*path)).map(|path| gone(path)));
         for cluster in self.clusters().await?.into_iter().filter(|c| c.repository == summary.id) {
             let documents = format!("{}{}/", cluster_documents_prefix(), cluster.id);
             if !present.iter().any(|path| path.starts_with(&documents)) {
@@ -201,7 +217,11 @@ impl Engine {
                 ));
             }
             let found = self.coverage_findings(&cluster, &repository).await;
-            findings.extend(found.into_iter().filter(|f| !known.contains(&f.object) || present.contains(&f.object)));
+            findings.extend(
+                found
+                    .into_iter()
+                    .filter(|f| !known.contains(&f.object) || present.contains(&f.object)),
+            );
         }
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.object.cmp(&b.object)));
         Ok(VerifyResult {
@@ -218,16 +238,32 @@ impl Engine {
     }
 
     /// Whether every snapshot has the WAL it needs, every timeline its history, and every hole its reason.
-    async fn coverage_findings(&self, cluster: &Cluster, repository: &Repository) -> Vec<VerifyFinding> {
+    async fn coverage_findings(
+        &self,
+        cluster: &Cluster,
+        repository: &Repository,
+    ) -> Vec<VerifyFinding> {
         let looked = async {
-            let view =
-                ArchiveView::load(self.catalog(), repository, cluster.system_identifier, cluster.segment_size).await?;
+            let view = ArchiveView::load(
+                self.catalog(),
+                repository,
+                cluster.system_identifier,
+                cluster.segment_size,
+            )
+            .await?;
             let snapshots = crate::snapshot::list(self.catalog(), repository, cluster).await?;
             let mut findings = holes(&view);
-            for timeline in view.timelines().filter(|t| t.get() > 1 && !view.histories.contains_key(t)) {
-                let path = format!("{}{}", history_prefix(view.system), TimelineHistory::file_name(timeline));
-                let message =
-                    format!("the ancestry of timeline {timeline} is missing: no point on this timeline can be reached");
+            for timeline in
+                view.timelines().filter(|t| t.get() > 1 && !view.histories.contains_key(t))
+            {
+                let path = format!(
+                    "{}{}",
+                    history_prefix(view.system),
+                    TimelineHistory::file_name(timeline)
+                );
+                let message = format!(
+                    "the ancestry of timeline {timeline} is missing: no point on this timeline can be reached"
+                );
                 findings.push(error("missing", &path, message));
             }
             for (snapshot, _) in snapshots.iter().filter(|(s, _)| !wal_is_whole(&view, s)) {
@@ -257,7 +293,12 @@ impl Engine {
 }
 
 fn error(kind: &str, object: &str, message: String) -> VerifyFinding {
-    VerifyFinding { severity: FindingSeverity::Error, kind: kind.to_owned(), object: object.to_owned(), message }
+    VerifyFinding {
+        severity: FindingSeverity::Error,
+        kind: kind.to_owned(),
+        object: object.to_owned(),
+        message,
+    }
 }
 
 /// An object that this machine has read before and that is not in the store any more.
@@ -281,17 +322,19 @@ fn holes(view: &ArchiveView) -> Vec<VerifyFinding> {
     for timeline in view.timelines() {
         let runs = view.runs(timeline);
         for (before, after) in runs.iter().zip(runs.iter().skip(1)) {
-            let recorded = view
-                .gaps
-                .iter()
-                .any(|gap| gap.timeline == timeline && gap.from_lsn <= before.1 && gap.to_lsn >= after.0);
+            let recorded = view.gaps.iter().any(|gap| {
+                gap.timeline == timeline && gap.from_lsn <= before.1 && gap.to_lsn >= after.0
+            });
             if recorded {
                 continue;
             }
             let first = view.segment_size.segment_of(before.1);
             let last = view.segment_size.segment_of(after.0);
-            for number in (first.0..last.0).take(usize::try_from(NAMED_SEGMENTS).unwrap_or(usize::MAX)) {
-                let path = segment_path(view.system, timeline, SegmentNo(number), view.segment_size);
+            for number in
+                (first.0..last.0).take(usize::try_from(NAMED_SEGMENTS).unwrap_or(usize::MAX))
+            {
+                let path =
+                    segment_path(view.system, timeline, SegmentNo(number), view.segment_size);
                 let message = format!(
                     "WAL from {} to {} is missing and no gap was recorded there; points after it cannot be reached from \
                      snapshots before it",
@@ -326,8 +369,11 @@ impl Seen {
             ObjectKind::WalSegment => {
                 self.wal_segments += 1;
                 if let Ok(index) = serde_json::from_value::<SegmentIndex>(metadata.clone()) {
-                    let name = holdfast_postgres::WalFileName { timeline: index.timeline, segment: index.segment }
-                        .render(index.segment_size);
+                    let name = holdfast_postgres::WalFileName {
+                        timeline: index.timeline,
+                        segment: index.segment,
+                    }
+                    .render(index.segment_size);
                     if !path.contains(&name) {
                         self.misnamed.push(path.to_owned());
                     }
@@ -342,14 +388,19 @@ impl Seen {
         let mut findings: Vec<_> = self
             .misnamed
             .iter()
-            .map(|p| error("wal_segment", p, "it holds another segment than its name says".to_owned()))
+            .map(|p| {
+                error("wal_segment", p, "it holds another segment than its name says".to_owned())
+            })
             .collect();
         for snapshot in &self.snapshots {
             if !self.names.contains(&snapshot.file_table.path) {
                 findings.push(error(
                     "snapshot",
                     &snapshot.path(),
-                    format!("its list of files ({}) is missing or damaged: it cannot be restored", snapshot.file_table.path),
+                    format!(
+                        "its list of files ({}) is missing or damaged: it cannot be restored",
+                        snapshot.file_table.path
+                    ),
                 ));
             }
         }

@@ -74,8 +74,10 @@ impl Repository {
         path: &str,
         kind: ObjectKind,
         body: &T,
-    ) -> impl Future<Output = Result<PutReceipt>> + Send + use<T> {
-        self.put_container(path, kind, Suite::Empty, Vec::new(), body, PutKind::CreateOnly)
+    ) -> impl Future<Output = Result<()>> + Send + use<T> {
+        let put =
+            self.put_container(path, kind, Suite::Empty, Vec::new(), body, PutKind::CreateOnly);
+        async move { put.await.map(|_| ()) }
     }
 
     /// The document at `path`, with its signature and every byte checked.
@@ -173,7 +175,7 @@ impl Repository {
         self.inner.store.delete(path).await
     }
 
-    fn put_container<T: Serialize + ?Sized>(
+    pub(crate) fn put_container<T: Serialize + ?Sized>(
         &self,
         path: &str,
         kind: ObjectKind,

@@ -258,21 +258,40 @@ impl Store {
             Ok(_) => return Ok(()),
             Err(e) => RepositoryError::from_store("write", path, e),
         };
-        if !matches!(
-            error,
-            RepositoryError::AlreadyExists { .. } | RepositoryError::Unreachable { .. }
-        ) {
+        // A file system loses no answers: an error there (of `fsync`, say) is one.
+        let may_be_done = match &error {
+            RepositoryError::AlreadyExists { .. } => true,
+            RepositoryError::Unreachable { .. } => {
+                matches!(self.inner.backend, Backend::Ready(_))
+            }
+            _ => false,
+        };
+        if !may_be_done {
             return Err(error);
         }
         match self.head(path).await {
             Ok(entry) if entry.size == bytes.len() as u64 => match self.get(path).await {
-                Ok(there) if there == bytes => Ok(()),
+                Ok(there) if there == bytes => self.sync_existing(path).await,
                 Ok(_) => Err(RepositoryError::AlreadyExists { path: path.to_owned() }),
                 Err(_) => Err(error),
             },
             Ok(_) => Err(RepositoryError::AlreadyExists { path: path.to_owned() }),
             Err(_) => Err(error),
         }
+    }
+
+    /// An object that an earlier, failed put has left may not be durable on a file system.
+    async fn sync_existing(&self, path: &str) -> Result<()> {
+        let Backend::Local { root, .. } = &self.inner.backend else { return Ok(()) };
+        let (root, name) = (root.clone(), path.to_owned());
+        tokio::task::spawn_blocking(move || connect::sync_file(&root, &name))
+            .await
+            .map_err(RepositoryError::worker)?
+            .map_err(|error| {
+                let error =
+                    object_store::Error::Generic { store: "local", source: Box::new(error) };
+                RepositoryError::from_store("sync", path, error)
+            })
     }
 
     /// Puts an object in any case; durable when it returns.

@@ -1,112 +1,1195 @@
-// Generated from crates/api. Do not edit: `cargo xtask bindings` writes it, a test compares it.
+// Generated from crates/api by `cargo xtask bindings`; a test compares it. Do not edit.
 
-/** An LSN as PostgreSQL prints it, `X/Y`. */ export type Lsn = string;
-/** RFC 3339, UTC. */ export type Time = string;
-export type ErrorObject = { code: string; message: string; hint: string | null; retryable: boolean; details: unknown };
-
-export type SecretStoreStatus = { kind: "keychain" | "unavailable"; message: string };
-export type ServerBinaries = { major: number; version: string; bin_directory: string };
-export type RepositorySummary = { id: string; url: string; attached_at: Time; unlock: "keychain" | "passphrase" };
-export type WorkspaceStatus = {
-  version: string; home: string; secret_store: SecretStoreStatus; repositories: RepositorySummary[];
-  clusters: ClusterSummary[]; running_jobs: JobSummary[]; server_binaries: ServerBinaries[]; demo: DemoStatus | null;
-};
-export type ClusterSummary = {
-  name: string; dsn: string; repository: string; system_identifier: string; server_version: string;
-  mode: "physical" | "physical_via_database"; created_at: Time; demo: boolean;
-};
-export type Finding = { severity: "ok" | "info" | "warning" | "error"; code: string; message: string; repair: string | null };
-export type ClusterCheck = {
-  reachable: boolean; mode: "physical" | "physical_via_database" | null; server_version: string | null; system_identifier: string | null;
-  timeline: number | null; data_bytes: number | null; findings: Finding[];
-};
-export type RecoverabilityState = "proven" | "verified" | "stored" | "degraded" | "broken" | "unknown";
-export type ClusterOverview = {
-  cluster: ClusterSummary; state: RecoverabilityState;
-  /** Last commit that is durable in the repository. */ recoverable_to: Time | null; recoverable_to_lsn: Lsn | null; recoverable_age_seconds: number | null;
-  oldest_recoverable: Time | null; last_snapshot: SnapshotSummary | null; last_proof: Proof | null;
-  gaps: number; archiving: boolean; archive_lag_bytes: number | null; snapshots: number; bytes_stored: number; problem: ErrorObject | null;
-  /** The recoverability sentence's parts in plain words. */ sentence: string;
-};
-export type Proof = { at: Time; target: string; reached_lsn: Lsn; reached_time: Time | null; seconds: number; job: string };
-export type SnapshotSummary = {
-  id: string; kind: "full" | "incremental"; started_at: Time; finished_at: Time; start_lsn: Lsn; stop_lsn: Lsn; timeline: number;
-  bytes_logical: number; bytes_added: number; state: RecoverabilityState; proof: Proof | null; retained_by: string[]; reason: string | null;
-  page_findings: number;
-};
-export type Gap = { from_lsn: Lsn; to_lsn: Lsn; cause: string; detected_at: Time };
-export type CoverageWindow = { timeline: number; from: Time | null; to: Time | null; from_lsn: Lsn; to_lsn: Lsn; gaps: Gap[] };
-export type RestorePoint = { name: string; time: Time; lsn: Lsn; timeline: number };
-export type Points = { cluster: string; windows: CoverageWindow[]; snapshots: SnapshotSummary[]; restore_points: RestorePoint[] };
-/** One transaction end in the archived WAL. */
-export type Commit = { lsn: Lsn; end_lsn: Lsn; xid: string; time: Time; kind: "commit" | "abort" | "restore_point"; name: string | null; timeline: number };
-export type CommitPage = { commits: Commit[]; earlier: boolean; later: boolean };
-/** Commits per bucket, for the density lane. */
-export type Density = { from: Time; to: Time; bucket_seconds: number; counts: number[] };
-
-export type Stop = { lsn: Lsn; xid: string | null; commit_time: Time | null; timeline: number };
-export type Loss = { transactions: number; aborted: number; wal_bytes: number; from: Time | null; to: Time | null; first: Commit | null; last: Commit | null };
-export type PlanStep = { phase: string; title: string; detail: string };
-export type RestorePlan = {
-  hash: string; cluster: string; created_at: Time; target: string; exclusive: boolean; timeline: number; snapshot: SnapshotSummary;
-  /** The last transaction end the restored database will hold. */ predicted: Stop; stops_before: Commit | null; loss: Loss;
-  destination: string; bytes_fetch: number; bytes_wal: number; wal_segments: number; bytes_needed: number; bytes_free: number | null;
-  server: ServerBinaries | null; host_findings: Finding[]; steps: PlanStep[]; command: string;
-  estimate_seconds: { low: number; high: number } | null;
-};
+/** An LSN as PostgreSQL prints it, `X/Y`. */
+export type Lsn = string;
+/** RFC 3339, UTC. */
+export type Time = string;
+export type ErrorObject = { 
+/**
+ * Stable, lower-case words joined by underscores; never translated.
+ */
+code: string, 
+/**
+ * What happened.
+ */
+message: string, 
+/**
+ * What it means and what to do.
+ */
+hint: string | null, 
+/**
+ * Whether the same request may succeed later with nothing changed.
+ */
+retryable: boolean, 
+/**
+ * Facts for a program: nearest targets, paths, sizes.
+ */
+details: unknown, };
+export type SecretStoreKind = "keychain" | "unavailable";
+export type SecretStoreStatus = { 
+/**
+ * What secrets are kept in.
+ */
+kind: SecretStoreKind, 
+/**
+ * A sentence for the status bar.
+ */
+message: string, };
+export type ServerBinaries = { 
+/**
+ * Major version: 15, 17.
+ */
+major: number, 
+/**
+ * The version as the server prints it: "17.11".
+ */
+version: string, 
+/**
+ * The directory that holds `postgres`, `initdb`, `pg_verifybackup`.
+ */
+bin_directory: string, };
+export type UnlockSource = "keychain" | "passphrase" | "demo";
+export type RepositorySummary = { 
+/**
+ * The repository's own identity.
+ */
+id: string, 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * When this machine came to know it.
+ */
+attached_at: string, 
+/**
+ * How it is unlocked here.
+ */
+unlock: UnlockSource, };
+export type AccessMode = "physical" | "physical_via_database";
+export type ClusterSummary = { 
+/**
+ * The name people use.
+ */
+name: string, 
+/**
+ * How it is reached, without secrets.
+ */
+dsn: string, 
+/**
+ * The URL of the repository that holds its backups.
+ */
+repository: string, 
+/**
+ * PostgreSQL's own identity of it.
+ */
+system_identifier: string, 
+/**
+ * The server's version when it was last seen.
+ */
+server_version: string, 
+/**
+ * How the replication protocol is reached.
+ */
+mode: AccessMode, 
+/**
+ * When it was added.
+ */
+created_at: string, 
+/**
+ * Whether it belongs to the demo workspace.
+ */
+demo: boolean, };
+export type Severity = "ok" | "info" | "warning" | "error";
+export type Finding = { 
+/**
+ * How much it matters.
+ */
+severity: Severity, 
+/**
+ * Stable code.
+ */
+code: string, 
+/**
+ * What was found.
+ */
+message: string, 
+/**
+ * The exact SQL, setting or command that repairs it.
+ */
+repair: string | null, };
+export type ClusterCheck = { 
+/**
+ * Whether a session could be opened.
+ */
+reachable: boolean, 
+/**
+ * How it can be backed up; none when it cannot.
+ */
+mode: AccessMode | null, 
+/**
+ * The server's version.
+ */
+server_version: string | null, 
+/**
+ * PostgreSQL's own identity of the cluster.
+ */
+system_identifier: string | null, 
+/**
+ * Its timeline.
+ */
+timeline: number | null, 
+/**
+ * Bytes of all its databases.
+ */
+data_bytes: number | null, 
+/**
+ * Everything that was looked at.
+ */
+findings: Array<Finding>, };
+export type PointState = "proven" | "verified" | "stored" | "degraded" | "broken" | "unknown";
+export type Proof = { 
+/**
+ * When.
+ */
+at: string, 
+/**
+ * The target as it was asked for.
+ */
+target: string, 
+/**
+ * Where replay stopped.
+ */
+reached_lsn: string, 
+/**
+ * The commit time of the last transaction replayed.
+ */
+reached_time: string | null, 
+/**
+ * From the start to the last check.
+ */
+seconds: number, 
+/**
+ * The job that did it.
+ */
+job: string, };
+export type SnapshotKind = "full" | "incremental";
+export type SnapshotSummary = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * How it was taken.
+ */
+kind: SnapshotKind, 
+/**
+ * When the server began to send it.
+ */
+started_at: string, 
+/**
+ * When the server had sent it all.
+ */
+finished_at: string, 
+/**
+ * Where replay begins.
+ */
+start_lsn: string, 
+/**
+ * Where it is consistent.
+ */
+stop_lsn: string, 
+/**
+ * Its timeline.
+ */
+timeline: number, 
+/**
+ * Bytes of all its files.
+ */
+bytes_logical: number, 
+/**
+ * Bytes it added to the repository.
+ */
+bytes_added: number, 
+/**
+ * How well it is known to work.
+ */
+state: PointState, 
+/**
+ * Its newest proof.
+ */
+proof: Proof | null, 
+/**
+ * Why it is kept.
+ */
+retained_by: Array<string>, 
+/**
+ * Why it was taken.
+ */
+reason: string | null, 
+/**
+ * Pages in it whose checksum was wrong.
+ */
+page_findings: number, };
+export type Gap = { 
+/**
+ * The end of what was archived before.
+ */
+from_lsn: string, 
+/**
+ * The start of what is archived after.
+ */
+to_lsn: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
+ * Why.
+ */
+cause: string, 
+/**
+ * When it was noticed.
+ */
+detected_at: string, };
+export type CoverageWindow = { 
+/**
+ * The timeline.
+ */
+timeline: number, 
+/**
+ * Commit time of the first transaction in it.
+ */
+from: string | null, 
+/**
+ * Commit time of the last transaction in it.
+ */
+to: string | null, 
+/**
+ * Its first byte.
+ */
+from_lsn: string, 
+/**
+ * The first byte after it.
+ */
+to_lsn: string, 
+/**
+ * Gaps that touch it.
+ */
+gaps: Array<Gap>, };
+export type RestorePoint = { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * When it was made.
+ */
+time: string, 
+/**
+ * Where its record starts.
+ */
+lsn: string, 
+/**
+ * Its timeline.
+ */
+timeline: number, };
+export type Points = { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * WAL without holes, by timeline.
+ */
+windows: Array<CoverageWindow>, 
+/**
+ * Base backups, oldest first.
+ */
+snapshots: Array<SnapshotSummary>, 
+/**
+ * Named restore points, in WAL order.
+ */
+restore_points: Array<RestorePoint>, };
+export type CommitKind = "commit" | "abort" | "restore_point";
+export type Commit = { 
+/**
+ * Where its record starts.
+ */
+lsn: string, 
+/**
+ * Where its record ends.
+ */
+end_lsn: string, 
+/**
+ * The transaction; "0" for a restore point.
+ */
+xid: string, 
+/**
+ * The time in the record.
+ */
+time: string, 
+/**
+ * What it is.
+ */
+kind: CommitKind, 
+/**
+ * A restore point's name.
+ */
+name: string | null, 
+/**
+ * Its timeline.
+ */
+timeline: number, };
+export type CommitPage = { 
+/**
+ * In WAL order.
+ */
+commits: Array<Commit>, 
+/**
+ * There are earlier ones.
+ */
+earlier: boolean, 
+/**
+ * There are later ones.
+ */
+later: boolean, };
+export type Density = { 
+/**
+ * Start of the first bucket.
+ */
+from: string, 
+/**
+ * End of the last.
+ */
+to: string, 
+/**
+ * Width of one.
+ */
+bucket_seconds: number, 
+/**
+ * Commits in each.
+ */
+counts: Array<number>, };
+export type ClusterOverview = { 
+/**
+ * The cluster.
+ */
+cluster: ClusterSummary, 
+/**
+ * The state of its newest reachable point.
+ */
+state: PointState, 
+/**
+ * Time of the last commit that is durable and reachable from a snapshot.
+ */
+recoverable_to: string | null, 
+/**
+ * The end of the WAL that is reachable from a snapshot.
+ */
+recoverable_to_lsn: string | null, 
+/**
+ * How old that commit is now.
+ */
+recoverable_age_seconds: number | null, 
+/**
+ * When the oldest snapshot that can be restored was consistent.
+ */
+oldest_recoverable: string | null, 
+/**
+ * The newest snapshot.
+ */
+last_snapshot: SnapshotSummary | null, 
+/**
+ * The newest proof of any snapshot.
+ */
+last_proof: Proof | null, 
+/**
+ * Gaps on record.
+ */
+gaps: number, 
+/**
+ * Whether a job of this machine streams its WAL now.
+ */
+archiving: boolean, 
+/**
+ * Bytes that the server has written and the repository does not have, when that is known.
+ */
+archive_lag_bytes: number | null, 
+/**
+ * How many snapshots there are.
+ */
+snapshots: number, 
+/**
+ * Bytes that its snapshots added.
+ */
+bytes_stored: number, 
+/**
+ * Why the state could not be determined.
+ */
+problem: ErrorObject | null, 
+/**
+ * The state as a sentence.
+ */
+sentence: string, };
+export type ReachedPoint = { 
+/**
+ * The end of the last replayed record.
+ */
+lsn: string, 
+/**
+ * The last replayed transaction; none when there is none after the snapshot's start.
+ */
+xid: string | null, 
+/**
+ * Its commit time.
+ */
+commit_time: string | null, 
+/**
+ * The timeline it is on.
+ */
+timeline: number, };
+export type Loss = { 
+/**
+ * Committed transactions after the point.
+ */
+transactions: number, 
+/**
+ * Rolled-back transactions after the point.
+ */
+aborted: number, 
+/**
+ * WAL after the point.
+ */
+wal_bytes: number, 
+/**
+ * Commit time of the first of them.
+ */
+from: string | null, 
+/**
+ * Commit time of the last of them.
+ */
+to: string | null, 
+/**
+ * The first of them.
+ */
+first: Commit | null, 
+/**
+ * The last of them.
+ */
+last: Commit | null, 
+/**
+ * For a stop by time: those whose commit time is not after the target and that are lost all
+ * the same, because they stand later in the WAL. At most 20.
+ */
+earlier_but_lost: Array<Commit>, };
+export type PlanStep = { 
+/**
+ * The phase under which progress is reported.
+ */
+phase: string, 
+/**
+ * A short title.
+ */
+title: string, 
+/**
+ * What it does, with its numbers.
+ */
+detail: string, };
+export type Estimate = { 
+/**
+ * At best.
+ */
+low: number, 
+/**
+ * At worst.
+ */
+high: number, };
+export type RestorePlan = { 
+/**
+ * BLAKE3 over everything that decides the result; execution refuses a plan whose inputs drifted.
+ */
+hash: string, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * When it was made.
+ */
+created_at: string, 
+/**
+ * The target as it was asked for.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * The timeline recovered along.
+ */
+timeline: number, 
+/**
+ * The snapshot it begins with.
+ */
+snapshot: SnapshotSummary, 
+/**
+ * Where PostgreSQL will stop.
+ */
+predicted: ReachedPoint, 
+/**
+ * The first transaction that is left out.
+ */
+stops_before: Commit | null, 
+/**
+ * What is lost.
+ */
+loss: Loss, 
+/**
+ * The new data directory.
+ */
+destination: string, 
+/**
+ * Bytes of the snapshot's files.
+ */
+bytes_fetch: number, 
+/**
+ * Bytes of WAL to replay.
+ */
+bytes_wal: number, 
+/**
+ * Segments of WAL to replay.
+ */
+wal_segments: number, 
+/**
+ * Disk space that is needed.
+ */
+bytes_needed: number, 
+/**
+ * Disk space that is free there, when that is known.
+ */
+bytes_free: number | null, 
+/**
+ * The server that will replay.
+ */
+server: ServerBinaries | null, 
+/**
+ * What was looked at on this host.
+ */
+host_findings: Array<Finding>, 
+/**
+ * What will be done.
+ */
+steps: Array<PlanStep>, 
+/**
+ * The same restore as a command.
+ */
+command: string, 
+/**
+ * How long it took on this machine before, scaled; none without history.
+ */
+estimate_seconds: Estimate | null, };
 export type AtTarget = "pause" | "promote" | "shutdown";
-export type PhaseTime = { name: string; seconds: number; bytes: number | null };
-export type RestoreResult = {
-  job: string; plan_hash: string; snapshot: string; reached: Stop; stopped_before: Commit | null; phases: PhaseTime[];
-  data_directory: string; port: number | null; dsn: string | null; verified: boolean; checks: Finding[]; at_target: AtTarget; running: boolean;
-};
-export type BackupResult = { job: string; snapshot: SnapshotSummary; phases: PhaseTime[]; files: number; warnings: string[]; page_findings: Finding[] };
-export type ArchiveResult = { job: string; durable_lsn: Lsn; timeline: number; segments: number };
-export type VerifyFinding = { severity: "info" | "warning" | "error"; kind: string; object: string; message: string };
-export type VerifyResult = { ok: boolean; level: string; checked: { objects: number; bytes: number; pages: number; wal_segments: number }; findings: VerifyFinding[] };
-export type DemoTable = { table: string; at_target: number; after_disaster: number; restored: number | null };
-export type DemoStatus = { cluster: string; disaster: Commit; tables: DemoTable[]; suggested_target: string };
-export type DemoResult = { job: string; verified: boolean; restore: RestoreResult | null; tables: DemoTable[]; seconds: Record<string, number> };
-
+export type PhaseTime = { 
+/**
+ * The phase, as its events name it.
+ */
+name: string, 
+/**
+ * Wall-clock seconds.
+ */
+seconds: number, 
+/**
+ * Bytes it moved, where that is its unit.
+ */
+bytes: number | null, };
+export type RestoreResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The plan that was run.
+ */
+plan_hash: string, 
+/**
+ * The snapshot it began with.
+ */
+snapshot: string, 
+/**
+ * Where recovery really stopped.
+ */
+reached: ReachedPoint, 
+/**
+ * The first transaction that is not in the copy.
+ */
+stopped_before: Commit | null, 
+/**
+ * How long each phase took.
+ */
+phases: Array<PhaseTime>, 
+/**
+ * The new data directory.
+ */
+data_directory: string, 
+/**
+ * The private server's port on loopback, while it runs.
+ */
+port: number | null, 
+/**
+ * How to connect to it as superuser, while it runs.
+ */
+dsn: string | null, 
+/**
+ * Whether every check passed. Never true for what was not checked.
+ */
+verified: boolean, 
+/**
+ * The checks.
+ */
+checks: Array<Finding>, 
+/**
+ * What was done at the target.
+ */
+at_target: AtTarget, 
+/**
+ * Whether the private server runs.
+ */
+running: boolean, };
+export type BackupResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The new snapshot.
+ */
+snapshot: SnapshotSummary, 
+/**
+ * How long each phase took.
+ */
+phases: Array<PhaseTime>, 
+/**
+ * Files in it.
+ */
+files: number, 
+/**
+ * What the server warned about.
+ */
+warnings: Array<string>, 
+/**
+ * Pages whose checksum was wrong.
+ */
+page_findings: Array<Finding>, };
+export type ArchiveResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * Everything below is in the store.
+ */
+durable_lsn: string, 
+/**
+ * The timeline it is on.
+ */
+timeline: number, 
+/**
+ * Whole segments stored by this run.
+ */
+segments: number, };
+export type FindingSeverity = "info" | "warning" | "error";
+export type VerifyFinding = { 
+/**
+ * How much it matters.
+ */
+severity: FindingSeverity, 
+/**
+ * What kind of thing is concerned.
+ */
+kind: string, 
+/**
+ * Which object.
+ */
+object: string, 
+/**
+ * What is wrong and what follows from it.
+ */
+message: string, };
+export type Checked = { 
+/**
+ * Objects.
+ */
+objects: number, 
+/**
+ * Bytes read.
+ */
+bytes: number, 
+/**
+ * Pages whose checksum was computed; 0 at the levels that do not look at pages.
+ */
+pages: number, 
+/**
+ * WAL segments among the objects.
+ */
+wal_segments: number, };
+export type VerifyResult = { 
+/**
+ * Nothing of severity error was found.
+ */
+ok: boolean, 
+/**
+ * How deep it looked.
+ */
+level: string, 
+/**
+ * How much it looked at.
+ */
+checked: Checked, 
+/**
+ * What it found.
+ */
+findings: Array<VerifyFinding>, };
+export type DemoTable = { 
+/**
+ * The table.
+ */
+table: string, 
+/**
+ * Just before the disaster.
+ */
+at_target: number, 
+/**
+ * After the disaster and the good writes that followed it.
+ */
+after_disaster: number, 
+/**
+ * In the restored copy; none before a restore.
+ */
+restored: number | null, };
+export type DemoStatus = { 
+/**
+ * Its cluster.
+ */
+cluster: string, 
+/**
+ * The transaction that destroyed.
+ */
+disaster: Commit, 
+/**
+ * Rows before and after.
+ */
+tables: Array<DemoTable>, 
+/**
+ * The target just before the disaster, to be used exclusively.
+ */
+suggested_target: string, };
+export type DemoResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The restore was proven and every row count is exact.
+ */
+verified: boolean, 
+/**
+ * The restore; none when the demo only prepares the workspace.
+ */
+restore: RestoreResult | null, 
+/**
+ * Rows of every table.
+ */
+tables: Array<DemoTable>, 
+/**
+ * Seconds by phase.
+ */
+seconds: { [key in string]: number }, };
+export type JobId = string;
 export type JobKind = "backup" | "archive" | "restore" | "verify" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
-export type JobSummary = {
-  id: string; kind: JobKind; cluster: string | null; title: string; state: JobState; phase: string | null; created_at: Time; finished_at: Time | null;
-  error: ErrorObject | null;
-};
-export type JobDetail = { job: JobSummary; last_seq: number; result: JobResult | null };
+export type JobSummary = { 
+/**
+ * Its identity.
+ */
+id: JobId, 
+/**
+ * What it does.
+ */
+kind: JobKind, 
+/**
+ * For which cluster.
+ */
+cluster: string | null, 
+/**
+ * One line for a list.
+ */
+title: string, 
+/**
+ * Where it stands.
+ */
+state: JobState, 
+/**
+ * The phase it is in, while it runs.
+ */
+phase: string | null, 
+/**
+ * When it began.
+ */
+created_at: string, 
+/**
+ * When it ended.
+ */
+finished_at: string | null, 
+/**
+ * Why it failed.
+ */
+error: ErrorObject | null, };
+export type JobEventKind = "phase_started" | "progress" | "log" | "warning" | "finished" | "failed" | "cancelled";
+export type JobEvent = { 
+/**
+ * Whose.
+ */
+job: JobId, 
+/**
+ * Its number, from 1, without holes.
+ */
+seq: number, 
+/**
+ * When.
+ */
+at: string, 
+/**
+ * The phase it belongs to.
+ */
+phase: string, 
+/**
+ * What it tells.
+ */
+kind: JobEventKind, 
+/**
+ * How much of the phase is done, in `unit`.
+ */
+done: number | null, 
+/**
+ * How much there is, when that is known.
+ */
+total: number | null, 
+/**
+ * "bytes", "files", "segments".
+ */
+unit: string | null, 
+/**
+ * Units a second over the last seconds.
+ */
+rate: number | null, 
+/**
+ * Commit time of the last replayed transaction.
+ */
+replayed_to: string | null, 
+/**
+ * What the replay is heading for.
+ */
+target: string | null, 
+/**
+ * A sentence.
+ */
+message: string | null, };
+export type WorkspaceStatus = { 
+/**
+ * Holdfast's version.
+ */
+version: string, 
+/**
+ * The home directory.
+ */
+home: string, 
+/**
+ * Where secrets are kept.
+ */
+secret_store: SecretStoreStatus, 
+/**
+ * Known repositories.
+ */
+repositories: Array<RepositorySummary>, 
+/**
+ * Known clusters.
+ */
+clusters: Array<ClusterSummary>, 
+/**
+ * Jobs that run now.
+ */
+running_jobs: Array<JobSummary>, 
+/**
+ * PostgreSQL servers that can be started here.
+ */
+server_binaries: Array<ServerBinaries>, 
+/**
+ * The demo workspace, when there is one.
+ */
+demo: DemoStatus | null, };
+export type Destination = { 
+/**
+ * It does not exist yet.
+ */
+path: string, };
+export type JobRef = { 
+/**
+ * The job.
+ */
+job: string, };
+export type JobDetail = { 
+/**
+ * The job.
+ */
+job: JobSummary, 
+/**
+ * The number of its last event.
+ */
+last_seq: number, 
+/**
+ * Its result, with the job's kind.
+ */
+result: JobResult | null, };
 export type JobResult =
-  | ({ kind: "backup" } & BackupResult) | ({ kind: "archive" } & ArchiveResult) | ({ kind: "restore" } & RestoreResult)
-  | ({ kind: "verify" } & VerifyResult) | ({ kind: "demo" } & DemoResult);
-/** One line of a job's journal. Unknown values are null, never 0. */
-export type JobEvent = {
-  job: string; seq: number; at: Time; phase: string; kind: "phase_started" | "progress" | "log" | "warning" | "finished" | "failed" | "cancelled";
-  done: number | null; total: number | null; unit: string | null; rate: number | null; replayed_to: Time | null; target: string | null; message: string | null;
-};
+  | ({ kind: "backup" } & BackupResult)
+  | ({ kind: "archive" } & ArchiveResult)
+  | ({ kind: "restore" } & RestoreResult)
+  | ({ kind: "verify" } & VerifyResult)
+  | ({ kind: "demo" } & DemoResult);
 
 /** Every command of the product: name, request, response. */
 export interface Commands {
   workspace_status: { request: Record<string, never>; response: WorkspaceStatus };
   overview: { request: Record<string, never>; response: ClusterOverview[] };
-  repository_create: { request: { url: string; passphrase: string | null; keychain: boolean; recovery_key_file: string | null }; response: RepositorySummary };
-  repository_attach: { request: { url: string; passphrase: string | null; recovery_key: string | null; keychain: boolean }; response: RepositorySummary };
-  cluster_check: { request: { dsn: string; password: string | null }; response: ClusterCheck };
-  cluster_add: { request: { name: string; dsn: string; password: string | null; repository: string | null }; response: ClusterSummary };
-  cluster_remove: { request: { name: string }; response: null };
-  points: { request: { cluster: string; from: Time | null; to: Time | null }; response: Points };
-  commits: { request: { cluster: string; around: Time | null; around_lsn: Lsn | null; limit: number }; response: CommitPage };
-  density: { request: { cluster: string; from: Time; to: Time; buckets: number }; response: Density };
-  backup_start: { request: { cluster: string; reason: string | null }; response: { job: string } };
-  archive_start: { request: { cluster: string }; response: { job: string } };
-  verify_start: { request: { cluster: string | null }; response: { job: string } };
-  restore_destination: { request: { cluster: string }; response: { path: string } };
-  restore_plan: { request: { cluster: string; target: string; exclusive: boolean; timeline: string | null; to: string; snapshot: string | null; accept_host_differences: boolean }; response: RestorePlan };
-  restore_run: { request: { cluster: string; target: string; exclusive: boolean; timeline: string | null; to: string; snapshot: string | null; accept_host_differences: boolean; plan_hash: string; at_target: AtTarget; start: boolean }; response: { job: string } };
-  restore_promote: { request: { job: string }; response: RestoreResult };
-  restore_discard: { request: { job: string }; response: null };
+  repository_create: { request: { 
+/**
+ * A folder, or `file://`, `s3://`, `gs://`, `az://`.
+ */
+url: string, 
+/**
+ * Adds a passphrase slot.
+ */
+passphrase: string | null, 
+/**
+ * Keeps a key in the OS keychain.
+ */
+keychain: boolean, 
+/**
+ * Writes a recovery key to this new file.
+ */
+recovery_key_file: string | null, }; response: RepositorySummary };
+  repository_attach: { request: { 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * Its passphrase.
+ */
+passphrase: string | null, 
+/**
+ * Or its recovery key.
+ */
+recovery_key: string | null, 
+/**
+ * Keeps a key in the OS keychain for the next time.
+ */
+keychain: boolean, }; response: RepositorySummary };
+  cluster_check: { request: { 
+/**
+ * A connection string without a password.
+ */
+dsn: string, 
+/**
+ * The password, when one is needed; it is not kept.
+ */
+password: string | null, }; response: ClusterCheck };
+  cluster_add: { request: { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * A connection string without a password.
+ */
+dsn: string, 
+/**
+ * The password; it goes to the OS keychain.
+ */
+password: string | null, 
+/**
+ * Id or URL of the repository; none when there is only one.
+ */
+repository: string | null, }; response: ClusterSummary };
+  cluster_remove: { request: { 
+/**
+ * The cluster.
+ */
+name: string, }; response: null };
+  points: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Not before.
+ */
+from: string | null, 
+/**
+ * Not after.
+ */
+to: string | null, }; response: Points };
+  commits: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Around this time.
+ */
+around: string | null, 
+/**
+ * Around this LSN.
+ */
+around_lsn: string | null, 
+/**
+ * How many, at most 1000.
+ */
+limit: number, }; response: CommitPage };
+  density: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * From.
+ */
+from: string, 
+/**
+ * To.
+ */
+to: string, 
+/**
+ * Into how many buckets, at most 2000.
+ */
+buckets: number, }; response: Density };
+  backup_start: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Why.
+ */
+reason: string | null, }; response: JobRef };
+  archive_start: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: JobRef };
+  verify_start: { request: { 
+/**
+ * The cluster whose repository is read; none when there is only one.
+ */
+cluster: string | null, }; response: JobRef };
+  restore_destination: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: Destination };
+  restore_plan: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number.
+ */
+timeline: string | null, 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * A given snapshot.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: RestorePlan };
+  restore_run: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * As it was planned.
+ */
+target: string, 
+/**
+ * As it was planned.
+ */
+exclusive: boolean, 
+/**
+ * As it was planned.
+ */
+timeline: string | null, 
+/**
+ * As it was planned.
+ */
+to: string, 
+/**
+ * As it was planned.
+ */
+snapshot: string | null, 
+/**
+ * As it was planned.
+ */
+accept_host_differences: boolean, 
+/**
+ * The plan's hash.
+ */
+plan_hash: string, 
+/**
+ * What to do at the target.
+ */
+at_target: AtTarget, 
+/**
+ * Whether the private server stays up.
+ */
+start: boolean, }; response: JobRef };
+  restore_promote: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: RestoreResult };
+  restore_discard: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: null };
   jobs_list: { request: Record<string, never>; response: JobSummary[] };
-  job_show: { request: { job: string }; response: JobDetail };
-  job_cancel: { request: { job: string }; response: null };
-  demo_start: { request: Record<string, never>; response: { job: string } };
+  job_show: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: JobDetail };
+  job_cancel: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: null };
+  demo_start: { request: Record<string, never>; response: JobRef };
   demo_discard: { request: Record<string, never>; response: null };
 }

@@ -16,7 +16,7 @@ export function urlProblem(text: string): string | null {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
   if (scheme !== undefined && !["file", "s3", "gs", "az"].includes(scheme))
     return `${scheme}:// is not supported. Use a folder, file://, s3://, gs:// or az://.`;
-  if (scheme !== undefined && /^[a-z]+:\/\/[^/]*@/i.test(url))
+  if (scheme !== undefined && /^[a-z][a-z0-9+.-]*:\/\/[^/]*@/i.test(url))
     return "Credentials do not belong in the URL. They are read as the provider's own tools read them.";
   return null;
 }

@@ -30,7 +30,8 @@ describe("the list of jobs", () => {
 describe("a job", () => {
   test("shows a running backup's phases, numbers and heartbeat", async () => {
     mount("/job/job-backup-running");
-    await screen.findByText("17.0 GiB of 49.0 GiB · 123 MiB/s");
+    const main = await screen.findByRole("main");
+    await waitFor(() => expect(main.textContent).toContain("17.0 GiB of 49.0 GiB · 123 MiB/s"));
     expect(screen.getByText("Last activity 16 s ago")).toBeTruthy();
     const bar = screen.getByRole("progressbar", { name: "Copying" });
     expect(bar.getAttribute("aria-valuenow")).toBe("34");
@@ -78,7 +79,9 @@ describe("a job", () => {
     });
     const { user } = mount("/job/job-archive");
     await user.click(await screen.findByRole("button", { name: "Stop archiving…" }));
-    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Stop archiving" }));
+    await user.click(
+      within(await screen.findByRole("dialog")).getByRole("button", { name: "Stop archiving" }),
+    );
     await waitFor(() => expect(screen.getByRole("dialog").textContent).toContain("the job is succeeded"));
   });
 

@@ -36,7 +36,12 @@ describe("a journal", () => {
   test("counts never run backwards and never turn from unknown to nought", () => {
     let view = addEvent(EMPTY_JOURNAL, event(1, { kind: "phase_started", unit: "bytes" }));
     expect(view.phases[0]).toMatchObject({ done: null, total: null });
-    view = addEvents(view, [event(2, { done: 50 }), event(3, { done: 40 }), event(4, { total: 90 }), event(5, {})]);
+    view = addEvents(view, [
+      event(2, { done: 50 }),
+      event(3, { done: 40 }),
+      event(4, { total: 90 }),
+      event(5, {}),
+    ]);
     expect(view.phases[0]).toMatchObject({ done: 50, total: 90, unit: "bytes" });
   });
 
@@ -52,7 +57,9 @@ describe("a journal", () => {
   });
 
   test("the opening of a journal is no phase", () => {
-    expect(addEvent(EMPTY_JOURNAL, event(1, { phase: "start", kind: "log", message: "x" })).phases).toEqual([]);
+    expect(addEvent(EMPTY_JOURNAL, event(1, { phase: "start", kind: "log", message: "x" })).phases).toEqual(
+      [],
+    );
   });
 
   test("keeps the newest lines and says how many it left out", () => {

@@ -32,7 +32,15 @@ describe("the wizard", () => {
       },
     ]);
     const main = screen.getByRole("main").textContent ?? "";
-    for (const text of ["Last transaction the copy will hold", "38", "4.21 MiB", "52.5 GiB", "--plan-hash", "ICU 72.1", "9 min to 13 min 30 s"])
+    for (const text of [
+      "Last transaction the copy will hold",
+      "38",
+      "4.21 MiB",
+      "52.5 GiB",
+      "--plan-hash",
+      "ICU 72.1",
+      "9 min to 13 min 30 s",
+    ])
       expect(main).toContain(text);
     expect(requestsOf("restore_run")).toEqual([]);
   });
@@ -45,7 +53,10 @@ describe("the wizard", () => {
     expect(dialog.textContent).toContain("stopping before it");
     await user.click(within(dialog).getByRole("button", { name: "Restore orders-eu" }));
     await waitFor(() => expect(router.state.location.pathname).toBe("/restore/job-restore-running"));
-    expect(requestsOf("restore_run")[0]).toMatchObject({ plan_hash: makePlan("", true, "").hash, start: true });
+    expect(requestsOf("restore_run")[0]).toMatchObject({
+      plan_hash: makePlan("", true, "").hash,
+      start: true,
+    });
   });
 
   test("a changed request makes the plan stale", async () => {
@@ -63,7 +74,9 @@ describe("the wizard", () => {
     await user.click(screen.getByRole("button", { name: PLAN }));
     expect(requestsOf("restore_plan")).toEqual([]);
     await user.click(screen.getByRole("button", { name: "This machine's time, -02:30" }));
-    expect(screen.getByLabelText<HTMLInputElement>("Recover to this time").value).toBe("2026-05-04 17:01:58.412000 UTC");
+    expect(screen.getByLabelText<HTMLInputElement>("Recover to this time").value).toBe(
+      "2026-05-04 17:01:58.412000 UTC",
+    );
     expect(screen.queryByRole("alert")).toBeNull();
   });
 
@@ -95,7 +108,9 @@ describe("the wizard", () => {
         message: "this machine differs from the source",
         hint: null,
         retryable: false,
-        details: { findings: [{ severity: "error", code: "major", message: "No PostgreSQL 17 here", repair: null }] },
+        details: {
+          findings: [{ severity: "error", code: "major", message: "No PostgreSQL 17 here", repair: null }],
+        },
       });
     });
     const { user } = mount("/c/orders-eu/restore/new");
@@ -118,14 +133,23 @@ describe("the wizard", () => {
     await planned("/c/orders-eu/restore/new");
     expect(screen.getByRole("button", { name: "Restore orders-eu…" }).hasAttribute("disabled")).toBe(true);
     const main = screen.getByRole("main").textContent ?? "";
-    for (const text of ["too little", "no matching PostgreSQL", "unknown: this machine", "None: nothing that is stored", "No committed transaction"])
+    for (const text of [
+      "too little",
+      "no matching PostgreSQL",
+      "unknown: this machine",
+      "None: nothing that is stored",
+      "No committed transaction",
+    ])
       expect(main).toContain(text);
   });
 
   test("restore points are chosen from those that exist; a named one cannot be left out", async () => {
     const { user } = mount("/c/orders-eu/restore/new");
     await user.click(await screen.findByRole("radio", { name: /^Restore point/ }));
-    await user.selectOptions(await screen.findByLabelText("Restore point", { selector: "select" }), "before-deploy-418");
+    await user.selectOptions(
+      await screen.findByLabelText("Restore point", { selector: "select" }),
+      "before-deploy-418",
+    );
     expect(screen.getByRole("switch").hasAttribute("disabled")).toBe(true);
     await screen.findByDisplayValue(/restored\/orders-eu/);
     await user.click(screen.getByRole("button", { name: PLAN }));
@@ -138,7 +162,9 @@ describe("the wizard", () => {
     await user.type(screen.getByLabelText("LSN"), "0/7000000");
     await user.clear(screen.getByLabelText("Timeline"));
     await user.type(screen.getByLabelText("Timeline"), "1");
-    await waitFor(() => expect(screen.getByLabelText<HTMLSelectElement>("Start from").options.length).toBe(7));
+    await waitFor(() =>
+      expect(screen.getByLabelText<HTMLSelectElement>("Start from").options.length).toBe(7),
+    );
     await user.selectOptions(screen.getByLabelText("Start from"), "snap-3");
     await user.click(screen.getByRole("checkbox", { name: "Accept differences of this host" }));
     await user.click(screen.getByRole("radio", { name: /^Shut it down/ }));
@@ -157,8 +183,12 @@ describe("the wizard", () => {
       accept_host_differences: true,
     });
     await user.click(screen.getByRole("button", { name: "Restore orders-eu…" }));
-    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Restore orders-eu" }));
-    await waitFor(() => expect(requestsOf("restore_run")[0]).toMatchObject({ at_target: "shutdown", start: false }));
+    await user.click(
+      within(await screen.findByRole("dialog")).getByRole("button", { name: "Restore orders-eu" }),
+    );
+    await waitFor(() =>
+      expect(requestsOf("restore_run")[0]).toMatchObject({ at_target: "shutdown", start: false }),
+    );
   });
 
   test("a cluster that is not known here is said to", async () => {
@@ -173,7 +203,7 @@ describe("a run", () => {
     const clock = await screen.findByRole("region", { name: "Replay clock" });
     expect(clock.textContent).toContain("2026-05-04 10:32:21.412 UTC");
     expect(clock.textContent).toContain("3 h 10 min of the source's time left");
-    expect(screen.getByText("131 of 224 segments · 1.2 segments/s")).toBeTruthy();
+    expect(screen.getByRole("main").textContent).toContain("131 of 224 segments · 1.2 segments/s");
   });
 
   test("is green only when it was verified", async () => {
@@ -217,7 +247,11 @@ describe("a run", () => {
           message: "the copy is not what was asked for",
           hint: null,
           retryable: false,
-          details: { checks: [{ severity: "error", code: "reached", message: "It went past the target", repair: null }] },
+          details: {
+            checks: [
+              { severity: "error", code: "reached", message: "It went past the target", repair: null },
+            ],
+          },
         },
       },
       last_seq: 9,

@@ -1,13 +1,25 @@
 import { describe, expect, test } from "vitest";
 import { COMMITS } from "../testing/world";
-import { canExclude, EMPTY_TARGET, formFor, nearestTargets, readTarget, type TargetForm, targetsOf } from "./target";
+import {
+  canExclude,
+  EMPTY_TARGET,
+  formFor,
+  nearestTargets,
+  readTarget,
+  type TargetForm,
+  targetsOf,
+} from "./target";
 
 const form = (more: Partial<TargetForm>): TargetForm => ({ ...EMPTY_TARGET, ...more });
 
 describe("reading a target", () => {
   test.each([
     [form({ kind: "latest", exclusive: true }), "latest", false],
-    [form({ kind: "time", time: "2026-05-04 16:31:58.412345 +02:00" }), "time:2026-05-04T14:31:58.412345Z", false],
+    [
+      form({ kind: "time", time: "2026-05-04 16:31:58.412345 +02:00" }),
+      "time:2026-05-04T14:31:58.412345Z",
+      false,
+    ],
     [form({ kind: "xid", xid: " 742 ", exclusive: true }), "xid:742", true],
     [form({ kind: "lsn", lsn: "0/3a0060", exclusive: true }), "lsn:0/3A0060", true],
     [form({ kind: "name", name: "before deploy", exclusive: true }), "name:before deploy", false],
@@ -37,7 +49,11 @@ describe("reading a target", () => {
   });
 
   test("only places in the WAL can be left out", () => {
-    expect((["latest", "time", "xid", "lsn", "name"] as const).filter(canExclude)).toEqual(["time", "xid", "lsn"]);
+    expect((["latest", "time", "xid", "lsn", "name"] as const).filter(canExclude)).toEqual([
+      "time",
+      "xid",
+      "lsn",
+    ]);
   });
 });
 
@@ -74,7 +90,13 @@ test("the nearest targets are read from a refusal's details, each once", () => {
       {},
     ],
   };
-  expect(nearestTargets(details).map((each) => each.target)).toEqual(["xid:7", "xid:8", "name:p", "lsn:0/1", "latest"]);
+  expect(nearestTargets(details).map((each) => each.target)).toEqual([
+    "xid:7",
+    "xid:8",
+    "name:p",
+    "lsn:0/1",
+    "latest",
+  ]);
   expect(nearestTargets({ nearest: { target: "xid:9" } })).toHaveLength(1);
   expect(nearestTargets(null)).toEqual([]);
   expect(nearestTargets({})).toEqual([]);

@@ -136,7 +136,8 @@ describe("links", () => {
 describe("the shell", () => {
   test("names the cluster, its system identifier and DEMO where it is one", async () => {
     mount("/c/weddings/timeline");
-    const header = await screen.findByRole("banner");
+    // The first is the window's own; the headers of sections lie inside its main part.
+    const header = (await screen.findAllByRole("banner"))[0] as HTMLElement;
     await waitFor(() => expect(header.textContent).toContain("7412345678901234567"));
     expect(within(header).getByText("DEMO")).toBeTruthy();
     const crumbs = within(header).getByRole("navigation", { name: "Breadcrumb" });

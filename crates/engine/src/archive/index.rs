@@ -3,8 +3,8 @@
 //! A record belongs to the segment in which it ends. The index can be rebuilt from the WAL.
 
 use holdfast_postgres::{
-    LocatedEvent, Lsn, PgTimestamp, RecordSpan, SegmentNo, ServerLimits, TimelineId, WalEvent, WalRecord,
-    WalSegmentSize, Xid, decode_event,
+    LocatedEvent, Lsn, PgTimestamp, RecordSpan, SegmentNo, ServerLimits, TimelineId, WalEvent,
+    WalRecord, WalSegmentSize, Xid, decode_event,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,13 @@ pub struct TransactionEnd {
 
 impl From<TransactionEnd> for (u8, u64, u64, u32, i64) {
     fn from(t: TransactionEnd) -> Self {
-        (u8::from(t.kind == TransactionKind::Abort), t.span.start.0, t.span.end.0, t.xid.0, t.time.0)
+        (
+            u8::from(t.kind == TransactionKind::Abort),
+            t.span.start.0,
+            t.span.end.0,
+            t.xid.0,
+            t.time.0,
+        )
     }
 }
 
@@ -87,7 +93,12 @@ pub struct NamedPoint {
 }
 
 impl SegmentIndex {
-    pub(super) fn new(timeline: TimelineId, segment: SegmentNo, segment_size: WalSegmentSize, from: Lsn) -> Self {
+    pub(super) fn new(
+        timeline: TimelineId,
+        segment: SegmentNo,
+        segment_size: WalSegmentSize,
+        from: Lsn,
+    ) -> Self {
         Self {
             timeline,
             segment,
@@ -121,7 +132,8 @@ impl SegmentIndex {
 
     fn add_event(&mut self, located: LocatedEvent) {
         let span = located.span;
-        let mut end = |kind, xid, time| self.transactions.push(TransactionEnd { kind, span, xid, time });
+        let mut end =
+            |kind, xid, time| self.transactions.push(TransactionEnd { kind, span, xid, time });
         match located.event {
             WalEvent::Commit { xid, time, .. } | WalEvent::CommitPrepared { xid, time, .. } => {
                 end(TransactionKind::Commit, xid, time);
@@ -129,7 +141,9 @@ impl SegmentIndex {
             WalEvent::Abort { xid, time, .. } | WalEvent::AbortPrepared { xid, time, .. } => {
                 end(TransactionKind::Abort, xid, time);
             }
-            WalEvent::RestorePoint { name, time } => self.points.push(NamedPoint { span, name, time }),
+            WalEvent::RestorePoint { name, time } => {
+                self.points.push(NamedPoint { span, name, time })
+            }
             WalEvent::ParameterChange(limits) => self.limits.push((span.start, limits)),
             _ => {}
         }
@@ -175,7 +189,8 @@ mod tests {
     #[test]
     fn a_slice_holds_what_ends_after_its_start() {
         let size = WalSegmentSize::new(1 << 20).unwrap();
-        let mut index = SegmentIndex::new(TimelineId::new(1).unwrap(), SegmentNo(1), size, Lsn(1 << 20));
+        let mut index =
+            SegmentIndex::new(TimelineId::new(1).unwrap(), SegmentNo(1), size, Lsn(1 << 20));
         for (start, end) in [(100, 200), (200, 300)] {
             index.transactions.push(TransactionEnd {
                 kind: TransactionKind::Commit,

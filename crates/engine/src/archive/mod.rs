@@ -11,12 +11,14 @@ mod upload;
 mod view;
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize};
+use holdfast_postgres::{
+    Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize,
+};
 use serde::{Deserialize, Serialize};
 
 pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
-pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
 pub(crate) use stream::ArchiveStream;
+pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
 pub use view::{ArchiveView, Leg, PointEvent, StoredSegment};
 
 /// How long a stream that was asked to stop may take to store what it has received.
@@ -57,12 +59,32 @@ pub(crate) fn coverage_prefix(system: SystemIdentifier) -> String {
     format!("coverage/{system}/")
 }
 
-pub(crate) fn segment_path(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
-    format!("{}{:08X}/{}", wal_prefix(system), timeline.get(), WalFileName { timeline, segment }.render(size))
+pub(crate) fn segment_path(
+    system: SystemIdentifier,
+    timeline: TimelineId,
+    segment: SegmentNo,
+    size: WalSegmentSize,
+) -> String {
+    format!(
+        "{}{:08X}/{}",
+        wal_prefix(system),
+        timeline.get(),
+        WalFileName { timeline, segment }.render(size)
+    )
 }
 
-fn slice_directory(system: SystemIdentifier, timeline: TimelineId, segment: SegmentNo, size: WalSegmentSize) -> String {
-    format!("{}{:08X}/{}/", slices_prefix(system), timeline.get(), WalFileName { timeline, segment }.render(size))
+fn slice_directory(
+    system: SystemIdentifier,
+    timeline: TimelineId,
+    segment: SegmentNo,
+    size: WalSegmentSize,
+) -> String {
+    format!(
+        "{}{:08X}/{}/",
+        slices_prefix(system),
+        timeline.get(),
+        WalFileName { timeline, segment }.render(size)
+    )
 }
 
 impl crate::Engine {
@@ -78,9 +100,13 @@ impl crate::Engine {
     ) -> crate::Result<ArchiveResult> {
         let cluster = self.cluster(name).await?;
         let engine = self.clone();
-        self.run_job(crate::jobs::JobKind::Archive, Some(name), format!("Archive WAL of {name}"), cancel, |job| async move {
-            engine.archive_in(job, cluster, options).await
-        })
+        self.run_job(
+            crate::jobs::JobKind::Archive,
+            Some(name),
+            format!("Archive WAL of {name}"),
+            cancel,
+            |job| async move { engine.archive_in(job, cluster, options).await },
+        )
         .await
     }
 
@@ -103,9 +129,12 @@ impl crate::Engine {
             ));
         }
         let engine = self.clone();
-        self.start_job(crate::jobs::JobKind::Archive, Some(name), format!("Archive WAL of {name}"), |job| async move {
-            engine.archive_in(job, cluster, ArchiveOptions::default()).await
-        })
+        self.start_job(
+            crate::jobs::JobKind::Archive,
+            Some(name),
+            format!("Archive WAL of {name}"),
+            |job| async move { engine.archive_in(job, cluster, ArchiveOptions::default()).await },
+        )
         .await
     }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use holdfast_postgres::{
-    Lsn, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalRecord, WalSegmentSize, WalStreamReader,
+    Lsn, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalRecord, WalSegmentSize,
+    WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 use holdfast_wire::{Connection, NextTimeline, StartedStream, WalMessage, WalStream, WireError};
@@ -35,7 +36,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// After this many slices of a segment they are merged into one.
 const MERGE_AFTER: usize = 24;
 /// How long a server that was reached before may stay away until the job fails.
-const AWAY_LIMIT: Duration = Duration::from_secs(300);
+const AWAY_LIMIT: Duration = Duration::from_mins(5);
 
 /// What to stream.
 #[derive(Debug, Clone, Default)]
@@ -99,7 +100,7 @@ struct Start {
 /// How a session on one timeline ended.
 enum Ended {
     Done,
-    Timeline(Connection, NextTimeline),
+    Timeline(Box<Connection>, NextTimeline),
 }
 
 impl ArchiveStream {
@@ -112,7 +113,10 @@ impl ArchiveStream {
         cancel: CancellationToken,
     ) -> (Self, watch::Receiver<Frontier>) {
         let (frontier, watched) = watch::channel(Frontier::default());
-        (Self { engine, cluster, repository, options, reporter, cancel, frontier, segments: 0 }, watched)
+        (
+            Self { engine, cluster, repository, options, reporter, cancel, frontier, segments: 0 },
+            watched,
+        )
     }
 
     /// Streams until cancelled or until the asked position is durable.
@@ -128,7 +132,8 @@ impl ArchiveStream {
                 Err(error) => error,
             };
             let transient = matches!(&error, EngineError::Wire(e) if e.retryable());
-            let reached_before = before.timeline.is_some() || self.frontier.borrow().timeline.is_some();
+            let reached_before =
+                before.timeline.is_some() || self.frontier.borrow().timeline.is_some();
             if *self.frontier.borrow() != before {
                 away_since = None;
                 wait = Duration::from_millis(500);
@@ -137,7 +142,11 @@ impl ArchiveStream {
             if !transient || !reached_before || away.elapsed() > AWAY_LIMIT {
                 return Err(error);
             }
-            self.warn(format!("{}; trying again in {} s", error.to_object().message, wait.as_secs().max(1)));
+            self.warn(format!(
+                "{}; trying again in {} s",
+                error.to_object().message,
+                wait.as_secs().max(1)
+            ));
             tokio::select! {
                 () = self.cancel.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
@@ -148,9 +157,10 @@ impl ArchiveStream {
     }
 
     fn warn(&self, message: String) {
-        match &self.reporter {
-            Some(reporter) => reporter.warning(message),
-            None => tracing::warn!(cluster = %self.cluster.name, "{message}"),
+        if let Some(reporter) = &self.reporter {
+            reporter.warning(message);
+        } else {
+            tracing::warn!(cluster = %self.cluster.name, "{message}");
         }
     }
 
@@ -162,14 +172,18 @@ impl ArchiveStream {
         if identity.timeline.get() > 1 {
             self.keep_history(&mut connection, identity.timeline).await?;
         }
-        let mut start = self.find_start(&mut connection, slot, identity.timeline, identity.flush_lsn).await?;
+        let mut start =
+            self.find_start(&mut connection, slot, identity.timeline, identity.flush_lsn).await?;
         let mut gap_tried = false;
         loop {
             let (timeline, lsn) = (start.timeline, start.lsn);
-            let started = match connection.start_physical(Some(&self.cluster.slot), lsn, timeline).await {
+            let started = match connection
+                .start_physical(Some(&self.cluster.slot), lsn, timeline)
+                .await
+            {
                 Ok(StartedStream::Streaming(stream)) => self.stream(stream, start).await,
                 Ok(StartedStream::AlreadyEnded { connection, next: Some(next) }) => {
-                    Ok(Ended::Timeline(connection, next))
+                    Ok(Ended::Timeline(Box::new(connection), next))
                 }
                 Ok(StartedStream::AlreadyEnded { .. }) => Err(EngineError::Fault(format!(
                     "the server ended the stream of timeline {timeline} at {lsn} without naming the next"
@@ -179,7 +193,7 @@ impl ArchiveStream {
             match started {
                 Ok(Ended::Done) => return Ok(()),
                 Ok(Ended::Timeline(next_connection, next)) => {
-                    connection = next_connection;
+                    connection = *next_connection;
                     self.keep_history(&mut connection, next.timeline).await?;
                     start = self.start_on_next(next).await?;
                 }
@@ -191,8 +205,14 @@ impl ArchiveStream {
                     let slot = self.ensure_slot(&mut connection).await?;
                     let size = self.cluster.segment_size;
                     let at = size.floor(slot.filter(|s| *s > lsn).unwrap_or(identity.flush_lsn));
-                    let known = self.view().await?.frontier().map(|(_, at)| at);
-                    self.record_gap(identity.timeline, known.unwrap_or(lsn), at, "the server had removed this WAL").await?;
+                    let known = self.view().await?.runs(timeline).last().map(|run| run.1);
+                    self.record_gap(
+                        identity.timeline,
+                        known.unwrap_or(lsn),
+                        at,
+                        "the server had removed this WAL",
+                    )
+                    .await?;
                     start = self.start_at(identity.timeline, at, None).await?;
                 }
                 Err(error) => return Err(error),
@@ -243,17 +263,35 @@ impl ArchiveStream {
     ) -> Result<Start> {
         let view = self.view().await?;
         let size = self.cluster.segment_size;
-        if let Some((ours, at)) = view.frontier() {
-            // The server may have left our timeline behind; it still streams the rest of it. But a
-            // timeline that is no ancestor of the server's is another server's history.
-            let related = ours == timeline
-                || self
-                    .history(connection, timeline)
-                    .await?
-                    .is_some_and(|h| h.is_ancestor(ours) && h.end_of(ours).is_some_and(|end| at <= size.end_of(size.segment_of(end))));
-            if related {
-                return self.start_at(ours, size.floor(at), Some(&view)).await;
+        let archived_to = |timeline| view.runs(timeline).last().map(|run| run.1);
+        if let Some(at) = archived_to(timeline) {
+            return self.start_at(timeline, size.floor(at), Some(&view)).await;
+        }
+        // The server has left the timelines that are archived behind; it still streams the rest of
+        // them. Timelines that are no ancestors of its own are another server's history.
+        if let Some(history) = self.history(connection, timeline).await? {
+            let mut child = timeline;
+            for switch in history.switches.iter().rev() {
+                let end = switch.switch_lsn;
+                match archived_to(switch.parent) {
+                    Some(at) if at <= size.end_of(size.segment_of(end)) => {
+                        return self
+                            .start_at(switch.parent, size.floor(at.min(end)), Some(&view))
+                            .await;
+                    }
+                    Some(at) => {
+                        self.warn(format!(
+                            "timeline {} is archived to {at}, beyond {end} where timeline {child} of the server leaves it: \
+                             both are kept",
+                            switch.parent
+                        ));
+                        return self.start_at(child, size.floor(end), Some(&view)).await;
+                    }
+                    None => child = switch.parent,
+                }
             }
+        }
+        if let Some((ours, at)) = view.frontier() {
             self.warn(format!(
                 "the archive ends on timeline {ours} at {at}, which timeline {timeline} of the server does not continue"
             ));
@@ -261,7 +299,11 @@ impl ArchiveStream {
         self.start_at(timeline, size.floor(slot.unwrap_or(flushed)), Some(&view)).await
     }
 
-    async fn history(&self, connection: &mut Connection, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
+    async fn history(
+        &self,
+        connection: &mut Connection,
+        timeline: TimelineId,
+    ) -> Result<Option<TimelineHistory>> {
         if timeline.get() == 1 {
             return Ok(None);
         }
@@ -270,7 +312,12 @@ impl ArchiveStream {
     }
 
     /// Prepares the reader at a segment's start.
-    async fn start_at(&self, timeline: TimelineId, lsn: Lsn, view: Option<&ArchiveView>) -> Result<Start> {
+    async fn start_at(
+        &self,
+        timeline: TimelineId,
+        lsn: Lsn,
+        view: Option<&ArchiveView>,
+    ) -> Result<Start> {
         let size = self.cluster.segment_size;
         let segment = size.segment_of(lsn);
         let mut archived = Bytes::new();
@@ -280,8 +327,8 @@ impl ArchiveStream {
                 archived = view.read_segment(&self.repository, stored).await?;
             }
             let before = segment.0.checked_sub(1).map(SegmentNo);
-            if let Some((before, stored)) =
-                before.and_then(|n| view.segment(timeline, n).filter(|s| s.complete).map(|s| (n, s)))
+            if let Some((before, stored)) = before
+                .and_then(|n| view.segment(timeline, n).filter(|s| s.complete).map(|s| (n, s)))
             {
                 let bytes = view.read_segment(&self.repository, stored).await?;
                 let mut primed = self.reader(timeline, size.start_of(before));
@@ -311,6 +358,7 @@ impl ArchiveStream {
 
     /// Stores a timeline's history with its whole ancestry.
     async fn keep_history(&self, connection: &mut Connection, timeline: TimelineId) -> Result<()> {
+        let newest = timeline;
         let mut wanted = vec![timeline];
         while let Some(timeline) = wanted.pop() {
             if timeline.get() == 1 {
@@ -321,15 +369,16 @@ impl ArchiveStream {
                 history_prefix(self.cluster.system_identifier),
                 TimelineHistory::file_name(timeline)
             );
-            let known: Result<(Bytes, serde_json::Value), _> =
-                self.repository.get_sealed(&path, ObjectKind::TimelineHistory).await;
-            if known.is_ok() {
-                continue;
-            }
+            let known: Option<(Bytes, serde_json::Value)> =
+                match self.repository.get_sealed(&path, ObjectKind::TimelineHistory).await {
+                    Ok(known) => Some(known),
+                    Err(RepositoryError::NotFound { .. }) => None,
+                    Err(error) => return Err(error.into()),
+                };
             let (_, content) = match connection.timeline_history(timeline).await {
                 Ok(found) => found,
                 // An ancestor's own file may be gone from the server; the child's lists it anyway.
-                Err(WireError::Server(_)) if !wanted.is_empty() => continue,
+                Err(WireError::Server(_)) if timeline != newest => continue,
                 Err(error) => return Err(error.into()),
             };
             let history = TimelineHistory::parse(timeline, &content).map_err(|e| {
@@ -339,6 +388,22 @@ impl ArchiveStream {
                     "Compare the file in the server's pg_wal with a standby's.",
                 )
             })?;
+            if let Some((known, _)) = known {
+                let same = TimelineHistory::parse(timeline, &known)
+                    .is_ok_and(|known| branches(&known) == branches(&history));
+                if !same {
+                    return Err(EngineError::integrity(
+                        "timeline_differs",
+                        format!(
+                            "the server's timeline {timeline} began elsewhere than the timeline {timeline} that is archived"
+                        ),
+                        "Two copies of this cluster were promoted to the same timeline. Only one of them can be archived \
+                         here: add the other one to a repository of its own. Nothing was overwritten.",
+                    ));
+                }
+                wanted.extend(history.switches.last().map(|s| s.parent));
+                continue;
+            }
             let stored = self
                 .repository
                 .put_sealed(
@@ -358,11 +423,23 @@ impl ArchiveStream {
         Ok(())
     }
 
-    async fn record_gap(&self, timeline: TimelineId, from: Lsn, to: Lsn, cause: &str) -> Result<()> {
+    async fn record_gap(
+        &self,
+        timeline: TimelineId,
+        from: Lsn,
+        to: Lsn,
+        cause: &str,
+    ) -> Result<()> {
         if to <= from {
             return Ok(());
         }
-        let gap = Gap { from_lsn: from, to_lsn: to, timeline, cause: cause.to_owned(), detected_at: Utc::now() };
+        let gap = Gap {
+            from_lsn: from,
+            to_lsn: to,
+            timeline,
+            cause: cause.to_owned(),
+            detected_at: Utc::now(),
+        };
         let path = format!("{}{}", coverage_prefix(self.cluster.system_identifier), Uuid::now_v7());
         self.repository.put_document(&path, ObjectKind::Coverage, &gap).await?;
         self.warn(format!("WAL from {from} to {to} is lost ({cause}): take a new snapshot now"));
@@ -396,7 +473,10 @@ impl ArchiveStream {
         loop {
             let done = *durable.borrow();
             let reached = self.options.once_to.is_some_and(|to| done >= to);
-            if reached || (stopping && done >= open.position()) || (timeline_over && pending.is_empty()) {
+            if reached
+                || (stopping && done >= open.position())
+                || (timeline_over && pending.is_empty())
+            {
                 break;
             }
             tokio::select! {
@@ -457,7 +537,7 @@ impl ArchiveStream {
                         WalMessage::EndOfTimeline { next } => {
                             timeline_over = true;
                             next_timeline = next;
-                            pending.extend(open.tail());
+                            pending.extend(open.tail()?);
                         }
                     }
                 }
@@ -474,7 +554,7 @@ impl ArchiveStream {
             let next = next_timeline.ok_or_else(|| {
                 EngineError::Fault("the server ended a timeline without naming the next".to_owned())
             })?;
-            return Ok(Ended::Timeline(stream.into_connection()?, next));
+            return Ok(Ended::Timeline(Box::new(stream.into_connection()?), next));
         }
         stream.send_status(open.position(), done, Lsn::INVALID, false).await?;
         if let Ok(connection) = stream.stop().await {
@@ -482,6 +562,11 @@ impl ArchiveStream {
         }
         Ok(Ended::Done)
     }
+}
+
+/// Where a timeline's ancestors end, without the words that servers add.
+fn branches(history: &TimelineHistory) -> Vec<(TimelineId, Lsn)> {
+    history.switches.iter().map(|s| (s.parent, s.switch_lsn)).collect()
 }
 
 /// The segment that is being received.
@@ -543,7 +628,9 @@ impl OpenSegment {
         }
         let mut sealed = Vec::new();
         while !bytes.is_empty() {
-            let room = usize::try_from(self.size.end_of(self.segment).distance_from(self.position())).unwrap_or(usize::MAX);
+            let room =
+                usize::try_from(self.size.end_of(self.segment).distance_from(self.position()))
+                    .unwrap_or(usize::MAX);
             let (now, rest) = bytes.split_at(bytes.len().min(room));
             bytes = rest;
             self.compare_with_archived(now)?;
@@ -607,7 +694,11 @@ impl OpenSegment {
         let offset = usize::try_from(from.distance_from(self.start())).unwrap_or(0);
         let directory = slice_directory(self.system, self.timeline, self.segment, self.size);
         let path = format!("{directory}{offset:08x}-{:08x}", self.bytes.len());
-        let replaces = if merge { Replaces::Slices(std::mem::take(&mut self.slices)) } else { Replaces::Nothing };
+        let replaces = if merge {
+            Replaces::Slices(std::mem::take(&mut self.slices))
+        } else {
+            Replaces::Nothing
+        };
         self.slices.push(path.clone());
         self.sliced_to = position;
         self.waiting_since = None;
@@ -624,15 +715,22 @@ impl OpenSegment {
     fn seal(&mut self) -> Upload {
         let end = self.position();
         let next = SegmentNo(self.segment.0 + 1);
-        let index =
-            std::mem::replace(&mut self.index, SegmentIndex::new(self.timeline, next, self.size, end));
+        let index = std::mem::replace(
+            &mut self.index,
+            SegmentIndex::new(self.timeline, next, self.size, end),
+        );
         let upload = Upload {
             path: segment_path(self.system, self.timeline, self.segment, self.size),
             sealed: true,
             bytes: std::mem::take(&mut self.bytes).freeze(),
             index,
             durable_to: end,
-            replaces: Replaces::Directory(slice_directory(self.system, self.timeline, self.segment, self.size)),
+            replaces: Replaces::Directory(slice_directory(
+                self.system,
+                self.timeline,
+                self.segment,
+                self.size,
+            )),
         };
         self.segment = next;
         self.archived = Bytes::new();
@@ -642,13 +740,17 @@ impl OpenSegment {
         upload
     }
 
-    /// The tail of a timeline that ended: kept at its true length.
-    fn tail(&mut self) -> Option<Upload> {
+    /// The tail of a timeline that ended: kept at its true length. What was archived of it beyond
+    /// the place where the server left it is history all the same, of a server that is gone.
+    fn tail(&mut self) -> Result<Option<Upload>> {
+        let beyond = self.archived.slice(self.bytes.len().min(self.archived.len())..);
+        self.bytes.extend_from_slice(&beyond);
+        self.read(&beyond)?;
         if self.bytes.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut upload = self.seal();
         upload.path.push_str(".partial");
-        Some(upload)
+        Ok(Some(upload))
     }
 }

@@ -73,18 +73,23 @@ async fn put(repository: &Repository, upload: &Upload) -> Result<()> {
     } else {
         (ObjectKind::WalSlice, PutKind::Replace)
     };
-    let outcome =
-        repository.put_sealed(&upload.path, kind, std::slice::from_ref(&upload.bytes), &upload.index, mode).await;
+    let outcome = repository
+        .put_sealed(&upload.path, kind, std::slice::from_ref(&upload.bytes), &upload.index, mode)
+        .await;
     match outcome {
         Ok(_) => Ok(()),
         Err(RepositoryError::AlreadyExists { .. }) => {
-            let (stored, _): (Bytes, SegmentIndex) = repository.get_sealed(&upload.path, kind).await?;
+            let (stored, _): (Bytes, SegmentIndex) =
+                repository.get_sealed(&upload.path, kind).await?;
             if stored == upload.bytes {
                 return Ok(());
             }
             Err(EngineError::integrity(
                 "wal_differs",
-                format!("{} is archived already, with other content than the server sends now", upload.path),
+                format!(
+                    "{} is archived already, with other content than the server sends now",
+                    upload.path
+                ),
                 "Two servers write the same timeline (a promoted copy, a restored backup), or WAL was rewritten. \
                  Nothing was overwritten. Find out which server is the right one before archiving goes on.",
             ))

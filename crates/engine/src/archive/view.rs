@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use holdfast_postgres::{
-    Lsn, RecordSpan, SegmentNo, ServerLimits, SystemIdentifier, TimelineHistory, TimelineId, WalFileName,
-    WalSegmentSize,
+    Lsn, RecordSpan, SegmentNo, ServerLimits, SystemIdentifier, TimelineHistory, TimelineId,
+    WalFileName, WalSegmentSize,
 };
 use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 
@@ -111,29 +111,37 @@ impl ArchiveView {
         for entry in repository.list(&wal).await? {
             objects.push((entry.path, entry.size, ObjectKind::WalSegment));
         }
-        let loaded: Vec<_> = futures_util::stream::iter(objects.into_iter().map(|(path, size, kind)| {
-            let known = cached.get(&path).and_then(|text| serde_json::from_str::<SegmentIndex>(text).ok());
-            async move {
-                if let Some(index) = known {
-                    return Ok(Some((Piece { path, kind, index }, size)));
+        let loaded: Vec<_> =
+            futures_util::stream::iter(objects.into_iter().map(|(path, size, kind)| {
+                let known = cached
+                    .get(&path)
+                    .and_then(|text| serde_json::from_str::<SegmentIndex>(text).ok());
+                async move {
+                    if let Some(index) = known {
+                        return Ok(Some((Piece { path, kind, index }, size)));
+                    }
+                    let index: SegmentIndex = match repository
+                        .get_sealed_metadata(&path, kind)
+                        .await
+                    {
+                        Ok(index) => index,
+                        // A slice may be superseded between the list and the read.
+                        Err(RepositoryError::NotFound { .. }) if kind == ObjectKind::WalSlice => {
+                            return Ok(None);
+                        }
+                        Err(e) => return Err(EngineError::from(e)),
+                    };
+                    if kind == ObjectKind::WalSegment {
+                        let text = serde_json::to_string(&index).unwrap_or_default();
+                        catalog.put_wal_metadata(repository.id(), &path, &text).await?;
+                    }
+                    Ok(Some((Piece { path, kind, index }, size)))
                 }
-                let index: SegmentIndex = match repository.get_sealed_metadata(&path, kind).await {
-                    Ok(index) => index,
-                    // A slice may be superseded between the list and the read.
-                    Err(RepositoryError::NotFound { .. }) if kind == ObjectKind::WalSlice => return Ok(None),
-                    Err(e) => return Err(EngineError::from(e)),
-                };
-                if kind == ObjectKind::WalSegment {
-                    let text = serde_json::to_string(&index).unwrap_or_default();
-                    catalog.put_wal_metadata(repository.id(), &path, &text).await?;
-                }
-                Ok(Some((Piece { path, kind, index }, size)))
-            }
-        }))
-        .buffered(PARALLEL_READS)
-        .try_filter_map(|found| async move { Ok(found) })
-        .try_collect()
-        .await?;
+            }))
+            .buffered(PARALLEL_READS)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await?;
         let mut view = Self {
             system,
             segment_size,
@@ -148,7 +156,13 @@ impl ArchiveView {
         view.load_histories(repository).await?;
         for entry in repository.list(&coverage_prefix(system)).await? {
             view.gaps.push(
-                crate::snapshot::cached_document(catalog, repository, &entry.path, ObjectKind::Coverage).await?,
+                crate::snapshot::cached_document(
+                    catalog,
+                    repository,
+                    &entry.path,
+                    ObjectKind::Coverage,
+                )
+                .await?,
             );
         }
         view.gaps.sort_by_key(|g| (g.timeline, g.from_lsn));
@@ -172,7 +186,9 @@ impl ArchiveView {
             let start = self.segment_size.start_of(*number);
             let end = self.segment_size.end_of(*number);
             let mut pieces = std::mem::take(&mut segment.pieces);
-            if let Some(whole) = pieces.iter().position(|p| p.index.from == start && p.index.to == end) {
+            if let Some(whole) =
+                pieces.iter().position(|p| p.index.from == start && p.index.to == end)
+            {
                 segment.pieces = vec![pieces.swap_remove(whole)];
                 segment.complete = true;
                 continue;
@@ -228,7 +244,10 @@ impl ArchiveView {
     }
 
     /// The segments of a timeline in order.
-    pub fn segments(&self, timeline: TimelineId) -> impl Iterator<Item = (SegmentNo, &StoredSegment)> + '_ {
+    pub fn segments(
+        &self,
+        timeline: TimelineId,
+    ) -> impl Iterator<Item = (SegmentNo, &StoredSegment)> + '_ {
         self.timelines.get(&timeline).into_iter().flatten().map(|(n, s)| (*n, s))
     }
 
@@ -332,7 +351,9 @@ impl ArchiveView {
                 let mut seen = None;
                 for piece in &segment.pieces {
                     let fresh = |span: &RecordSpan| {
-                        span.start >= begin && span.start < end && seen.is_none_or(|s| span.start > s)
+                        span.start >= begin
+                            && span.start < end
+                            && seen.is_none_or(|s| span.start > s)
                     };
                     let mut found: Vec<_> = piece
                         .index
@@ -364,7 +385,9 @@ impl ArchiveView {
         for leg in legs {
             let end = leg.to.map_or(to, |t| t.min(to));
             for (number, segment) in self.segments(leg.timeline) {
-                if self.segment_size.end_of(number) <= from || self.segment_size.start_of(number) >= end {
+                if self.segment_size.end_of(number) <= from
+                    || self.segment_size.start_of(number) >= end
+                {
                     continue;
                 }
                 for piece in &segment.pieces {
@@ -389,10 +412,13 @@ impl ArchiveView {
                 for (at, change) in segment.pieces.iter().flat_map(|p| &p.index.limits) {
                     if *at >= from && *at < to {
                         limits.max_connections = limits.max_connections.max(change.max_connections);
-                        limits.max_worker_processes = limits.max_worker_processes.max(change.max_worker_processes);
+                        limits.max_worker_processes =
+                            limits.max_worker_processes.max(change.max_worker_processes);
                         limits.max_wal_senders = limits.max_wal_senders.max(change.max_wal_senders);
-                        limits.max_prepared_xacts = limits.max_prepared_xacts.max(change.max_prepared_xacts);
-                        limits.max_locks_per_xact = limits.max_locks_per_xact.max(change.max_locks_per_xact);
+                        limits.max_prepared_xacts =
+                            limits.max_prepared_xacts.max(change.max_prepared_xacts);
+                        limits.max_locks_per_xact =
+                            limits.max_locks_per_xact.max(change.max_locks_per_xact);
                     }
                 }
             }
@@ -401,16 +427,22 @@ impl ArchiveView {
     }
 
     /// The bytes of a segment: what is held, at its true length.
-    pub(crate) async fn read_segment(&self, repository: &Repository, segment: &StoredSegment) -> Result<Bytes> {
+    pub(crate) async fn read_segment(
+        &self,
+        repository: &Repository,
+        segment: &StoredSegment,
+    ) -> Result<Bytes> {
         let Some(first) = segment.pieces.first() else { return Ok(Bytes::new()) };
         let start = self.segment_size.start_of(first.index.segment);
         if segment.pieces.len() == 1 {
-            let (content, _): (Bytes, SegmentIndex) = repository.get_sealed(&first.path, first.kind).await?;
+            let (content, _): (Bytes, SegmentIndex) =
+                repository.get_sealed(&first.path, first.kind).await?;
             return checked_length(content, first);
         }
         let mut bytes = BytesMut::new();
         for piece in &segment.pieces {
-            let (content, _): (Bytes, SegmentIndex) = repository.get_sealed(&piece.path, piece.kind).await?;
+            let (content, _): (Bytes, SegmentIndex) =
+                repository.get_sealed(&piece.path, piece.kind).await?;
             let content = checked_length(content, piece)?;
             let at = start.saturating_add(bytes.len() as u64);
             let overlap = usize::try_from(at.distance_from(piece.index.from)).unwrap_or(usize::MAX);
@@ -426,7 +458,12 @@ fn checked_length(content: Bytes, piece: &Piece) -> Result<Bytes> {
     }
     Err(EngineError::integrity(
         "wal_length_differs",
-        format!("{} holds {} bytes of WAL, its index says {}", piece.path, content.len(), piece.index.to.distance_from(piece.index.from)),
+        format!(
+            "{} holds {} bytes of WAL, its index says {}",
+            piece.path,
+            content.len(),
+            piece.index.to.distance_from(piece.index.from)
+        ),
         "Points that need this WAL cannot be restored from this copy of the repository.",
     ))
 }

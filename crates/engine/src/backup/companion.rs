@@ -19,11 +19,16 @@ use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
 
 /// How long the WAL up to the end of a backup may take to become durable without any progress.
-const STALLED: Duration = Duration::from_secs(120);
+const STALLED: Duration = Duration::from_mins(2);
 
 pub(super) enum Companion {
     /// We stream.
-    Own { task: JoinHandle<Result<(Frontier, u64)>>, watch: watch::Receiver<Frontier>, cancel: CancellationToken, _guard: DropGuard },
+    Own {
+        task: JoinHandle<Result<(Frontier, u64)>>,
+        watch: watch::Receiver<Frontier>,
+        cancel: CancellationToken,
+        _guard: DropGuard,
+    },
     /// Somebody else streams with our slot.
     Other { engine: Engine, cluster: Cluster, repository: Repository, from: Option<Lsn> },
 }
@@ -77,8 +82,19 @@ impl Companion {
         }
     }
 
-    async fn archived(engine: &Engine, cluster: &Cluster, repository: &Repository) -> Result<Option<ArchiveView>> {
-        ArchiveView::load(engine.catalog(), repository, cluster.system_identifier, cluster.segment_size).await.map(Some)
+    async fn archived(
+        engine: &Engine,
+        cluster: &Cluster,
+        repository: &Repository,
+    ) -> Result<Option<ArchiveView>> {
+        ArchiveView::load(
+            engine.catalog(),
+            repository,
+            cluster.system_identifier,
+            cluster.segment_size,
+        )
+        .await
+        .map(Some)
     }
 
     /// The stream must have begun at or before the backup's first WAL.
@@ -92,7 +108,10 @@ impl Companion {
         }
         Err(EngineError::refused(
             "stream_began_late",
-            format!("the WAL stream began at {} and the backup needs WAL from {start}", from.unwrap_or_default()),
+            format!(
+                "the WAL stream began at {} and the backup needs WAL from {start}",
+                from.unwrap_or_default()
+            ),
             "Run the backup again: the stream is there now.",
         ))
     }
@@ -110,7 +129,10 @@ impl Companion {
                     if task.is_finished() && watch.borrow().durable < lsn {
                         return Err(EngineError::refused(
                             "wal_stream_ended",
-                            format!("the WAL stream ended at {} before the backup's end at {lsn}", watch.borrow().durable),
+                            format!(
+                                "the WAL stream ended at {} before the backup's end at {lsn}",
+                                watch.borrow().durable
+                            ),
                             "The backup was not kept. Look at the server's log, then run it again.",
                         ));
                     }
@@ -156,7 +178,10 @@ impl Companion {
 fn stalled(at: Lsn, lsn: Lsn) -> EngineError {
     EngineError::refused(
         "wal_archive_stalled",
-        format!("WAL up to {at} is archived and nothing more has come for {} s; the backup needs it up to {lsn}", STALLED.as_secs()),
+        format!(
+            "WAL up to {at} is archived and nothing more has come for {} s; the backup needs it up to {lsn}",
+            STALLED.as_secs()
+        ),
         "The backup was not kept. Look at the archiver's job, then run the backup again.",
     )
 }

@@ -1,6 +1,8 @@
 //! What arrived against what the server says it sent, file by file.
 
-use holdfast_postgres::{BackupManifest, ChecksumAlgorithm, Lsn, TimelineId, crc32c_manifest_bytes};
+use holdfast_postgres::{
+    BackupManifest, ChecksumAlgorithm, Lsn, TimelineId, crc32c_manifest_bytes,
+};
 
 use super::files::{Checks, path_key};
 use crate::error::{EngineError, Result};
@@ -16,9 +18,8 @@ pub(super) fn with_manifest(
     start: Lsn,
     stop: Lsn,
 ) -> Result<u64> {
-    let manifest = BackupManifest::parse(manifest).map_err(|e| {
-        differs(format!("the server's manifest cannot be read: {e}"))
-    })?;
+    let manifest = BackupManifest::parse(manifest)
+        .map_err(|e| differs(format!("the server's manifest cannot be read: {e}")))?;
     let mut listed = 0_u64;
     for file in &manifest.files {
         let name = file.path.to_string();
@@ -26,13 +27,18 @@ pub(super) fn with_manifest(
             return Err(differs(format!("the server lists {name}, but did not send it")));
         };
         if *size != file.size {
-            return Err(differs(format!("{name}: the server lists {} bytes, {size} arrived", file.size)));
+            return Err(differs(format!(
+                "{name}: the server lists {} bytes, {size} arrived",
+                file.size
+            )));
         }
         if let Some(checksum) = &file.checksum
             && checksum.algorithm == ChecksumAlgorithm::Crc32c
             && checksum.value != crc32c_manifest_bytes(*crc)
         {
-            return Err(differs(format!("{name}: its CRC-32C is not the one that the server lists")));
+            return Err(differs(format!(
+                "{name}: its CRC-32C is not the one that the server lists"
+            )));
         }
         listed += 1;
     }
@@ -40,9 +46,14 @@ pub(super) fn with_manifest(
     if listed != received_count {
         return Err(differs(format!("the server lists {listed} files, {received_count} arrived")));
     }
-    let covers = manifest.wal_ranges.iter().any(|r| r.timeline == timeline && r.start <= start && r.end >= stop);
+    let covers = manifest
+        .wal_ranges
+        .iter()
+        .any(|r| r.timeline == timeline && r.start <= start && r.end >= stop);
     if !covers {
-        return Err(differs(format!("the server's manifest does not list the WAL from {start} to {stop} on timeline {timeline}")));
+        return Err(differs(format!(
+            "the server's manifest does not list the WAL from {start} to {stop} on timeline {timeline}"
+        )));
     }
     Ok(listed)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
-    ControlFile, Lsn, PageFinding, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser, check_page,
-    relation_file,
+    ControlFile, Lsn, PageFinding, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser,
+    check_page, relation_file,
 };
 use holdfast_repository::{EntryKind, ExtentId, FileEntry, FileTableWriter, Ingest};
 use tokio::runtime::Handle;
@@ -142,14 +142,19 @@ impl FileStage {
     }
 
     /// Takes messages until the sender is gone.
-    pub(super) fn run(mut self, mut messages: mpsc::Receiver<StageMessage>, runtime: &Handle) -> Result<Received> {
+    pub(super) fn run(
+        mut self,
+        mut messages: mpsc::Receiver<StageMessage>,
+        runtime: &Handle,
+    ) -> Result<Received> {
         let mut parser: Option<TarParser> = None;
         let mut manifest: Option<Vec<u8>> = None;
         while let Some(message) = messages.blocking_recv() {
             match message {
                 StageMessage::Archive { tablespace } => {
                     finish(parser.replace(TarParser::new()))?;
-                    self.prefix = tablespace.map(|oid| format!("pg_tblspc/{oid}/")).unwrap_or_default();
+                    self.prefix =
+                        tablespace.map(|oid| format!("pg_tblspc/{oid}/")).unwrap_or_default();
                     if let Some(oid) = tablespace {
                         // The link's place: PostgreSQL does not send it when the map is asked for.
                         self.directory(&format!("pg_tblspc/{oid}"), 0o700, 0, runtime)?;
@@ -162,7 +167,9 @@ impl FileStage {
                 StageMessage::Data(bytes) => {
                     if let Some(manifest) = &mut manifest {
                         if manifest.len() + bytes.len() > MANIFEST_LIMIT {
-                            return Err(EngineError::Fault("the server's manifest is larger than 4 GiB".to_owned()));
+                            return Err(EngineError::Fault(
+                                "the server's manifest is larger than 4 GiB".to_owned(),
+                            ));
                         }
                         manifest.extend_from_slice(&bytes);
                     } else if let Some(parser) = &mut parser {
@@ -206,14 +213,14 @@ impl FileStage {
             TarKind::Directory => self.directory(&path, entry.mode, entry.mtime, runtime)?,
             TarKind::Symlink { target } => {
                 runtime.block_on(self.table.add(&FileEntry {
-                        path,
-                        size: 0,
-                        mode: entry.mode,
-                        mtime: entry.mtime,
-                        crc32c: None,
-                        kind: EntryKind::Symlink(target),
-                        extents: Vec::new(),
-                    }))?;
+                    path,
+                    size: 0,
+                    mode: entry.mode,
+                    mtime: entry.mtime,
+                    crc32c: None,
+                    kind: EntryKind::Symlink(target),
+                    extents: Vec::new(),
+                }))?;
             }
             TarKind::File => {
                 let pages = relation_file(&path).filter(|_| self.checksums);
@@ -263,7 +270,9 @@ impl FileStage {
     /// Hands one extent on: its pages looked at, its checksum taken.
     fn extent(&mut self, runtime: &Handle) -> Result<()> {
         let Some(file) = &mut self.open else { return Ok(()) };
-        let extent = std::mem::replace(&mut file.filled, BytesMut::with_capacity(self.ingest.extent_size())).freeze();
+        let extent =
+            std::mem::replace(&mut file.filled, BytesMut::with_capacity(self.ingest.extent_size()))
+                .freeze();
         file.crc = crc32c::crc32c_append(file.crc, &extent);
         if file.path == "global/pg_control" && self.control.len() < CONTROL_LIMIT {
             self.control.extend_from_slice(&extent);
@@ -271,13 +280,21 @@ impl FileStage {
         if let Some(relation) = file.pages {
             // A relation's blocks are numbered through its segments, which are 1 GiB unless built otherwise.
             let blocks_per_segment = (1_u64 << 30) / self.block_size as u64;
-            let first = file.offset / self.block_size as u64 + u64::from(relation.segment) * blocks_per_segment;
+            let first = file.offset / self.block_size as u64
+                + u64::from(relation.segment) * blocks_per_segment;
             for (n, page) in extent.chunks_exact(self.block_size).enumerate() {
                 let block = u32::try_from(first + n as u64).unwrap_or(u32::MAX);
-                if let PageFinding::Mismatch { stored, computed } = check_page(page, block, self.start_lsn) {
+                if let PageFinding::Mismatch { stored, computed } =
+                    check_page(page, block, self.start_lsn)
+                {
                     self.page_findings_total += 1;
                     if self.page_findings.len() < LISTED_PAGES {
-                        self.page_findings.push(PageMismatch { path: file.path.clone(), block, stored, computed });
+                        self.page_findings.push(PageMismatch {
+                            path: file.path.clone(),
+                            block,
+                            stored,
+                            computed,
+                        });
                     }
                 }
             }

@@ -61,12 +61,21 @@ impl Engine {
     /// # Errors
     /// When the server, the stream or the store fails, or when what arrived is not what the server
     /// says it sent. Nothing half-written is listed then.
-    pub async fn backup(&self, name: &str, options: BackupOptions, cancel: CancellationToken) -> Result<BackupResult> {
+    pub async fn backup(
+        &self,
+        name: &str,
+        options: BackupOptions,
+        cancel: CancellationToken,
+    ) -> Result<BackupResult> {
         let cluster = self.cluster(name).await?;
         let engine = self.clone();
-        self.run_job(JobKind::Backup, Some(name), format!("Back up {name}"), cancel, |job| async move {
-            engine.backup_in(job, cluster, options).await
-        })
+        self.run_job(
+            JobKind::Backup,
+            Some(name),
+            format!("Back up {name}"),
+            cancel,
+            |job| async move { engine.backup_in(job, cluster, options).await },
+        )
         .await
     }
 
@@ -83,7 +92,12 @@ impl Engine {
         .await
     }
 
-    pub(crate) async fn backup_in(&self, job: JobContext, cluster: Cluster, options: BackupOptions) -> Result<BackupResult> {
+    pub(crate) async fn backup_in(
+        &self,
+        job: JobContext,
+        cluster: Cluster,
+        options: BackupOptions,
+    ) -> Result<BackupResult> {
         let cancel = job.cancel.clone();
         tokio::select! {
             outcome = self.take_backup(&job, &cluster, options) => outcome,
@@ -91,7 +105,12 @@ impl Engine {
         }
     }
 
-    async fn take_backup(&self, job: &JobContext, cluster: &Cluster, options: BackupOptions) -> Result<BackupResult> {
+    async fn take_backup(
+        &self,
+        job: &JobContext,
+        cluster: &Cluster,
+        options: BackupOptions,
+    ) -> Result<BackupResult> {
         let reporter = &job.reporter;
         reporter.phase("connecting", None, None);
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
@@ -122,12 +141,14 @@ impl Engine {
         let start_lsn = stream.start_lsn();
         let timeline = stream.timeline();
         companion.require_start(start_lsn)?;
-        let expected: u64 = stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
+        let expected: u64 =
+            stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
         reporter.phase("copying", Some("bytes"), Some(expected).filter(|e| *e > 0));
 
         let ingest = Arc::new(repository.begin_ingest().await?);
         let table = FileTableWriter::begin(&repository).await?;
-        let stage = FileStage::new(ingest.clone(), table, start_lsn, block_size, facts.data_checksums);
+        let stage =
+            FileStage::new(ingest.clone(), table, start_lsn, block_size, facts.data_checksums);
         let (messages, queue) = mpsc::channel(IN_FLIGHT);
         let staged = tokio::task::spawn_blocking({
             let runtime = tokio::runtime::Handle::current();
@@ -138,7 +159,9 @@ impl Engine {
         let sent = async {
             while let Some(event) = stream.next().await? {
                 let message = match event {
-                    BackupEvent::Archive { tablespace_oid, .. } => StageMessage::Archive { tablespace: tablespace_oid },
+                    BackupEvent::Archive { tablespace_oid, .. } => {
+                        StageMessage::Archive { tablespace: tablespace_oid }
+                    }
                     BackupEvent::Data(bytes) => {
                         copied += bytes.len() as u64;
                         reporter.done(copied);
@@ -161,9 +184,11 @@ impl Engine {
         .await;
         drop(messages);
         // The stage knows why it stopped taking; only then is the stream's own error the cause.
-        let received = staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
+        let received =
+            staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
         sent?;
-        let Received { table, totals, manifest, page_findings, page_findings_total, control } = received?;
+        let Received { table, totals, manifest, page_findings, page_findings_total, control } =
+            received?;
         // Only the end of the whole command is success: a checksum failure arrives after the last byte.
         let end = stream.finish().await?;
         warnings.extend(end.warnings.iter().map(|n| n.message.clone()));
@@ -173,11 +198,13 @@ impl Engine {
 
         reporter.phase("comparing with the server's manifest", Some("files"), Some(totals.files));
         let limits = control.limits;
-        let manifest_files = compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
+        let manifest_files =
+            compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
         reporter.done(manifest_files);
 
         reporter.phase("storing", None, None);
-        let ingest = Arc::into_inner(ingest).ok_or_else(|| EngineError::Fault("the ingest is still in use".to_owned()))?;
+        let ingest = Arc::into_inner(ingest)
+            .ok_or_else(|| EngineError::Fault("the ingest is still in use".to_owned()))?;
         let stats = ingest.flush().await?;
         let file_table = table.finish(&Snapshot::file_table_path(cluster.id, id)).await?;
 
@@ -244,10 +271,12 @@ fn findings_of(snapshot: &Snapshot) -> Vec<Finding> {
             Finding::new(
                 Severity::Error,
                 "page_checksum_mismatch",
-                format!("{} block {}: the page says {:04x}, its bytes give {:04x}", p.path, p.block, p.stored, p.computed),
+                format!(
+                    "{} block {}: the page says {:04x}, its bytes give {:04x}",
+                    p.path, p.block, p.stored, p.computed
+                ),
                 None,
             )
         })
         .collect()
 }
-

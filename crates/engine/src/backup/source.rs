@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::snapshot::{DatabaseFacts, SourceFacts};
 
 /// Settings whose values may hold secrets or addresses of other machines.
-const PRIVATE_SETTINGS: [&str; 4] = ["primary_conninfo", "ssl_passphrase_command", "archive_command", "restore_command"];
+const PRIVATE_SETTINGS: [&str; 4] =
+    ["primary_conninfo", "ssl_passphrase_command", "archive_command", "restore_command"];
 
 /// Asks an ordinary session; what the role may not see is left empty, not guessed.
 pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFacts> {
@@ -19,7 +20,10 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
             .query_value("SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10")
             .await?
             .unwrap_or_else(|| "postgres".to_owned()),
-        version_text: connection.query_value("SELECT pg_catalog.version()").await?.unwrap_or_default(),
+        version_text: connection
+            .query_value("SELECT pg_catalog.version()")
+            .await?
+            .unwrap_or_default(),
         data_checksums: connection.show("data_checksums").await?.eq("on"),
         ..SourceFacts::default()
     };
@@ -31,7 +35,9 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
     } else {
         "'c', NULL, NULL"
     };
-    let sql = format!("SELECT datname, datcollate, datctype, {versions} FROM pg_catalog.pg_database ORDER BY oid");
+    let sql = format!(
+        "SELECT datname, datcollate, datctype, {versions} FROM pg_catalog.pg_database ORDER BY oid"
+    );
     for row in connection.query(&sql).await?.into_iter().flat_map(|set| set.rows) {
         let mut cells = row.into_iter();
         let mut cell = || cells.next().flatten();
@@ -61,7 +67,10 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
 
 /// Splits a list of libraries as PostgreSQL does: commas, optional double quotes.
 fn split_libraries(text: &str) -> Vec<String> {
-    text.split(',').map(|l| l.trim().trim_matches('"').to_owned()).filter(|l| !l.is_empty()).collect()
+    text.split(',')
+        .map(|l| l.trim().trim_matches('"').to_owned())
+        .filter(|l| !l.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -70,7 +79,10 @@ mod tests {
 
     #[test]
     fn libraries_are_a_comma_separated_list() {
-        assert_eq!(split_libraries("pg_stat_statements, \"auto_explain\""), ["pg_stat_statements", "auto_explain"]);
+        assert_eq!(
+            split_libraries("pg_stat_statements, \"auto_explain\""),
+            ["pg_stat_statements", "auto_explain"]
+        );
         assert!(split_libraries("").is_empty());
     }
 }

@@ -43,7 +43,10 @@ impl Catalog {
     }
 
     pub(crate) async fn clusters(&self) -> Result<Vec<Cluster>> {
-        let rows = sqlx::query(ALL).fetch_all(self.pool()).await.map_err(EngineError::catalog("list clusters"))?;
+        let rows = sqlx::query(ALL)
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("list clusters"))?;
         rows.iter().map(from_row).collect()
     }
 
@@ -68,7 +71,9 @@ impl Catalog {
 fn from_row(row: &sqlx::sqlite::SqliteRow) -> Result<Cluster> {
     let uuid = |i: usize| -> Result<Uuid> {
         let text: String = row.get(i);
-        text.parse().map_err(|e| EngineError::Fault(format!("the catalog holds {text:?} where an id belongs: {e}")))
+        text.parse().map_err(|e| {
+            EngineError::Fault(format!("the catalog holds {text:?} where an id belongs: {e}"))
+        })
     };
     let system: String = row.get(4);
     let size: i64 = row.get(7);
@@ -79,7 +84,9 @@ fn from_row(row: &sqlx::sqlite::SqliteRow) -> Result<Cluster> {
         repository: uuid(2)?,
         dsn: row.get(3),
         system_identifier: SystemIdentifier(
-            system.parse().map_err(|_| EngineError::Fault(format!("system identifier {system:?}")))?,
+            system
+                .parse()
+                .map_err(|_| EngineError::Fault(format!("system identifier {system:?}")))?,
         ),
         server_version: ServerVersion(u32::try_from(row.get::<i64, _>(5)).unwrap_or(0)),
         mode: AccessMode::parse(row.get(6)),

@@ -7,10 +7,10 @@ use crate::error::{EngineError, Result};
 use crate::jobs::{JobId, JobKind, JobState, JobSummary};
 
 const INSERT: &str = "INSERT INTO jobs (id, kind, cluster, title, state, created_at) VALUES (?, ?, ?, ?, 'running', ?)";
-const FINISH: &str = "UPDATE jobs SET state = ?, finished_at = ?, error = ?, result = ? WHERE id = ?";
+const FINISH: &str =
+    "UPDATE jobs SET state = ?, finished_at = ?, error = ?, result = ? WHERE id = ?";
 const SET_RESULT: &str = "UPDATE jobs SET result = ? WHERE id = ?";
-const ALL: &str =
-    "SELECT id, kind, cluster, title, state, created_at, finished_at, error FROM jobs ORDER BY id DESC LIMIT 500";
+const ALL: &str = "SELECT id, kind, cluster, title, state, created_at, finished_at, error FROM jobs ORDER BY id DESC LIMIT 500";
 const ONE: &str =
     "SELECT id, kind, cluster, title, state, created_at, finished_at, error FROM jobs WHERE id = ?";
 const RESULT: &str = "SELECT result FROM jobs WHERE id = ?";
@@ -31,7 +31,11 @@ impl Catalog {
         Ok(())
     }
 
-    pub(crate) async fn finish_job(&self, job: &JobSummary, result: Option<&serde_json::Value>) -> Result<()> {
+    pub(crate) async fn finish_job(
+        &self,
+        job: &JobSummary,
+        result: Option<&serde_json::Value>,
+    ) -> Result<()> {
         let error = job.error.as_ref().map(|e| serde_json::to_string(e).unwrap_or_default());
         sqlx::query(FINISH)
             .bind(job.state.as_str())
@@ -57,7 +61,10 @@ impl Catalog {
 
     /// The newest 500 jobs, newest first.
     pub(crate) async fn jobs(&self) -> Result<Vec<JobSummary>> {
-        let rows = sqlx::query(ALL).fetch_all(self.pool()).await.map_err(EngineError::catalog("list jobs"))?;
+        let rows = sqlx::query(ALL)
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("list jobs"))?;
         rows.iter().map(from_row).collect()
     }
 
@@ -78,7 +85,10 @@ impl Catalog {
             .await
             .map_err(EngineError::catalog("read the job's result"))?;
         let text: Option<String> = row.and_then(|r| r.get(0));
-        text.map(|t| serde_json::from_str(&t).map_err(|e| EngineError::Fault(format!("job {id}: {e}")))).transpose()
+        text.map(|t| {
+            serde_json::from_str(&t).map_err(|e| EngineError::Fault(format!("job {id}: {e}")))
+        })
+        .transpose()
     }
 }
 

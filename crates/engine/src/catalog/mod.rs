@@ -11,8 +11,8 @@ pub(crate) mod repositories;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::error::{EngineError, Result};
 
@@ -39,10 +39,7 @@ impl Catalog {
             .connect_with(options)
             .await
             .map_err(EngineError::catalog("be opened"))?;
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|e| EngineError::catalog("be migrated")(e.into()))?;
+        MIGRATIONS.run(&pool).await.map_err(|e| EngineError::catalog("be migrated")(e.into()))?;
         Ok(Self { pool })
     }
 
@@ -58,9 +55,9 @@ fn to_text(time: chrono::DateTime<chrono::Utc>) -> String {
 }
 
 fn from_text(text: &str) -> Result<chrono::DateTime<chrono::Utc>> {
-    chrono::DateTime::parse_from_rfc3339(text)
-        .map(|t| t.to_utc())
-        .map_err(|e| EngineError::Fault(format!("the catalog holds {text:?} where a time belongs: {e}")))
+    chrono::DateTime::parse_from_rfc3339(text).map(|t| t.to_utc()).map_err(|e| {
+        EngineError::Fault(format!("the catalog holds {text:?} where a time belongs: {e}"))
+    })
 }
 
 #[cfg(test)]
@@ -72,10 +69,15 @@ mod tests {
     async fn every_statement_prepares_against_the_schema() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(&dir.path().join("catalog.db")).await.unwrap();
-        let all = [clusters::STATEMENTS, jobs::STATEMENTS, objects::STATEMENTS, repositories::STATEMENTS];
+        let all =
+            [clusters::STATEMENTS, jobs::STATEMENTS, objects::STATEMENTS, repositories::STATEMENTS];
         for statement in all.into_iter().flatten() {
             use sqlx::{Executor as _, SqlSafeStr as _};
-            catalog.pool().prepare((*statement).into_sql_str()).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
+            catalog
+                .pool()
+                .prepare((*statement).into_sql_str())
+                .await
+                .unwrap_or_else(|e| panic!("{statement}: {e}"));
         }
     }
 

@@ -6,10 +6,11 @@ use uuid::Uuid;
 use super::Catalog;
 use crate::error::{EngineError, Result};
 
-const PUT_WAL: &str = "INSERT OR REPLACE INTO wal_objects (repository_id, path, metadata) VALUES (?, ?, ?)";
-const WAL_UNDER: &str =
-    "SELECT path, metadata FROM wal_objects WHERE repository_id = ? AND path >= ? AND path < ? ORDER BY path";
-const PUT_DOCUMENT: &str = "INSERT OR REPLACE INTO documents (repository_id, path, body) VALUES (?, ?, ?)";
+const PUT_WAL: &str =
+    "INSERT OR REPLACE INTO wal_objects (repository_id, path, metadata) VALUES (?, ?, ?)";
+const WAL_UNDER: &str = "SELECT path, metadata FROM wal_objects WHERE repository_id = ? AND path >= ? AND path < ? ORDER BY path";
+const PUT_DOCUMENT: &str =
+    "INSERT OR REPLACE INTO documents (repository_id, path, body) VALUES (?, ?, ?)";
 const DOCUMENT: &str = "SELECT body FROM documents WHERE repository_id = ? AND path = ?";
 const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
      UNION SELECT path FROM wal_objects WHERE repository_id = ? ORDER BY path";
@@ -17,7 +18,12 @@ const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
 pub(super) const STATEMENTS: &[&str] = &[PUT_WAL, WAL_UNDER, PUT_DOCUMENT, DOCUMENT, KNOWN];
 
 impl Catalog {
-    pub(crate) async fn put_wal_metadata(&self, repository: Uuid, path: &str, metadata: &str) -> Result<()> {
+    pub(crate) async fn put_wal_metadata(
+        &self,
+        repository: Uuid,
+        path: &str,
+        metadata: &str,
+    ) -> Result<()> {
         sqlx::query(PUT_WAL)
             .bind(repository.to_string())
             .bind(path)
@@ -29,7 +35,11 @@ impl Catalog {
     }
 
     /// Every cached entry whose path starts with `prefix` (which ends in '/').
-    pub(crate) async fn wal_metadata_under(&self, repository: Uuid, prefix: &str) -> Result<Vec<(String, String)>> {
+    pub(crate) async fn wal_metadata_under(
+        &self,
+        repository: Uuid,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>> {
         let end = format!("{}0", prefix.trim_end_matches('/'));
         let rows = sqlx::query(WAL_UNDER)
             .bind(repository.to_string())
@@ -41,7 +51,12 @@ impl Catalog {
         Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
     }
 
-    pub(crate) async fn put_cached_document(&self, repository: Uuid, path: &str, body: &str) -> Result<()> {
+    pub(crate) async fn put_cached_document(
+        &self,
+        repository: Uuid,
+        path: &str,
+        body: &str,
+    ) -> Result<()> {
         sqlx::query(PUT_DOCUMENT)
             .bind(repository.to_string())
             .bind(path)
@@ -52,7 +67,11 @@ impl Catalog {
         Ok(())
     }
 
-    pub(crate) async fn cached_document(&self, repository: Uuid, path: &str) -> Result<Option<String>> {
+    pub(crate) async fn cached_document(
+        &self,
+        repository: Uuid,
+        path: &str,
+    ) -> Result<Option<String>> {
         let row = sqlx::query(DOCUMENT)
             .bind(repository.to_string())
             .bind(path)

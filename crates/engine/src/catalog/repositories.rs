@@ -66,14 +66,18 @@ impl Catalog {
     }
 
     pub(crate) async fn repositories(&self) -> Result<Vec<RepositorySummary>> {
-        let rows =
-            sqlx::query(ALL).fetch_all(self.pool()).await.map_err(EngineError::catalog("list repositories"))?;
+        let rows = sqlx::query(ALL)
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("list repositories"))?;
         rows.iter()
             .map(|row| {
                 let id: String = row.get(0);
                 let unlock: String = row.get(2);
                 Ok(RepositorySummary {
-                    id: id.parse().map_err(|e| EngineError::Fault(format!("repository id {id:?}: {e}")))?,
+                    id: id
+                        .parse()
+                        .map_err(|e| EngineError::Fault(format!("repository id {id:?}: {e}")))?,
                     url: row.get(1),
                     unlock: match unlock.as_str() {
                         "keychain" => UnlockSource::Keychain,

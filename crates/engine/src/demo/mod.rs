@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::Engine;
 use crate::archive::{ArchiveOptions, ArchiveStream, Frontier};
 use crate::backup::BackupOptions;
 use crate::cluster::Cluster;
@@ -26,15 +27,22 @@ use crate::restore::{AtTarget, RestoreRequest, RestoreResult, RunOptions, Timeli
 use crate::server::identity::{RunAs, socket_directory};
 use crate::server::private::{PrivateServer, ServerLocation, blocking, free_port, run};
 use crate::target::Target;
-use crate::Engine;
 
 use workload::Writers;
 
 /// The name of the demo's cluster.
 pub const CLUSTER: &str = "demo-weddings";
 /// The tables that are counted.
-const TABLES: [&str; 8] =
-    ["couples", "weddings", "vendors", "timelines", "timeline_items", "guests", "messages", "payments"];
+const TABLES: [&str; 8] = [
+    "couples",
+    "weddings",
+    "vendors",
+    "timelines",
+    "timeline_items",
+    "guests",
+    "messages",
+    "payments",
+];
 /// What destroys: one transaction, no condition.
 const DISASTER: &str = "DELETE FROM timeline_items";
 
@@ -118,7 +126,12 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever fails on the way; nothing is left running then.
-    pub async fn demo(&self, directory: &Path, keep: bool, cancel: CancellationToken) -> Result<DemoResult> {
+    pub async fn demo(
+        &self,
+        directory: &Path,
+        keep: bool,
+        cancel: CancellationToken,
+    ) -> Result<DemoResult> {
         let engine = self.clone();
         let directory = directory.to_path_buf();
         self.run_job(JobKind::Demo, Some(CLUSTER), "Demo".to_owned(), cancel, |job| async move {
@@ -145,20 +158,25 @@ impl Engine {
         }
         let engine = self.clone();
         let directory = self.home().root().join("demo");
-        self.start_job(JobKind::Demo, Some(CLUSTER), "Prepare the demo workspace".to_owned(), |job| async move {
-            let outcome = engine.prepare_demo(&job, &directory).await;
-            if outcome.is_err() {
-                let _ = engine.discard_demo().await;
-            }
-            let record = outcome?;
-            Ok(DemoResult {
-                job: job.id.to_string(),
-                verified: false,
-                restore: None,
-                tables: record.status.tables,
-                seconds: seconds(&job),
-            })
-        })
+        self.start_job(
+            JobKind::Demo,
+            Some(CLUSTER),
+            "Prepare the demo workspace".to_owned(),
+            |job| async move {
+                let outcome = engine.prepare_demo(&job, &directory).await;
+                if outcome.is_err() {
+                    let _ = engine.discard_demo().await;
+                }
+                let record = outcome?;
+                Ok(DemoResult {
+                    job: job.id.to_string(),
+                    verified: false,
+                    restore: None,
+                    tables: record.status.tables,
+                    seconds: seconds(&job),
+                })
+            },
+        )
         .await
     }
 
@@ -169,9 +187,10 @@ impl Engine {
     pub async fn discard_demo(&self) -> Result<()> {
         let path = self.demo_record();
         let Ok(text) = std::fs::read(&path) else { return Ok(()) };
-        let record: DemoRecord =
-            serde_json::from_slice(&text).map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))?;
-        for job in self.jobs().await?.into_iter().filter(|j| j.cluster.as_deref() == Some(CLUSTER)) {
+        let record: DemoRecord = serde_json::from_slice(&text)
+            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))?;
+        for job in self.jobs().await?.into_iter().filter(|j| j.cluster.as_deref() == Some(CLUSTER))
+        {
             if job.kind == JobKind::Restore || job.kind == JobKind::Demo {
                 let _ = self.remove_restore(job.id).await;
             }
@@ -216,7 +235,10 @@ impl Engine {
         job.reporter.phase("planning", None, None);
         let prepared = self.prepare(options.request.clone(), None, true).await?;
         let restore = self.restore_in(job.clone(), prepared, &options).await?;
-        let dsn = restore.dsn.clone().ok_or_else(|| EngineError::Fault("the restored server has no address".to_owned()))?;
+        let dsn = restore
+            .dsn
+            .clone()
+            .ok_or_else(|| EngineError::Fault("the restored server has no address".to_owned()))?;
         let dsn = dsn.replace("dbname=postgres", "dbname=weddings");
         job.reporter.phase("counting rows", None, None);
         let mut connection = connect(&dsn).await?;
@@ -235,8 +257,10 @@ impl Engine {
         if !exact {
             return Err(EngineError::Integrity {
                 code: "demo_counts_differ",
-                message: "the restored tables do not hold what they held before the disaster".to_owned(),
-                hint: "This is a fault of Holdfast. Please report it with the job's journal.".to_owned(),
+                message: "the restored tables do not hold what they held before the disaster"
+                    .to_owned(),
+                hint: "This is a fault of Holdfast. Please report it with the job's journal."
+                    .to_owned(),
                 details: serde_json::to_value(&result.tables).unwrap_or_default(),
             });
         }
@@ -268,7 +292,7 @@ impl Engine {
 
     async fn start_demo_server(&self, directory: &Path) -> Result<Stage> {
         let run_as = self.run_as()?;
-        let binaries = self.server_binaries().await.into_iter().filter(|b| b.major <= 18).next_back().ok_or_else(|| {
+        let binaries = self.server_binaries().await.into_iter().rfind(|b| b.major <= 18).ok_or_else(|| {
             EngineError::refused(
                 "no_server",
                 "no PostgreSQL server can be started on this machine",
@@ -276,7 +300,11 @@ impl Engine {
             )
         })?;
         let data = directory.join("server");
-        if directory.exists() && std::fs::read_dir(directory).is_ok_and(|mut d| d.next().is_some_and(|e| e.is_ok_and(|e| e.file_name() != "home"))) {
+        if directory.exists()
+            && std::fs::read_dir(directory).is_ok_and(|mut d| {
+                d.next().is_some_and(|e| e.is_ok_and(|e| e.file_name() != "home"))
+            })
+        {
             return Err(EngineError::refused(
                 "destination_not_empty",
                 format!("{} is not empty", directory.display()),
@@ -287,9 +315,15 @@ impl Engine {
         blocking(move || {
             std::fs::create_dir_all(&target).map_err(EngineError::file("create", &target))?;
             user.own(&target)?;
-            let mut command = user.command(&programs.program("initdb"), &[target.join("x").as_path()]);
+            let mut command =
+                user.command(&programs.program("initdb"), &[target.join("x").as_path()]);
             command
-                .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"])
+                .args([
+                    "--username=postgres",
+                    "--auth=trust",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                ])
                 .args(["--data-checksums", "--no-sync", "-D"])
                 .arg(&target)
                 .current_dir("/");
@@ -317,7 +351,7 @@ impl Engine {
         ]
         .map(|(n, v)| (n.to_owned(), v));
         let mut server = PrivateServer::start(location, &settings, &run_as)?;
-        match server.wait_ready(Duration::from_secs(60)).await {
+        match server.wait_ready(Duration::from_mins(1)).await {
             Ok(connection) => connection.close().await,
             Err(error) => {
                 let _ = server.stop(&run_as).await;
@@ -352,8 +386,10 @@ impl Engine {
             })
             .await?;
         let path = self.demo_passphrase_path(repository.id);
-        std::fs::write(&path, secrecy::ExposeSecret::expose_secret(&passphrase)).map_err(EngineError::file("write", &path))?;
-        let cluster = self.add_cluster(CLUSTER, &dsn, Some(&repository.id.to_string()), None, true).await?;
+        std::fs::write(&path, secrecy::ExposeSecret::expose_secret(&passphrase))
+            .map_err(EngineError::file("write", &path))?;
+        let cluster =
+            self.add_cluster(CLUSTER, &dsn, Some(&repository.id.to_string()), None, true).await?;
 
         let (_, store) = self.repository_by_id(repository.id).await?;
         let stop_archive = CancellationToken::new();
@@ -369,20 +405,26 @@ impl Engine {
         let archive = tokio::spawn(stream.run());
         let writers = Writers::start(&dsn, 3).await?;
         let context = JobContext { cancel: job.cancel.child_token(), ..job.clone() };
-        self.backup_in(context, cluster.clone(), BackupOptions { reason: Some("demo".to_owned()) }).await?;
+        self.backup_in(context, cluster.clone(), BackupOptions { reason: Some("demo".to_owned()) })
+            .await?;
 
         reporter.phase("disaster", None, None);
         writers.pause().await;
         let mut tables = Vec::new();
         for table in TABLES {
             let at_target = count(&mut app, table).await?;
-            tables.push(DemoTable { table: table.to_owned(), at_target, after_disaster: 0, restored: None });
+            tables.push(DemoTable {
+                table: table.to_owned(),
+                at_target,
+                after_disaster: 0,
+                restored: None,
+            });
         }
-        let sets = app.query(&format!("BEGIN; {DISASTER}; SELECT pg_current_xact_id(); COMMIT")).await?;
-        let xid = sets
-            .iter()
-            .find_map(|s| s.rows.first()?.first()?.clone())
-            .ok_or_else(|| EngineError::Fault("the server did not name the transaction".to_owned()))?;
+        let sets =
+            app.query(&format!("BEGIN; {DISASTER}; SELECT pg_current_xact_id(); COMMIT")).await?;
+        let xid = sets.iter().find_map(|s| s.rows.first()?.first()?.clone()).ok_or_else(|| {
+            EngineError::Fault("the server did not name the transaction".to_owned())
+        })?;
         reporter.log(format!("{DISASTER}: transaction {xid}"));
         let written = writers.resume_until_more(120).await?;
         reporter.log(format!("{written} good transactions after it"));
@@ -393,7 +435,9 @@ impl Engine {
             .query_value("SELECT pg_current_wal_lsn()")
             .await?
             .and_then(|l| l.parse().ok())
-            .ok_or_else(|| EngineError::Fault("the server did not tell its WAL position".to_owned()))?;
+            .ok_or_else(|| {
+                EngineError::Fault("the server did not tell its WAL position".to_owned())
+            })?;
         app.close().await;
         reporter.phase("archiving WAL", None, None);
         wait_for(frontier, end).await?;
@@ -421,18 +465,26 @@ impl Engine {
         // The server counts 64 bits, the WAL 32.
         let short = xid.parse::<u64>().map(|x| (x & 0xffff_ffff).to_string()).unwrap_or_default();
         let page = self.commits(&cluster.name, None, None, 1000).await?;
-        page.commits
-            .into_iter()
-            .find(|c| c.xid == short)
-            .ok_or_else(|| EngineError::integrity("commit_not_indexed", format!("transaction {xid} is not in the commit index"), ""))
+        page.commits.into_iter().find(|c| c.xid == short).ok_or_else(|| {
+            EngineError::integrity(
+                "commit_not_indexed",
+                format!("transaction {xid} is not in the commit index"),
+                "",
+            )
+        })
     }
 }
 
 async fn wait_for(mut frontier: tokio::sync::watch::Receiver<Frontier>, lsn: Lsn) -> Result<()> {
-    let reached = tokio::time::timeout(Duration::from_secs(120), frontier.wait_for(|f| f.durable >= lsn)).await;
+    let reached =
+        tokio::time::timeout(Duration::from_mins(2), frontier.wait_for(|f| f.durable >= lsn)).await;
     match reached {
         Ok(Ok(_)) => Ok(()),
-        _ => Err(EngineError::refused("wal_archive_stalled", "the demo's WAL did not reach the repository", "Look at the journal of the job.")),
+        _ => Err(EngineError::refused(
+            "wal_archive_stalled",
+            "the demo's WAL did not reach the repository",
+            "Look at the journal of the job.",
+        )),
     }
 }
 
@@ -451,5 +503,6 @@ async fn connect(dsn: &str) -> Result<Connection> {
 
 async fn count(connection: &mut Connection, table: &str) -> Result<u64> {
     let text = connection.query_value(&format!("SELECT count(*) FROM {table}")).await?;
-    text.and_then(|t| t.parse().ok()).ok_or_else(|| EngineError::Fault(format!("{table} could not be counted")))
+    text.and_then(|t| t.parse().ok())
+        .ok_or_else(|| EngineError::Fault(format!("{table} could not be counted")))
 }

@@ -125,7 +125,9 @@ impl JournalReader {
 
 /// Reads whole lines from `offset`; a line that is still being written stays for the next time.
 fn read_from(directory: &Path, offset: u64) -> (Vec<JobEvent>, u64) {
-    let Ok(mut file) = std::fs::File::open(directory.join("journal")) else { return (Vec::new(), offset) };
+    let Ok(mut file) = std::fs::File::open(directory.join("journal")) else {
+        return (Vec::new(), offset);
+    };
     if file.seek(SeekFrom::Start(offset)).is_err() {
         return (Vec::new(), offset);
     }

@@ -25,7 +25,9 @@ use crate::Engine;
 use crate::error::{EngineError, ErrorObject, Result};
 
 /// A job's identity: a UUID of version 7, so that ids sort by time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ts_rs::TS)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ts_rs::TS,
+)]
 #[serde(transparent)]
 pub struct JobId(#[ts(type = "string")] pub Uuid);
 
@@ -145,7 +147,9 @@ pub(crate) struct RunningJobs {
 }
 
 impl RunningJobs {
-    fn tokens(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<JobId, CancellationToken>> {
+    fn tokens(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<JobId, CancellationToken>> {
         self.cancel.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -196,7 +200,8 @@ impl Engine {
         let directory = self.home().jobs().join(id.to_string());
         std::fs::create_dir_all(&directory).map_err(EngineError::file("create", &directory))?;
         let lock = lock_file(&directory)?;
-        lock.try_lock().map_err(|e| EngineError::Fault(format!("a new job's lock is taken: {e}")))?;
+        lock.try_lock()
+            .map_err(|e| EngineError::Fault(format!("a new job's lock is taken: {e}")))?;
         let summary = JobSummary {
             id,
             kind,
@@ -255,7 +260,8 @@ impl Engine {
         T: Serialize + Send,
         F: Future<Output = Result<T>> + Send,
     {
-        let (context, summary, lock) = self.begin_job(kind, cluster, title, CancellationToken::new()).await?;
+        let (context, summary, lock) =
+            self.begin_job(kind, cluster, title, CancellationToken::new()).await?;
         let engine = self.clone();
         let id = context.id;
         tokio::spawn(async move {

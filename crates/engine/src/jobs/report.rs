@@ -48,7 +48,11 @@ struct Inner {
 }
 
 impl Reporter {
-    pub(super) fn open(job: JobId, directory: &Path, listener: Option<ProgressListener>) -> Result<Self> {
+    pub(super) fn open(
+        job: JobId,
+        directory: &Path,
+        listener: Option<ProgressListener>,
+    ) -> Result<Self> {
         let path = directory.join("journal");
         let file = File::options()
             .create(true)
@@ -181,7 +185,9 @@ impl Inner {
         }
         if let Some(done) = self.done {
             self.samples.push_back((now, done));
-            while self.samples.front().is_some_and(|(at, _)| now - *at > RATE_WINDOW) && self.samples.len() > 2 {
+            while self.samples.front().is_some_and(|(at, _)| now - *at > RATE_WINDOW)
+                && self.samples.len() > 2
+            {
                 self.samples.pop_front();
             }
         }

@@ -31,7 +31,12 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Makes the spool: the names that are part of the plan, the script that serves them.
-    pub(super) fn create(directory: &Path, names: &[String], histories: &[(String, Bytes)], run_as: &RunAs) -> Result<Self> {
+    pub(super) fn create(
+        directory: &Path,
+        names: &[String],
+        histories: &[(String, Bytes)],
+        run_as: &RunAs,
+    ) -> Result<Self> {
         let spool = Self { directory: directory.to_path_buf(), run_as: run_as.clone() };
         for part in ["ready", "taken"] {
             let path = directory.join(part);
@@ -40,7 +45,8 @@ impl Spool {
         let mut list: Vec<&str> = names.iter().map(String::as_str).collect();
         list.extend(histories.iter().map(|(n, _)| n.as_str()));
         let path = directory.join("names");
-        std::fs::write(&path, format!("{}\n", list.join("\n"))).map_err(EngineError::file("write", &path))?;
+        std::fs::write(&path, format!("{}\n", list.join("\n")))
+            .map_err(EngineError::file("write", &path))?;
         let path = directory.join("serve");
         std::fs::write(&path, script(directory)).map_err(EngineError::file("write", &path))?;
         for (name, content) in histories {
@@ -52,7 +58,8 @@ impl Spool {
 
     /// The `restore_command` that PostgreSQL is given.
     pub(super) fn restore_command(&self) -> String {
-        let script = shell_quote(&self.directory.join("serve").to_string_lossy()).replace('%', "%%");
+        let script =
+            shell_quote(&self.directory.join("serve").to_string_lossy()).replace('%', "%%");
         format!("/bin/sh {script} '%f' '%p'")
     }
 
@@ -148,7 +155,7 @@ async fn feed_all(
             spool.forget(&names[old]);
         }
         let content = view.read_segment(repository, stored).await?;
-        let content = whole(file.segment, content, size)?;
+        let content = whole(file.segment, &content, size)?;
         let name = names[n].clone();
         let spool = spool.clone();
         blocking(move || spool.place(&name, &content)).await?;
@@ -157,12 +164,16 @@ async fn feed_all(
 }
 
 /// An unfinished segment is padded with zeros to full size: PostgreSQL takes no other.
-fn whole(segment: SegmentNo, content: Bytes, size: WalSegmentSize) -> Result<Vec<u8>> {
+fn whole(segment: SegmentNo, content: &[u8], size: WalSegmentSize) -> Result<Vec<u8>> {
     let full = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     if content.is_empty() || content.len() > full {
         return Err(EngineError::integrity(
             "wal_length_differs",
-            format!("the archived WAL segment at {} has {} bytes", size.start_of(segment), content.len()),
+            format!(
+                "the archived WAL segment at {} has {} bytes",
+                size.start_of(segment),
+                content.len()
+            ),
             "Points after it cannot be restored from this copy of the repository.",
         ));
     }
@@ -181,7 +192,9 @@ pub(super) fn stored_segments(prepared: &Prepared) -> Result<Vec<(WalFileName, S
                 .view
                 .segment(file.timeline, file.segment)
                 .map(|s| (*file, s.clone()))
-                .ok_or_else(|| EngineError::Fault("a planned segment is not in the view".to_owned()))
+                .ok_or_else(|| {
+                    EngineError::Fault("a planned segment is not in the view".to_owned())
+                })
         })
         .collect()
 }
@@ -200,8 +213,13 @@ mod tests {
         let directory = dir.path().join("it's a spool");
         std::fs::create_dir(&directory).unwrap();
         let history = ("00000002.history".to_owned(), Bytes::from_static(b"1\t0/3000000\tx\n"));
-        let spool =
-            Spool::create(&directory, &["000000010000000000000003".to_owned()], &[history], &RunAs::Myself).unwrap();
+        let spool = Spool::create(
+            &directory,
+            &["000000010000000000000003".to_owned()],
+            &[history],
+            &RunAs::Myself,
+        )
+        .unwrap();
         let ask = |name: &str| {
             let status = Command::new("/bin/sh")
                 .arg(directory.join("serve"))
@@ -226,7 +244,7 @@ mod tests {
     #[test]
     fn an_unfinished_segment_is_padded_and_an_empty_one_refused() {
         let size = WalSegmentSize::new(1 << 20).unwrap();
-        assert_eq!(whole(SegmentNo(1), Bytes::from_static(b"abc"), size).unwrap().len(), 1 << 20);
-        assert!(whole(SegmentNo(1), Bytes::new(), size).is_err());
+        assert_eq!(whole(SegmentNo(1), b"abc", size).unwrap().len(), 1 << 20);
+        assert!(whole(SegmentNo(1), b"", size).is_err());
     }
 }

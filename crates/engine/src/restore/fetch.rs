@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use holdfast_repository::{EntryKind, ExtentId, ExtentSink, FileEntry, Repository, SinkError, WantedExtent};
+use holdfast_repository::{
+    EntryKind, ExtentId, ExtentSink, FileEntry, Repository, SinkError, WantedExtent,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{EngineError, Result};
@@ -48,9 +50,12 @@ pub(super) async fn fetch(
                 directories.push(path);
             }
             // A tablespace's link is replaced by a directory of the same name, inside the destination.
-            EntryKind::Symlink(_) => std::fs::create_dir_all(&path).map_err(EngineError::file("create", &path))?,
+            EntryKind::Symlink(_) => {
+                std::fs::create_dir_all(&path).map_err(EngineError::file("create", &path))?
+            }
             EntryKind::File => {
-                let path = if entry.path == "global/pg_control" { control_aside(&path) } else { path };
+                let path =
+                    if entry.path == "global/pg_control" { control_aside(&path) } else { path };
                 create(&path, &entry)?;
                 let file = paths.len() as u64;
                 paths.push(path);
@@ -62,7 +67,12 @@ pub(super) async fn fetch(
                 if entry.extents.len() as u64 != entry.size.div_ceil(extent_size) {
                     return Err(EngineError::integrity(
                         "file_table_damaged",
-                        format!("the list of files gives {} extents for {} bytes of {}", entry.extents.len(), entry.size, entry.path),
+                        format!(
+                            "the list of files gives {} extents for {} bytes of {}",
+                            entry.extents.len(),
+                            entry.size,
+                            entry.path
+                        ),
                         "This snapshot cannot be restored from this copy of the repository. Choose another snapshot.",
                     ));
                 }
@@ -83,7 +93,8 @@ pub(super) async fn fetch(
         sink.close();
         sync_files(&destination, &sink.paths)?;
         let control = destination.join("global/pg_control");
-        std::fs::rename(control_aside(&control), &control).map_err(EngineError::file("place", &control))?;
+        std::fs::rename(control_aside(&control), &control)
+            .map_err(EngineError::file("place", &control))?;
         for directory in directories.iter().chain([&destination]) {
             sync_directory(directory)?;
         }
@@ -190,7 +201,8 @@ impl ExtentSink for Files {
         let offset = (token & ((1 << EXTENT_BITS) - 1)) * self.extent_size;
         write_at(&file, bytes, offset)
             .map_err(|e| SinkError(Box::new(EngineError::file("write", path)(e))))?;
-        let written = self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        let written =
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
         self.reporter.done(written);
         Ok(())
     }

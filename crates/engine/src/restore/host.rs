@@ -11,7 +11,11 @@ use crate::snapshot::{DatabaseFacts, SourceFacts};
 use crate::{Finding, Severity};
 
 /// Looks at everything that would differ. A finding of severity error refuses the restore.
-pub(super) fn check(source: &SourceFacts, version: ServerVersion, binaries: Option<&ServerBinaries>) -> Vec<Finding> {
+pub(super) fn check(
+    source: &SourceFacts,
+    version: ServerVersion,
+    binaries: Option<&ServerBinaries>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match binaries {
         None => findings.push(Finding::new(
@@ -49,7 +53,9 @@ fn install_hint(major: u32) -> String {
     if cfg!(target_os = "macos") {
         format!("brew install postgresql@{major}")
     } else {
-        format!("apt-get install postgresql-{major}   (or set HOLDFAST_PG_BIN_{major} to a directory that has postgres)")
+        format!(
+            "apt-get install postgresql-{major}   (or set HOLDFAST_PG_BIN_{major} to a directory that has postgres)"
+        )
     }
 }
 
@@ -59,7 +65,9 @@ fn minor(version: &str) -> u32 {
 
 /// A data directory is laid out for one kind of processor.
 fn architecture(source: &SourceFacts, findings: &mut Vec<Finding>) {
-    let Some(platform) = source.version_text.split(" on ").nth(1).and_then(|p| p.split([',', ' ']).next()) else {
+    let Some(platform) =
+        source.version_text.split(" on ").nth(1).and_then(|p| p.split([',', ' ']).next())
+    else {
         return;
     };
     let theirs = platform.split('-').next().unwrap_or_default();
@@ -81,9 +89,14 @@ fn architecture(source: &SourceFacts, findings: &mut Vec<Finding>) {
 fn libraries(source: &SourceFacts, binaries: &ServerBinaries, findings: &mut Vec<Finding>) {
     let directory = library_directory(binaries);
     for library in &source.shared_preload_libraries {
-        let name = Path::new(library).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = Path::new(library)
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let there = directory.as_ref().is_some_and(|d| {
-            ["so", "dylib", "dll"].iter().any(|e| d.join(&name).with_extension(e).is_file() || d.join(format!("{name}.{e}")).is_file())
+            ["so", "dylib", "dll"].iter().any(|e| {
+                d.join(&name).with_extension(e).is_file() || d.join(format!("{name}.{e}")).is_file()
+            })
         });
         if !there {
             findings.push(Finding::new(
@@ -102,8 +115,11 @@ fn libraries(source: &SourceFacts, binaries: &ServerBinaries, findings: &mut Vec
 
 /// The libraries of the source that this machine has.
 pub(super) fn loadable_libraries(source: &SourceFacts, findings: &[Finding]) -> Vec<String> {
-    let missing: BTreeSet<_> =
-        findings.iter().filter(|f| f.code == "preload_library_missing").map(|f| f.message.clone()).collect();
+    let missing: BTreeSet<_> = findings
+        .iter()
+        .filter(|f| f.code == "preload_library_missing")
+        .map(|f| f.message.clone())
+        .collect();
     source
         .shared_preload_libraries
         .iter()
@@ -194,7 +210,11 @@ fn collations(databases: &[DatabaseFacts], findings: &mut Vec<Finding>) {
 }
 
 fn libc_version() -> Option<String> {
-    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok().filter(|o| o.status.success())?;
+    let output = Command::new("getconf")
+        .arg("GNU_LIBC_VERSION")
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
     String::from_utf8_lossy(&output.stdout).trim().strip_prefix("glibc ").map(ToOwned::to_owned)
 }
 
@@ -223,7 +243,8 @@ mod tests {
     fn a_missing_locale_is_named() {
         let mut findings = Vec::new();
         locales(&[database("xx_YY.UTF-8", None)], &mut findings);
-        assert!(findings.iter().any(|f| f.severity >= Severity::Warning && (f.message.contains("xx_YY") || f.code == "locales_unknown")));
+        assert!(findings.iter().any(|f| f.severity >= Severity::Warning
+            && (f.message.contains("xx_YY") || f.code == "locales_unknown")));
     }
 
     #[test]

@@ -28,7 +28,9 @@ use crate::server::private::{PrivateServer, ServerLocation, blocking, run};
 use crate::snapshot::{Proof, proofs_prefix};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
-pub use plan::{Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice};
+pub use plan::{
+    Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
+};
 pub(crate) use plan::{Prepared, history_files};
 pub use resolve::{Stop, StopRule};
 
@@ -115,7 +117,8 @@ impl RestoreRecord {
         let path = Self::path(jobs, job);
         let text = std::fs::read(&path)
             .map_err(|_| EngineError::NotFound { what: "restore", name: job.to_string() })?;
-        serde_json::from_slice(&text).map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))
+        serde_json::from_slice(&text)
+            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))
     }
 }
 
@@ -125,7 +128,11 @@ impl Engine {
     /// # Errors
     /// Refused before anything is written when it cannot work; whatever was written is removed when
     /// it fails later or is cancelled.
-    pub async fn restore(&self, options: RunOptions, cancel: CancellationToken) -> Result<RestoreResult> {
+    pub async fn restore(
+        &self,
+        options: RunOptions,
+        cancel: CancellationToken,
+    ) -> Result<RestoreResult> {
         let prepared = tokio::select! {
             prepared = self.prepared(&options) => prepared?,
             () = cancel.cancelled() => return Err(EngineError::Cancelled),
@@ -167,7 +174,12 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn restore_in(&self, job: JobContext, prepared: Prepared, options: &RunOptions) -> Result<RestoreResult> {
+    pub(crate) async fn restore_in(
+        &self,
+        job: JobContext,
+        prepared: Prepared,
+        options: &RunOptions,
+    ) -> Result<RestoreResult> {
         let destination = prepared.request.destination.clone();
         let mut cleanup = Cleanup::begin(&destination, &job)?;
         let outcome = self.run_restore(&job, &prepared, options, &mut cleanup).await;
@@ -198,11 +210,20 @@ impl Engine {
         let began = std::time::Instant::now();
         let run_as = self.run_as()?;
         let destination = &prepared.request.destination;
-        for finding in prepared.plan.host_findings.iter().filter(|f| f.severity >= Severity::Warning) {
+        for finding in
+            prepared.plan.host_findings.iter().filter(|f| f.severity >= Severity::Warning)
+        {
             job.reporter.warning(finding.message.clone());
         }
         create_private(destination)?;
-        fetch::fetch(&prepared.repository, &prepared.snapshot, destination, &job.reporter, &job.cancel).await?;
+        fetch::fetch(
+            &prepared.repository,
+            &prepared.snapshot,
+            destination,
+            &job.reporter,
+            &job.cancel,
+        )
+        .await?;
         let mut checks = vec![Finding::new(
             Severity::Ok,
             "content_authenticated",
@@ -218,7 +239,8 @@ impl Engine {
         if options.fetch_only {
             return Ok(result(job, prepared, options, checks, None, false));
         }
-        let binaries = binaries.ok_or_else(|| EngineError::Fault("a plan without a server was run".to_owned()))?;
+        let binaries = binaries
+            .ok_or_else(|| EngineError::Fault("a plan without a server was run".to_owned()))?;
         {
             let (destination, run_as) = (destination.clone(), run_as.clone());
             blocking(move || prepare_data_directory(&destination, &run_as)).await?;
@@ -229,16 +251,23 @@ impl Engine {
         cleanup.sockets = Some(sockets.clone());
         let location = replay::location(prepared, binaries, &work, sockets)?;
         cleanup.server = Some((location.clone(), run_as.clone()));
-        let histories = history_files(&prepared.repository, &prepared.view, &prepared.legs).await?;
+        let histories = history_files(&prepared.repository, &prepared.view).await?;
         let size: WalSegmentSize = prepared.cluster.segment_size;
         let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
         let spool = feed::Spool::create(&work.spool(), &names, &histories, &run_as)?;
-        let settings = replay::settings(prepared, &work, &location, &spool.restore_command(), options.start);
+        let settings =
+            replay::settings(prepared, &work, &location, &spool.restore_command(), options.start);
         let view = Arc::new(self.archive_view(&prepared.cluster).await?);
         let segments = feed::stored_segments(prepared)?;
-        let mut feeder = tokio::spawn(feed::feed(prepared.repository.clone(), segments, (view, size), spool.clone()));
+        let mut feeder = tokio::spawn(feed::feed(
+            prepared.repository.clone(),
+            segments,
+            (view, size),
+            spool.clone(),
+        ));
         let replayed =
-            replay::run(job, prepared, location.clone(), &settings, &run_as, &spool, &mut feeder).await;
+            replay::run(job, prepared, location.clone(), &settings, &run_as, &spool, &mut feeder)
+                .await;
         feeder.abort();
         let (server, paused) = replayed?;
 
@@ -254,12 +283,19 @@ impl Engine {
         job.reporter.phase("handing over", None, None);
         let running = self.hand_over(server, &location, options, &run_as).await?;
         if options.at_target == AtTarget::Promote {
-            checks.push(Finding::new(Severity::Ok, "promoted", "recovery ended; the copy takes writes on a timeline of its own", None));
+            checks.push(Finding::new(
+                Severity::Ok,
+                "promoted",
+                "recovery ended; the copy takes writes on a timeline of its own",
+                None,
+            ));
         }
-        RestoreRecord { location: location.clone(), work_directory: work.0.clone() }.write(&self.home().jobs(), job.id)?;
+        RestoreRecord { location: location.clone(), work_directory: work.0.clone() }
+            .write(&self.home().jobs(), job.id)?;
         let log = job.directory.join("server.log");
         let _ = std::fs::copy(work.log(), &log);
-        let mut result = result(job, prepared, options, checks, Some((&location, &paused)), running);
+        let mut result =
+            result(job, prepared, options, checks, Some((&location, &paused)), running);
         if result.verified {
             self.keep_proof(job, prepared, &result, began.elapsed()).await?;
         }
@@ -288,7 +324,13 @@ impl Engine {
     }
 
     /// A restore that reached its target is the proof of its snapshot.
-    async fn keep_proof(&self, job: &JobContext, prepared: &Prepared, result: &RestoreResult, took: Duration) -> Result<()> {
+    async fn keep_proof(
+        &self,
+        job: &JobContext,
+        prepared: &Prepared,
+        result: &RestoreResult,
+        took: Duration,
+    ) -> Result<()> {
         let proof = Proof {
             at: Utc::now(),
             target: prepared.plan.target.clone(),
@@ -297,11 +339,16 @@ impl Engine {
             seconds: took.as_secs_f64(),
             job: job.id.to_string(),
         };
-        let path = format!("{}{}", proofs_prefix(prepared.cluster.id, prepared.snapshot.id), Uuid::now_v7());
+        let path = format!(
+            "{}{}",
+            proofs_prefix(prepared.cluster.id, prepared.snapshot.id),
+            Uuid::now_v7()
+        );
         let kept = prepared.repository.put_document(&path, ObjectKind::Proof, &proof).await;
         if let Err(error) = kept {
             // The restore is good all the same; a read-only copy of a repository takes no proof.
-            job.reporter.warning(format!("the proof could not be stored in the repository: {error}"));
+            job.reporter
+                .warning(format!("the proof could not be stored in the repository: {error}"));
         }
         Ok(())
     }
@@ -359,7 +406,8 @@ impl Engine {
             result.running = false;
             result.port = None;
             result.dsn = None;
-            let value = serde_json::to_value(&result).map_err(|e| EngineError::Fault(e.to_string()))?;
+            let value =
+                serde_json::to_value(&result).map_err(|e| EngineError::Fault(e.to_string()))?;
             self.catalog().set_job_result(job, &value).await?;
         }
         Ok(())
@@ -417,7 +465,12 @@ fn result(
             ..if replayed.is_some() {
                 prepared.plan.predicted.clone()
             } else {
-                ReachedPoint { lsn: prepared.snapshot.start_lsn, xid: None, commit_time: None, timeline: prepared.snapshot.timeline.get() }
+                ReachedPoint {
+                    lsn: prepared.snapshot.start_lsn,
+                    xid: None,
+                    commit_time: None,
+                    timeline: prepared.snapshot.timeline.get(),
+                }
             }
         },
         stopped_before: prepared.plan.stops_before.clone().filter(|_| replayed.is_some()),
@@ -433,7 +486,11 @@ fn result(
 }
 
 fn not_proven(checks: &[Finding]) -> EngineError {
-    let failed: Vec<_> = checks.iter().filter(|c| c.severity == Severity::Error).map(|c| c.message.as_str()).collect();
+    let failed: Vec<_> = checks
+        .iter()
+        .filter(|c| c.severity == Severity::Error)
+        .map(|c| c.message.as_str())
+        .collect();
     EngineError::Integrity {
         code: "stop_not_proven",
         message: format!("the copy did not stop where it must: {}", failed.join("; ")),
@@ -485,10 +542,13 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
 /// What differs from the snapshot before the first start.
 fn prepare_data_directory(destination: &Path, run_as: &RunAs) -> Result<()> {
     // The map would make the server link to the source's own directories.
-    for name in ["tablespace_map", "postmaster.pid", "postmaster.opts"] {
+    // And standby.signal, which a standby's copy has, would win over recovery.signal.
+    for name in ["tablespace_map", "standby.signal", "postmaster.pid", "postmaster.opts"] {
         let path = destination.join(name);
         match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::file("remove", path)(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::file("remove", path)(e));
+            }
             _ => {}
         }
     }
@@ -557,7 +617,11 @@ impl Cleanup {
             if let Ok(entries) = std::fs::read_dir(&self.destination) {
                 for entry in entries.flatten() {
                     let path = entry.path();
-                    let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                    let _ = if path.is_dir() {
+                        std::fs::remove_dir_all(&path)
+                    } else {
+                        std::fs::remove_file(&path)
+                    };
                 }
             }
         } else {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{
-    Lsn, RecordSpan, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalFileName, WalStreamReader,
+    Lsn, RecordSpan, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalFileName,
+    WalStreamReader,
 };
 use holdfast_repository::Repository;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::host;
-use super::resolve::{self, Miss, Stop, Way};
+use super::resolve::{self, Miss, Stop, StopRule, Way};
 use crate::archive::{ArchiveView, Leg, PointEvent, TransactionKind};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
@@ -24,6 +25,8 @@ use crate::{Engine, Finding, Severity};
 
 /// At most this many transactions are listed as left out by a stop by time.
 const LEFT_OUT_LIMIT: usize = 20;
+/// So many transaction ends before a snapshot's start are compared with a target time.
+const ENDS_BEFORE_SNAPSHOT: usize = 1000;
 
 /// What to restore, and to where.
 #[derive(Debug, Clone)]
@@ -63,7 +66,10 @@ impl std::str::FromStr for TimelineChoice {
             "latest" => Ok(Self::Latest),
             "current" => Ok(Self::Current),
             number => number.parse().map(Self::Numbered).map_err(|_| {
-                EngineError::usage(format!("{number:?} is no timeline"), "Use latest, current or a number.")
+                EngineError::usage(
+                    format!("{number:?} is no timeline"),
+                    "Use latest, current or a number.",
+                )
             }),
         }
     }
@@ -195,7 +201,9 @@ pub(crate) struct Prepared {
     pub(crate) legs: Vec<Leg>,
     pub(crate) stop: Stop,
     pub(crate) wal: Vec<WalFileName>,
-    pub(crate) predicted_transaction: Option<crate::archive::TransactionEnd>,
+    /// The transaction end whose time PostgreSQL will have noted last. It stops after an LSN without
+    /// noting the time of the record at which it stops.
+    pub(crate) last_noted_transaction: Option<crate::archive::TransactionEnd>,
 }
 
 impl Prepared {
@@ -235,7 +243,11 @@ impl Engine {
             destination: prepared.request.destination.clone(),
             snapshot: prepared.snapshot.id,
             timeline: prepared.timeline(),
-            pinned: prepared.stop.at.filter(|_| prepared.request.target == Target::Latest).map(|r| r.start),
+            pinned: prepared
+                .stop
+                .at
+                .filter(|_| prepared.request.target == Target::Latest)
+                .map(|r| r.start),
         };
         let directory = self.home().root().join("plans");
         std::fs::create_dir_all(&directory).map_err(EngineError::file("create", &directory))?;
@@ -246,7 +258,11 @@ impl Engine {
     }
 
     /// Prepares the run of a plan that was shown before: every input is looked at again.
-    pub(crate) async fn prepare_stored(&self, mut request: RestoreRequest, hash: &str) -> Result<Prepared> {
+    pub(crate) async fn prepare_stored(
+        &self,
+        mut request: RestoreRequest,
+        hash: &str,
+    ) -> Result<Prepared> {
         let drift = |what: &str| {
             EngineError::refused(
                 "plan_drifted",
@@ -255,22 +271,34 @@ impl Engine {
             )
         };
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(EngineError::usage("a plan's hash has 64 hexadecimal digits", "It is the plan's \"hash\"."));
+            return Err(EngineError::usage(
+                "a plan's hash has 64 hexadecimal digits",
+                "It is the plan's \"hash\".",
+            ));
         }
         let path = self.home().root().join("plans").join(hash);
         let text = std::fs::read(&path).map_err(|_| drift("it was not made on this machine"))?;
-        let stored: StoredPlan = serde_json::from_slice(&text).map_err(|_| drift("its record is damaged"))?;
+        let stored: StoredPlan =
+            serde_json::from_slice(&text).map_err(|_| drift("its record is damaged"))?;
         if stored.target != request.target.to_string()
             || stored.exclusive != request.exclusive
             || stored.destination != request.destination
         {
             return Err(drift("target or destination is another"));
         }
+        if request.snapshot.is_some_and(|id| id != stored.snapshot) {
+            return Err(drift("it begins with another snapshot"));
+        }
+        if matches!(request.timeline, TimelineChoice::Numbered(t) if t != stored.timeline) {
+            return Err(drift("it goes along another timeline"));
+        }
         request.snapshot = Some(stored.snapshot);
         request.timeline = TimelineChoice::Numbered(stored.timeline);
         let prepared = self.prepare(request, stored.pinned, true).await?;
         if prepared.plan.hash != hash {
-            return Err(drift("the archive, the snapshot or the server is another than when it was made"));
+            return Err(drift(
+                "the archive, the snapshot or the server is another than when it was made",
+            ));
         }
         Ok(prepared)
     }
@@ -282,6 +310,14 @@ impl Engine {
         pinned: Option<Lsn>,
         executing: bool,
     ) -> Result<Prepared> {
+        if request.exclusive
+            && matches!(request.target, Target::Latest | Target::Immediate | Target::Name(_))
+        {
+            return Err(EngineError::usage(
+                format!("{} cannot be exclusive", request.target),
+                "PostgreSQL leaves out a time, a transaction or an LSN; use one of those, or no --exclusive.",
+            ));
+        }
         let destination = absolute(&request.destination)?;
         check_destination(&destination)?;
         let cluster = self.cluster(&request.cluster).await?;
@@ -299,18 +335,25 @@ impl Engine {
             commit_time: last.as_ref().map(|(_, t)| t.time.to_chrono()),
             timeline: timeline.get(),
         };
-        let wal = wal_files(&view, &legs, snapshot.start_lsn, end)?;
-        let binaries = binaries::for_major(&self.server_binaries().await, snapshot.server_version.major());
+        // The record before which it stops has to be read as well.
+        let read_to = stop.at.map_or(end, |record| record.end.max(end));
+        let wal = wal_files(&view, &legs, snapshot.start_lsn, read_to)?;
+        let binaries =
+            binaries::for_major(&self.server_binaries().await, snapshot.server_version.major());
         let host_findings = {
             let source = snapshot.source.clone();
             let version = snapshot.server_version;
             let binaries = binaries.clone();
-            crate::server::private::blocking(move || Ok(host::check(&source, version, binaries.as_ref()))).await?
+            crate::server::private::blocking(move || {
+                Ok(host::check(&source, version, binaries.as_ref()))
+            })
+            .await?
         };
         refuse_host(&host_findings, request.accept_host_differences)?;
         let segment = cluster.segment_size.bytes();
         // The fetched files, WAL that waits for replay, and what replay and promotion write.
-        let bytes_needed = snapshot.bytes_logical + segment * (wal.len().min(16) as u64 + 8) + (64 << 20);
+        let bytes_needed =
+            snapshot.bytes_logical + segment * (wal.len().min(16) as u64 + 8) + (64 << 20);
         let bytes_free = free_space(&destination);
         if let Some(free) = bytes_free
             && free < bytes_needed
@@ -327,9 +370,18 @@ impl Engine {
                 details: json!({ "bytes_needed": bytes_needed, "bytes_free": free }),
             });
         }
-        let proof = snapshots.iter().find(|(s, _)| s.id == snapshot.id).and_then(|(_, p)| p.clone());
+        let proof =
+            snapshots.iter().find(|(s, _)| s.id == snapshot.id).and_then(|(_, p)| p.clone());
         let loss = loss(&events, end, &view, &legs, reachable, &request.target);
-        let hash = plan_hash(&cluster, &snapshot, &request, &destination, &stop, &wal, binaries.as_ref());
+        let last_noted_transaction = match (&stop.rule, stop.at) {
+            (StopRule::Lsn(_), Some(record)) if !stop.before => {
+                resolve::around(&events, record.start).0
+            }
+            _ => last,
+        }
+        .map(|(_, t)| t);
+        let hash =
+            plan_hash(&cluster, &snapshot, &request, &destination, &stop, &wal, binaries.as_ref());
         let wal_bytes = end.distance_from(snapshot.start_lsn);
         let plan = RestorePlan {
             hash,
@@ -352,7 +404,11 @@ impl Engine {
             host_findings,
             steps: steps(&snapshot, wal.len(), wal_bytes, &request),
             command: command(&request, &destination),
-            estimate_seconds: if executing { None } else { self.estimate(&snapshot, wal_bytes).await },
+            estimate_seconds: if executing {
+                None
+            } else {
+                self.estimate(&snapshot, wal_bytes).await
+            },
         };
         Ok(Prepared {
             plan,
@@ -364,7 +420,7 @@ impl Engine {
             legs,
             stop,
             wal,
-            predicted_transaction: last.map(|(_, t)| t),
+            last_noted_transaction,
         })
     }
 
@@ -373,9 +429,18 @@ impl Engine {
     async fn estimate(&self, snapshot: &Snapshot, wal_bytes: u64) -> Option<Estimate> {
         let wanted = (snapshot.bytes_logical + wal_bytes) as f64;
         let mut times = Vec::new();
-        for job in self.jobs().await.ok()?.into_iter().filter(|j| j.kind == crate::jobs::JobKind::Restore).take(20) {
+        for job in self
+            .jobs()
+            .await
+            .ok()?
+            .into_iter()
+            .filter(|j| j.kind == crate::jobs::JobKind::Restore)
+            .take(20)
+        {
             let Ok((_, Some(result))) = self.job(job.id).await else { continue };
-            let Ok(result) = serde_json::from_value::<super::RestoreResult>(result) else { continue };
+            let Ok(result) = serde_json::from_value::<super::RestoreResult>(result) else {
+                continue;
+            };
             let seconds: f64 = result.phases.iter().map(|p| p.seconds).sum();
             let bytes: u64 = result.phases.iter().filter_map(|p| p.bytes).sum();
             if bytes > 0 && seconds > 0.0 {
@@ -417,7 +482,9 @@ async fn choose(
         return Err(EngineError::NotFound { what: "snapshot", name: id.to_string() });
     }
     let mut misses = Vec::new();
-    for (snapshot, _) in snapshots.iter().rev().filter(|(s, _)| request.snapshot.is_none_or(|id| s.id == id)) {
+    for (snapshot, _) in
+        snapshots.iter().rev().filter(|(s, _)| request.snapshot.is_none_or(|id| s.id == id))
+    {
         let legs = match legs_for(view, snapshot, request.timeline) {
             Ok(legs) => legs,
             Err(error) => {
@@ -452,8 +519,19 @@ async fn choose(
             },
             record,
         };
-        match resolve::resolve(&request.target, request.exclusive, &way) {
-            Ok(stop) => return Ok(Chosen { snapshot: snapshot.clone(), legs, stop, events, reachable }),
+        let resolved =
+            resolve::resolve(&request.target, request.exclusive, &way).and_then(|stop| match stop
+                .rule
+            {
+                StopRule::Time(time) if is_past(view, &legs, snapshot, time, request.exclusive) => {
+                    Err(Miss::TooEarly)
+                }
+                _ => Ok(stop),
+            });
+        match resolved {
+            Ok(stop) => {
+                return Ok(Chosen { snapshot: snapshot.clone(), legs, stop, events, reachable });
+            }
             Err(miss) => {
                 let definitive = miss == Miss::NotReached && misses.is_empty();
                 misses.push((Reason::Miss(miss), snapshot, reachable, events));
@@ -463,7 +541,39 @@ async fn choose(
             }
         }
     }
-    Err(refusal(view, request, misses))
+    Err(refusal(view, request, &misses))
+}
+
+/// Whether a snapshot holds more than what ended by `time`: such transactions are in its files, and
+/// no replay takes them away again. The ends archived before its start show it; without any, this
+/// machine's clock at the time of the backup must do.
+fn is_past(
+    view: &ArchiveView,
+    legs: &[Leg],
+    snapshot: &Snapshot,
+    time: i64,
+    exclusive: bool,
+) -> bool {
+    let size = view.segment_size;
+    let mut end = snapshot.start_lsn;
+    let mut seen = 0;
+    // Ends stand in the WAL nearly in the order of their times: a few are enough.
+    while seen < ENDS_BEFORE_SNAPSHOT && end > Lsn::INVALID {
+        let segment = size.segment_of(Lsn(end.0 - 1));
+        if view.file_for(legs, segment).is_none() {
+            break;
+        }
+        for event in view.events(legs, size.start_of(segment), end) {
+            if let PointEvent::Transaction(_, t) = event {
+                if t.time.0 > time || exclusive && t.time.0 == time {
+                    return true;
+                }
+                seen += 1;
+            }
+        }
+        end = size.start_of(segment);
+    }
+    seen == 0 && time < holdfast_postgres::PgTimestamp::from_chrono(snapshot.started_at).0
 }
 
 enum Reason {
@@ -473,7 +583,11 @@ enum Reason {
 }
 
 /// Says why no snapshot reaches the target, and what is nearest.
-fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &Snapshot, Lsn, Vec<PointEvent>)>) -> EngineError {
+fn refusal(
+    view: &ArchiveView,
+    request: &RestoreRequest,
+    misses: &[(Reason, &Snapshot, Lsn, Vec<PointEvent>)],
+) -> EngineError {
     let target = &request.target;
     let earliest = misses.last();
     let mut nearest = Vec::new();
@@ -485,7 +599,9 @@ fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &S
         let transactions: Vec<_> = events
             .iter()
             .filter_map(|e| match e {
-                PointEvent::Transaction(t, end) if end.span.start >= snapshot.stop_lsn => Some(Commit::transaction(*t, end)),
+                PointEvent::Transaction(t, end) if end.span.start >= snapshot.stop_lsn => {
+                    Some(Commit::transaction(*t, end))
+                }
                 _ => None,
             })
             .collect();
@@ -518,17 +634,27 @@ fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &S
     }
     let details = json!({ "target": target.to_string(), "nearest": nearest, "windows": windows, "gaps": view.gaps });
     let name = nearest_sentence(&nearest);
-    let refused = |code, message: String, hint: String| EngineError::Refused { code, message, hint, details: details.clone() };
+    let refused = |code, message: String, hint: String| EngineError::Refused {
+        code,
+        message,
+        hint,
+        details: details.clone(),
+    };
     let mut timeline_error = None;
     let mut too_early = false;
     let mut not_reached = None;
     let mut gap = None;
     for (index, (reason, snapshot, reachable, _)) in misses.iter().enumerate() {
         match reason {
-            Reason::Timeline(error) => timeline_error = timeline_error.or(Some((error.to_string(), error.code().to_owned()))),
+            Reason::Timeline(error) => {
+                timeline_error =
+                    timeline_error.or(Some((error.to_string(), error.code().to_owned())))
+            }
             Reason::Gap => gap = gap.or(Some((snapshot.id, *reachable))),
             Reason::Miss(Miss::TooEarly) => too_early = true,
-            Reason::Miss(Miss::NotReached) => not_reached = not_reached.or(Some((index, *reachable))),
+            Reason::Miss(Miss::NotReached) => {
+                not_reached = not_reached.or(Some((index, *reachable)))
+            }
             Reason::Miss(Miss::NotFound) => {}
         }
     }
@@ -537,8 +663,12 @@ fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &S
         return if behind_gap {
             refused(
                 "target_in_gap",
-                format!("the target {target} lies in a gap: the WAL after {reachable} up to the next backup is not archived"),
-                format!("{name} What happened in the gap cannot be recovered from this repository."),
+                format!(
+                    "the target {target} lies in a gap: the WAL after {reachable} up to the next backup is not archived"
+                ),
+                format!(
+                    "{name} What happened in the gap cannot be recovered from this repository."
+                ),
             )
         } else {
             refused(
@@ -552,22 +682,61 @@ fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &S
         };
     }
     if let (Some((message, code)), 1) = (timeline_error, misses.len()) {
-        let code = if code == "timeline_history_missing" { "timeline_history_missing" } else { "timeline_not_reachable" };
-        return refused(code, message, "Choose another --timeline, or another --snapshot.".to_owned());
-    }
-    if too_early {
-        let from = earliest.map(|(_, s, ..)| s.finished_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
+        let code = if code == "timeline_history_missing" {
+            "timeline_history_missing"
+        } else {
+            "timeline_not_reachable"
+        };
         return refused(
-            "target_too_early",
-            format!("the target {target} lies before the oldest backup that could reach it is consistent"),
-            format!("The oldest one is consistent at {}. {name}", from.unwrap_or_else(|| "(none)".to_owned())),
+            code,
+            message,
+            "Choose another --timeline, or another --snapshot.".to_owned(),
         );
     }
-    if let (Some((id, reachable)), true) = (gap, misses.iter().all(|(r, ..)| matches!(r, Reason::Gap))) {
+    if too_early {
+        let from = earliest
+            .map(|(_, s, ..)| s.finished_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
+        return refused(
+            "target_too_early",
+            format!(
+                "the target {target} lies before the oldest backup that could reach it is consistent"
+            ),
+            format!(
+                "The oldest one is consistent at {}. {name}",
+                from.unwrap_or_else(|| "(none)".to_owned())
+            ),
+        );
+    }
+    if let (Some((id, reachable)), true) =
+        (gap, misses.iter().all(|(r, ..)| matches!(r, Reason::Gap)))
+    {
         return refused(
             "wal_missing",
             format!("no backup has all the WAL it needs; that of {id} ends at {reachable}"),
-            "Take a new backup now. If a copy of the repository is elsewhere, try that one.".to_owned(),
+            "Take a new backup now. If a copy of the repository is elsewhere, try that one."
+                .to_owned(),
+        );
+    }
+    let archived = archived_end(view, target);
+    let consistent = earliest.map(|(_, s, ..)| s.stop_lsn);
+    if let (Some(at), Some(consistent)) = (archived, consistent)
+        && at < consistent
+    {
+        return refused(
+            "target_too_early",
+            format!(
+                "the target {target} is archived at {at}, before the oldest backup is consistent at {consistent}"
+            ),
+            name,
+        );
+    }
+    if let Some(at) = archived {
+        return refused(
+            "target_in_gap",
+            format!(
+                "the target {target} is archived at {at}, and no backup has all the WAL up to there on this timeline"
+            ),
+            format!("{name} Another --timeline may lead there."),
         );
     }
     let what = match target {
@@ -581,6 +750,21 @@ fn refusal(view: &ArchiveView, request: &RestoreRequest, misses: Vec<(Reason, &S
         ""
     };
     refused("target_not_found", what, format!("{note}{name}"))
+}
+
+/// Where a transaction or restore point that no snapshot reaches is archived all the same.
+fn archived_end(view: &ArchiveView, target: &Target) -> Option<Lsn> {
+    view.timelines().find_map(|timeline| {
+        let leg = [Leg { timeline, from: Lsn::INVALID, to: None }];
+        view.events(&leg, Lsn::INVALID, Lsn(u64::MAX)).into_iter().find_map(|event| {
+            let hit = match (&event, target) {
+                (PointEvent::Transaction(_, t), Target::Xid(xid)) => t.xid == *xid,
+                (PointEvent::Point(_, p), Target::Name(name)) => p.name == *name,
+                _ => false,
+            };
+            hit.then(|| event.span().start)
+        })
+    })
 }
 
 fn nearest_sentence(nearest: &[serde_json::Value]) -> String {
@@ -604,13 +788,16 @@ fn nearest_sentence(nearest: &[serde_json::Value]) -> String {
 /// The way from a snapshot along the chosen timeline.
 fn legs_for(view: &ArchiveView, snapshot: &Snapshot, choice: TimelineChoice) -> Result<Vec<Leg>> {
     let passes = |legs: &[Leg]| {
-        legs.iter().any(|l| l.timeline == snapshot.timeline && l.to.is_none_or(|to| to >= snapshot.stop_lsn))
+        legs.iter().any(|l| {
+            l.timeline == snapshot.timeline && l.to.is_none_or(|to| to >= snapshot.stop_lsn)
+        })
     };
     let timeline = match choice {
         TimelineChoice::Current => snapshot.timeline,
         TimelineChoice::Numbered(timeline) => timeline,
         TimelineChoice::Latest => {
-            let mut candidates: Vec<_> = view.histories.keys().copied().chain(view.timelines()).collect();
+            let mut candidates: Vec<_> =
+                view.histories.keys().copied().chain(view.timelines()).collect();
             candidates.sort();
             candidates
                 .into_iter()
@@ -625,7 +812,10 @@ fn legs_for(view: &ArchiveView, snapshot: &Snapshot, choice: TimelineChoice) -> 
     }
     Err(EngineError::refused(
         "timeline_not_reachable",
-        format!("timeline {timeline} does not continue timeline {} after the backup's end at {}", snapshot.timeline, snapshot.stop_lsn),
+        format!(
+            "timeline {timeline} does not continue timeline {} after the backup's end at {}",
+            snapshot.timeline, snapshot.stop_lsn
+        ),
         "Choose the timeline that does, or an older snapshot.",
     ))
 }
@@ -653,9 +843,14 @@ async fn first_record_at(
     if view.file_for(legs, segment).is_none() {
         segment = wanted;
     }
-    let mut reader = WalStreamReader::new(size.start_of(segment), size, 8192, WalExpectations::default());
+    let mut reader =
+        WalStreamReader::new(size.start_of(segment), size, 8192, WalExpectations::default());
     while size.start_of(segment) < reachable {
-        let Some(stored) = view.file_for(legs, segment).and_then(|f| view.segment(f.timeline, segment)) else { break };
+        let Some(stored) =
+            view.file_for(legs, segment).and_then(|f| view.segment(f.timeline, segment))
+        else {
+            break;
+        };
         let bytes = view.read_segment(repository, stored).await?;
         let mut records = Vec::new();
         // The end of what is archived is no error here.
@@ -690,7 +885,14 @@ fn wal_files(view: &ArchiveView, legs: &[Leg], start: Lsn, end: Lsn) -> Result<V
     Ok(files)
 }
 
-fn loss(events: &[PointEvent], end: Lsn, view: &ArchiveView, legs: &[Leg], reachable: Lsn, target: &Target) -> Loss {
+fn loss(
+    events: &[PointEvent],
+    end: Lsn,
+    view: &ArchiveView,
+    legs: &[Leg],
+    reachable: Lsn,
+    target: &Target,
+) -> Loss {
     let mut loss = Loss {
         transactions: 0,
         aborted: 0,
@@ -751,7 +953,12 @@ fn plan_hash(
     blake3::hash(inputs.to_string().as_bytes()).to_hex().to_string()
 }
 
-fn steps(snapshot: &Snapshot, segments: usize, wal_bytes: u64, request: &RestoreRequest) -> Vec<PlanStep> {
+fn steps(
+    snapshot: &Snapshot,
+    segments: usize,
+    wal_bytes: u64,
+    request: &RestoreRequest,
+) -> Vec<PlanStep> {
     let step = |phase: &str, title: &str, detail: String| PlanStep {
         phase: phase.to_owned(),
         title: title.to_owned(),
@@ -761,15 +968,33 @@ fn steps(snapshot: &Snapshot, segments: usize, wal_bytes: u64, request: &Restore
         step(
             "fetching",
             "Fetch the snapshot",
-            format!("{} files, {} MiB, every block authenticated as it is written", snapshot.files, snapshot.bytes_logical >> 20),
+            format!(
+                "{} files, {} MiB, every block authenticated as it is written",
+                snapshot.files,
+                snapshot.bytes_logical >> 20
+            ),
         ),
-        step("checking files", "Check the fetched files", "pg_verifybackup against the server's own manifest".to_owned()),
+        step(
+            "checking files",
+            "Check the fetched files",
+            "pg_verifybackup against the server's own manifest".to_owned(),
+        ),
         step(
             "replaying",
             "Replay WAL",
-            format!("{segments} segments, {} MiB, on a private server that nothing can reach", wal_bytes >> 20),
+            format!(
+                "{segments} segments, {} MiB, on a private server that nothing can reach",
+                wal_bytes >> 20
+            ),
         ),
-        step("proving", "Prove the stop", format!("compare where PostgreSQL stopped with what {} means in the archive", request.target)),
+        step(
+            "proving",
+            "Prove the stop",
+            format!(
+                "compare where PostgreSQL stopped with what {} means in the archive",
+                request.target
+            ),
+        ),
         step("handing over", "Hand over", "promote, pause or shut down, as asked".to_owned()),
     ]
 }
@@ -844,7 +1069,11 @@ fn refuse_host(findings: &[Finding], accepted: bool) -> Result<()> {
     let blocking: Vec<_> = findings
         .iter()
         .filter(|f| f.severity == Severity::Error)
-        .filter(|f| !accepted || ["no_server_of_this_major", "other_architecture", "locale_missing"].contains(&f.code.as_str()))
+        .filter(|f| {
+            !accepted
+                || ["no_server_of_this_major", "other_architecture", "locale_missing"]
+                    .contains(&f.code.as_str())
+        })
         .collect();
     let Some(first) = blocking.first() else { return Ok(()) };
     Err(EngineError::Refused {
@@ -865,18 +1094,15 @@ fn free_space(path: &Path) -> Option<u64> {
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
-/// The history files that a server on this way may ask for, with their contents.
+/// Every archived history file with its content. A server that is promoted takes the first number
+/// that has none: those of other branches must be seen, or its timeline would be taken for theirs.
 pub(crate) async fn history_files(
     repository: &Repository,
     view: &ArchiveView,
-    legs: &[Leg],
 ) -> Result<Vec<(String, bytes::Bytes)>> {
     let mut files = Vec::new();
-    for leg in legs {
-        if !view.histories.contains_key(&leg.timeline) {
-            continue;
-        }
-        let name = TimelineHistory::file_name(leg.timeline);
+    for timeline in view.histories.keys() {
+        let name = TimelineHistory::file_name(*timeline);
         let path = format!("{}{name}", crate::archive::history_prefix(view.system));
         let (content, _): (bytes::Bytes, serde_json::Value) =
             repository.get_sealed(&path, holdfast_repository::ObjectKind::TimelineHistory).await?;

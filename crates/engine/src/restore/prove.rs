@@ -31,10 +31,14 @@ fn said(prepared: &Prepared, line: &str) -> Finding {
     let sentence = line.split("LOG:").nth(1).unwrap_or(line).trim();
     let expected = match &prepared.stop.rule {
         StopRule::Immediate => "recovery stopping after reaching consistency".to_owned(),
-        StopRule::Lsn(lsn) if prepared.stop.before => format!("recovery stopping before WAL location (LSN) \"{lsn}\""),
+        StopRule::Lsn(lsn) if prepared.stop.before => {
+            format!("recovery stopping before WAL location (LSN) \"{lsn}\"")
+        }
         StopRule::Lsn(lsn) => format!("recovery stopping after WAL location (LSN) \"{lsn}\""),
         StopRule::Name(name) => format!("recovery stopping at restore point \"{name}\""),
-        StopRule::Xid(xid) if prepared.stop.before => format!("recovery stopping before <end> of transaction {xid},"),
+        StopRule::Xid(xid) if prepared.stop.before => {
+            format!("recovery stopping before <end> of transaction {xid},")
+        }
         StopRule::Xid(xid) => format!("recovery stopping after <end> of transaction {xid},"),
         StopRule::Time(_) => match stop_xid(prepared) {
             Some(xid) => format!("recovery stopping before <end> of transaction {xid},"),
@@ -49,7 +53,11 @@ fn said(prepared: &Prepared, line: &str) -> Finding {
     finding(
         plain.starts_with(&expected),
         "stop_as_predicted",
-        if sentence.is_empty() { "PostgreSQL did not say where it stopped".to_owned() } else { format!("PostgreSQL: {sentence}") },
+        if sentence.is_empty() {
+            "PostgreSQL did not say where it stopped".to_owned()
+        } else {
+            format!("PostgreSQL: {sentence}")
+        },
     )
 }
 
@@ -62,26 +70,27 @@ fn stop_xid(prepared: &Prepared) -> Option<String> {
 fn position(prepared: &Prepared, replayed: Lsn) -> Finding {
     let end = prepared.end();
     let (low, high) = (end.0.saturating_sub(LARGEST_PAGE_HEADER), end.0 + LARGEST_PAGE_HEADER);
-    let exact = match &prepared.stop.rule {
-        // Consistency is noticed at the first record that ends at or after it.
-        StopRule::Immediate => replayed >= Lsn(low),
-        _ => (low..=high).contains(&replayed.0),
-    };
-    finding(exact, "position_as_predicted", format!("replayed to {replayed}, predicted {end}"))
+    finding(
+        (low..=high).contains(&replayed.0),
+        "position_as_predicted",
+        format!("replayed to {replayed}, predicted {end}"),
+    )
 }
 
 /// The time in the last replayed transaction end against the index, to the microsecond.
 fn last_transaction(prepared: &Prepared, paused: &Paused) -> Finding {
-    let predicted = prepared.predicted_transaction.map(|t| t.time);
-    let text = |t: Option<holdfast_postgres::PgTimestamp>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
-    let good = match (&prepared.stop.rule, predicted) {
-        (StopRule::Immediate, _) => true,
-        (_, predicted) => predicted == paused.last_transaction,
+    let predicted = prepared.last_noted_transaction.map(|t| t.time);
+    let text = |t: Option<holdfast_postgres::PgTimestamp>| {
+        t.map_or_else(|| "none".to_owned(), |t| t.to_string())
     };
     finding(
-        good,
+        predicted == paused.last_transaction,
         "last_transaction_as_predicted",
-        format!("last transaction replayed ended at {}, predicted {}", text(paused.last_transaction), text(predicted)),
+        format!(
+            "last transaction replayed ended at {}, predicted {}",
+            text(paused.last_transaction),
+            text(predicted)
+        ),
     )
 }
 
@@ -94,14 +103,21 @@ pub(super) async fn databases(location: &ServerLocation, major: u32) -> Vec<Find
             .query("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY oid")
             .await?;
         Ok::<Vec<String>, crate::EngineError>(
-            sets.into_iter().flat_map(|s| s.rows).filter_map(|r| r.into_iter().next().flatten()).collect(),
+            sets.into_iter()
+                .flat_map(|s| s.rows)
+                .filter_map(|r| r.into_iter().next().flatten())
+                .collect(),
         )
     }
     .await;
     let names = match list {
         Ok(names) => names,
         Err(error) => {
-            findings.push(finding(false, "databases_open", format!("the copy cannot be asked: {}", error.to_object().message)));
+            findings.push(finding(
+                false,
+                "databases_open",
+                format!("the copy cannot be asked: {}", error.to_object().message),
+            ));
             return findings;
         }
     };
@@ -122,7 +138,11 @@ pub(super) async fn databases(location: &ServerLocation, major: u32) -> Vec<Find
         .await;
         match opened {
             Ok((relations, changed)) => {
-                findings.push(finding(true, "database_opens", format!("database {name} opens; {relations} relations")));
+                findings.push(finding(
+                    true,
+                    "database_opens",
+                    format!("database {name} opens; {relations} relations"),
+                ));
                 if let Some(changed) = changed {
                     findings.push(Finding::new(
                         Severity::Warning,

@@ -23,8 +23,12 @@ pub(super) struct WorkDirectory(pub(super) PathBuf);
 impl WorkDirectory {
     /// Beside the destination, on the same file system.
     pub(super) fn beside(destination: &Path, job: &str) -> Self {
-        let name = destination.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Self(destination.with_file_name(format!(".{name}.holdfast-{}", job.get(24..).unwrap_or(job))))
+        let name =
+            destination.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Self(
+            destination
+                .with_file_name(format!(".{name}.holdfast-{}", job.get(24..).unwrap_or(job))),
+        )
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -48,7 +52,10 @@ impl WorkDirectory {
             let path = self.path(name);
             std::fs::write(&path, text).map_err(EngineError::file("write", path))
         };
-        write("postgresql.conf", "# Settings of a private copy; everything that matters is on the command line.\n")?;
+        write(
+            "postgresql.conf",
+            "# Settings of a private copy; everything that matters is on the command line.\n",
+        )?;
         // The socket's directory is private to whoever runs Holdfast; on loopback passwords count.
         write(
             "pg_hba.conf",
@@ -70,7 +77,8 @@ pub(super) fn settings(
     listen: bool,
 ) -> Vec<(String, String)> {
     let snapshot = &prepared.snapshot;
-    let limits = prepared.view.limits(&prepared.legs, snapshot.start_lsn, prepared.end(), snapshot.limits);
+    let limits =
+        prepared.view.limits(&prepared.legs, snapshot.start_lsn, prepared.end(), snapshot.limits);
     let mut list = base_settings(work, location, limits, listen);
     let mut set = |name: &str, value: String| list.push((name.to_owned(), value));
     set(
@@ -78,12 +86,24 @@ pub(super) fn settings(
         host::loadable_libraries(&snapshot.source, &prepared.plan.host_findings).join(","),
     );
     set("restore_command", restore_command.to_owned());
+    // A target that the source's own files still name would be a second one. They are cleared first:
+    // PostgreSQL refuses an empty one, too, once another is set.
+    for name in ["", "_time", "_xid", "_lsn", "_name"] {
+        set(&format!("recovery_target{name}"), String::new());
+    }
+    set("recovery_min_apply_delay", "0".to_owned());
     set("recovery_target_timeline", prepared.timeline().to_string());
     set("recovery_target_action", "pause".to_owned());
-    set("recovery_target_inclusive", if prepared.request.exclusive { "off" } else { "on" }.to_owned());
+    set(
+        "recovery_target_inclusive",
+        if prepared.request.exclusive { "off" } else { "on" }.to_owned(),
+    );
     match &prepared.stop.rule {
         StopRule::Immediate => set("recovery_target", "immediate".to_owned()),
-        StopRule::Time(t) => set("recovery_target_time", PgTimestamp(*t).to_chrono().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
+        StopRule::Time(t) => set(
+            "recovery_target_time",
+            PgTimestamp(*t).to_chrono().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string(),
+        ),
         StopRule::Xid(xid) => set("recovery_target_xid", xid.to_string()),
         StopRule::Lsn(lsn) => set("recovery_target_lsn", lsn.to_string()),
         StopRule::Name(name) => set("recovery_target_name", name.clone()),
@@ -102,7 +122,7 @@ fn base_settings(
     listen: bool,
 ) -> Vec<(String, String)> {
     let text = |p: PathBuf| p.to_string_lossy().into_owned();
-    let fixed: [(&str, String); 30] = [
+    let fixed: [(&str, String); 34] = [
         ("config_file", text(work.path("postgresql.conf"))),
         ("hba_file", text(work.path("pg_hba.conf"))),
         ("ident_file", text(work.path("pg_ident.conf"))),
@@ -110,6 +130,11 @@ fn base_settings(
         ("port", location.port.to_string()),
         ("listen_addresses", if listen { "127.0.0.1" } else { "" }.to_owned()),
         ("unix_socket_directories", location.socket_directory.to_string_lossy().into_owned()),
+        ("unix_socket_group", String::new()),
+        ("unix_socket_permissions", "0777".to_owned()),
+        // The source's machine may be far larger than this one.
+        ("shared_buffers", "128MB".to_owned()),
+        ("huge_pages", "try".to_owned()),
         ("hot_standby", "on".to_owned()),
         ("archive_mode", "off".to_owned()),
         ("archive_command", String::new()),
@@ -170,8 +195,12 @@ pub(super) async fn run(
             Err(error)
         };
         match outcome {
-            Ok(Step::Starting) => reporter.replayed(None, &target, Some(spool.taken().min(segments))),
-            Ok(Step::Replaying(to)) => reporter.replayed(to, &target, Some(spool.taken().min(segments))),
+            Ok(Step::Starting) => {
+                reporter.replayed(None, &target, Some(spool.taken().min(segments)))
+            }
+            Ok(Step::Replaying(to)) => {
+                reporter.replayed(to, &target, Some(spool.taken().min(segments)))
+            }
             Ok(Step::Paused(paused)) => {
                 reporter.replayed(
                     paused.last_transaction.map(PgTimestamp::to_chrono),
@@ -206,7 +235,13 @@ pub(super) async fn run(
             match (&mut *feeder).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return stopped(server, error).await,
-                Err(error) => return stopped(server, EngineError::Fault(format!("the WAL feed failed: {error}"))).await,
+                Err(error) => {
+                    return stopped(
+                        server,
+                        EngineError::Fault(format!("the WAL feed failed: {error}")),
+                    )
+                    .await;
+                }
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -236,7 +271,8 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
             if log.contains("recovery stopping") {
                 return Ok(Step::Paused(paused));
             }
-            if log.contains("hot standby is not possible because of insufficient parameter settings")
+            if log
+                .contains("hot standby is not possible because of insufficient parameter settings")
                 || log.contains("insufficient parameter settings")
             {
                 return Err(EngineError::Program {
@@ -246,7 +282,9 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
             }
             Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
         }
-        Ok((true, false, paused)) => Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono))),
+        Ok((true, false, paused)) => {
+            Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
+        }
         Err(_) => {
             *connection = None;
             Ok(Step::Starting)
@@ -274,17 +312,21 @@ async fn look(connection: &mut Connection) -> Result<(bool, bool, Paused)> {
 /// Ends recovery: the copy takes writes on a timeline of its own.
 pub(super) async fn promote(location: &ServerLocation) -> Result<()> {
     let mut connection = location.connect("postgres").await?;
-    connection.query("SELECT pg_catalog.pg_wal_replay_resume() WHERE pg_catalog.pg_is_in_recovery()").await?;
+    connection
+        .query("SELECT pg_catalog.pg_wal_replay_resume() WHERE pg_catalog.pg_is_in_recovery()")
+        .await?;
     let began = tokio::time::Instant::now();
     loop {
         let recovering = match location.connect("postgres").await {
-            Ok(mut c) => c.query_value("SELECT pg_catalog.pg_is_in_recovery()").await.ok().flatten(),
+            Ok(mut c) => {
+                c.query_value("SELECT pg_catalog.pg_is_in_recovery()").await.ok().flatten()
+            }
             Err(_) => None,
         };
         if recovering.as_deref() == Some("f") {
             return Ok(());
         }
-        if !location.is_running() || began.elapsed() > Duration::from_secs(600) {
+        if !location.is_running() || began.elapsed() > Duration::from_mins(10) {
             return Err(EngineError::Program {
                 program: "promoting the private server".to_owned(),
                 output: crate::server::private::log_tail(&location.log),

@@ -83,18 +83,38 @@ pub(super) fn resolve(target: &Target, exclusive: bool, way: &Way<'_>) -> Result
         })
     };
     let at_transaction = |rule, t: &TransactionEnd, before| {
-        consistent(way, t.span, before).map(|()| Stop { rule, at: Some(t.span), before, at_transaction: true })
+        consistent(way, t.span, before).map(|()| Stop {
+            rule,
+            at: Some(t.span),
+            before,
+            at_transaction: true,
+        })
     };
     match target {
-        Target::Immediate => Ok(Stop { rule: StopRule::Immediate, at: None, before: false, at_transaction: false }),
+        Target::Immediate => {
+            Ok(Stop { rule: StopRule::Immediate, at: None, before: false, at_transaction: false })
+        }
         Target::Latest => {
             let last = way.last_record.ok_or(Miss::NotReached)?;
             consistent(way, last, false)?;
-            Ok(Stop { rule: StopRule::Lsn(last.start), at: Some(last), before: false, at_transaction: false })
+            Ok(Stop {
+                rule: StopRule::Lsn(last.start),
+                at: Some(last),
+                before: false,
+                at_transaction: false,
+            })
         }
         Target::Time(time) => {
-            let time = holdfast_postgres::PgTimestamp::from_chrono(*time);
-            let hit = transactions().find(|t| if exclusive { t.time >= time } else { t.time > time });
+            let whole = holdfast_postgres::PgTimestamp::from_chrono(*time);
+            // PostgreSQL counts microseconds: an exclusive target between two of them keeps the first.
+            let between = whole.to_chrono() < *time;
+            let time = if exclusive && between {
+                holdfast_postgres::PgTimestamp(whole.0.saturating_add(1))
+            } else {
+                whole
+            };
+            let hit =
+                transactions().find(|t| if exclusive { t.time >= time } else { t.time > time });
             at_transaction(StopRule::Time(time.0), hit.ok_or(Miss::NotReached)?, true)
         }
         Target::Xid(xid) => {
@@ -108,7 +128,12 @@ pub(super) fn resolve(target: &Target, exclusive: bool, way: &Way<'_>) -> Result
             let record = way.record.ok_or(Miss::NotReached)?;
             consistent(way, record, exclusive)?;
             let at_transaction = transactions().any(|t| t.span.start == record.start);
-            Ok(Stop { rule: StopRule::Lsn(*lsn), at: Some(record), before: exclusive, at_transaction })
+            Ok(Stop {
+                rule: StopRule::Lsn(*lsn),
+                at: Some(record),
+                before: exclusive,
+                at_transaction,
+            })
         }
         Target::Name(name) => {
             let hit = way.events.iter().find_map(|e| match e {
@@ -117,7 +142,12 @@ pub(super) fn resolve(target: &Target, exclusive: bool, way: &Way<'_>) -> Result
             });
             let span = hit.ok_or(Miss::NotFound)?;
             consistent(way, span, false)?;
-            Ok(Stop { rule: StopRule::Name(name.clone()), at: Some(span), before: false, at_transaction: false })
+            Ok(Stop {
+                rule: StopRule::Name(name.clone()),
+                at: Some(span),
+                before: false,
+                at_transaction: false,
+            })
         }
     }
 }
@@ -129,11 +159,16 @@ fn consistent(way: &Way<'_>, record: RecordSpan, before: bool) -> Result<(), Mis
 }
 
 /// The last transaction end that is replayed, and the first that is not.
-pub(super) fn around(events: &[PointEvent], end: Lsn) -> (Option<(TimelineId, TransactionEnd)>, Option<PointEvent>) {
+pub(super) fn around(
+    events: &[PointEvent],
+    end: Lsn,
+) -> (Option<(TimelineId, TransactionEnd)>, Option<PointEvent>) {
     let mut last = None;
     for event in events {
         match event {
-            PointEvent::Transaction(timeline, t) if t.span.start < end => last = Some((*timeline, *t)),
+            PointEvent::Transaction(timeline, t) if t.span.start < end => {
+                last = Some((*timeline, *t))
+            }
             PointEvent::Transaction(..) => return (last, Some(event.clone())),
             PointEvent::Point(..) => {}
         }
@@ -164,13 +199,24 @@ mod tests {
     fn point(at: u64, name: &str) -> PointEvent {
         PointEvent::Point(
             TimelineId::new(1).unwrap(),
-            NamedPoint { span: RecordSpan { start: Lsn(at), end: Lsn(at + 40) }, name: name.into(), time: PgTimestamp(0) },
+            NamedPoint {
+                span: RecordSpan { start: Lsn(at), end: Lsn(at + 40) },
+                name: name.into(),
+                time: PgTimestamp(0),
+            },
         )
     }
 
     /// Consistent at 200; times are not monotonic.
     fn events() -> Vec<PointEvent> {
-        vec![commit(104, 10, 1000), commit(200, 11, 2000), commit(240, 13, 4000), commit(280, 12, 3000), point(320, "deploy"), commit(360, 14, 5000)]
+        vec![
+            commit(104, 10, 1000),
+            commit(200, 11, 2000),
+            commit(240, 13, 4000),
+            commit(280, 12, 3000),
+            point(320, "deploy"),
+            commit(360, 14, 5000),
+        ]
     }
 
     fn way(events: &[PointEvent]) -> Way<'_> {
@@ -238,7 +284,13 @@ mod tests {
 
     #[test]
     fn a_restore_point_is_found_by_name() {
-        assert_eq!(resolve(&Target::Name("deploy".into()), false, &way(&events())).unwrap().end(Lsn(200)), Lsn(360));
-        assert_eq!(resolve(&Target::Name("other".into()), false, &way(&events())), Err(Miss::NotFound));
+        assert_eq!(
+            resolve(&Target::Name("deploy".into()), false, &way(&events())).unwrap().end(Lsn(200)),
+            Lsn(360)
+        );
+        assert_eq!(
+            resolve(&Target::Name("other".into()), false, &way(&events())),
+            Err(Miss::NotFound)
+        );
     }
 }

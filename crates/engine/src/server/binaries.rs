@@ -37,9 +37,9 @@ pub fn discover(run_as: &RunAs) -> Vec<ServerBinaries> {
     let mut found: BTreeMap<u32, ServerBinaries> = BTreeMap::new();
     for (directory, chosen) in candidates() {
         let Some(binaries) = inspect(&directory, run_as) else { continue };
-        let better = found.get(&binaries.major).is_none_or(|have| {
-            chosen || (minor(&binaries.version) > minor(&have.version))
-        });
+        let better = found
+            .get(&binaries.major)
+            .is_none_or(|have| chosen || (minor(&binaries.version) > minor(&have.version)));
         if better {
             found.insert(binaries.major, binaries);
         }
@@ -112,7 +112,7 @@ fn inspect(directory: &Path, run_as: &RunAs) -> Option<ServerBinaries> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = parse_version(&text)?;
     let major = version.split(['.', 'b', 'r', 'd']).next()?.parse().ok()?;
-    Some(ServerBinaries { major, version, bin_directory: directory.to_path_buf() })
+    Some(ServerBinaries { major, version, bin_directory: directory.clone() })
 }
 
 /// A server checks that it may access its own program, so it must lie where the user that runs it
@@ -131,7 +131,12 @@ fn reachable(directory: &Path, run_as: &RunAs) -> Option<PathBuf> {
         owned_by_root(copies).then_some(())?;
         let fresh = tempfile::Builder::new().prefix("copy-").tempdir_in(copies).ok()?;
         let tree = fresh.path().join(&name);
-        let status = std::process::Command::new("cp").arg("-a").arg(installation).arg(&tree).status().ok()?;
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(installation)
+            .arg(&tree)
+            .status()
+            .ok()?;
         status.success().then_some(())?;
         let _ = std::process::Command::new("chmod").args(["-R", "go+rX"]).arg(&tree).status();
         if copy.exists() {
@@ -154,7 +159,8 @@ fn same_program(a: &Path, b: &Path) -> bool {
 #[cfg(unix)]
 fn owned_by_root(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0)
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0)
 }
 
 #[cfg(not(unix))]

@@ -33,7 +33,8 @@ impl RunAs {
         if !running_as_root()? {
             return Ok(Self::Myself);
         }
-        let passwd = std::fs::read_to_string("/etc/passwd").map_err(EngineError::file("read", "/etc/passwd"))?;
+        let passwd = std::fs::read_to_string("/etc/passwd")
+            .map_err(EngineError::file("read", "/etc/passwd"))?;
         CANDIDATES.iter().find_map(|name| find_user(&passwd, name)).ok_or_else(|| {
             EngineError::refused(
                 "no_unprivileged_user",
@@ -50,14 +51,20 @@ impl RunAs {
     /// a data directory below a private directory can then still be served.
     pub fn command(&self, program: &Path, needed: &[&Path]) -> Command {
         let Self::Other { uid, gid, .. } = self else { return Command::new(program) };
-        let reachable = std::iter::once(program).chain(needed.iter().copied()).all(|p| self.can_reach(p));
+        let reachable =
+            std::iter::once(program).chain(needed.iter().copied()).all(|p| self.can_reach(p));
         #[cfg(target_os = "linux")]
         if !reachable {
             let mut command = Command::new("setpriv");
             command
                 .arg(format!("--reuid={uid}"))
                 .arg(format!("--regid={gid}"))
-                .args(["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"])
+                .args([
+                    "--clear-groups",
+                    "--inh-caps=+dac_read_search",
+                    "--ambient-caps=+dac_read_search",
+                    "--",
+                ])
                 .arg(program);
             return command;
         }
@@ -78,7 +85,8 @@ impl RunAs {
     pub fn own(&self, path: &Path) -> Result<()> {
         #[cfg(unix)]
         if let Self::Other { uid, gid, .. } = self {
-            std::os::unix::fs::lchown(path, Some(*uid), Some(*gid)).map_err(EngineError::file("hand over", path))?;
+            std::os::unix::fs::lchown(path, Some(*uid), Some(*gid))
+                .map_err(EngineError::file("hand over", path))?;
         }
         let _ = path;
         Ok(())
@@ -137,8 +145,11 @@ fn running_as_root() -> Result<bool> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        let file = tempfile::tempfile().map_err(EngineError::file("create a temporary file in", std::env::temp_dir()))?;
-        let metadata = file.metadata().map_err(EngineError::file("look at a temporary file in", std::env::temp_dir()))?;
+        let file = tempfile::tempfile()
+            .map_err(EngineError::file("create a temporary file in", std::env::temp_dir()))?;
+        let metadata = file
+            .metadata()
+            .map_err(EngineError::file("look at a temporary file in", std::env::temp_dir()))?;
         Ok(metadata.uid() == 0)
     }
     #[cfg(not(unix))]

@@ -51,11 +51,16 @@ impl ServerLocation {
 
     /// Whether its process is there.
     pub fn is_running(&self) -> bool {
-        let Ok(text) = std::fs::read_to_string(self.data_directory.join("postmaster.pid")) else { return false };
-        let Some(pid) = text.lines().next().and_then(|l| l.trim().parse::<u32>().ok()) else { return false };
+        let Ok(text) = std::fs::read_to_string(self.data_directory.join("postmaster.pid")) else {
+            return false;
+        };
+        let Some(pid) = text.lines().next().and_then(|l| l.trim().parse::<u32>().ok()) else {
+            return false;
+        };
         if cfg!(target_os = "linux") {
             // Another program may have got the number since: only a postgres counts.
-            return std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "postgres");
+            return std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|c| c.trim() == "postgres");
         }
         true
     }
@@ -73,14 +78,18 @@ impl ServerLocation {
                     &location.binaries.program("pg_ctl"),
                     &[location.data_directory.join("PG_VERSION").as_path()],
                 );
-                command.args(["stop", "-w", "-t", "60", "-m", "fast", "-D"]).arg(&location.data_directory);
+                command
+                    .args(["stop", "-w", "-t", "60", "-m", "fast", "-D"])
+                    .arg(&location.data_directory);
                 let outcome = run(&mut command, "pg_ctl stop");
                 if outcome.is_err() && location.is_running() {
                     let mut command = run_as.command(
                         &location.binaries.program("pg_ctl"),
                         &[location.data_directory.join("PG_VERSION").as_path()],
                     );
-                    command.args(["stop", "-w", "-t", "60", "-m", "immediate", "-D"]).arg(&location.data_directory);
+                    command
+                        .args(["stop", "-w", "-t", "60", "-m", "immediate", "-D"])
+                        .arg(&location.data_directory);
                     return run(&mut command, "pg_ctl stop");
                 }
                 Ok(String::new())
@@ -110,7 +119,11 @@ impl PrivateServer {
     ///
     /// # Errors
     /// [`EngineError::File`] when the program or its log cannot be opened.
-    pub fn start(location: ServerLocation, settings: &[(String, String)], run_as: &RunAs) -> Result<Self> {
+    pub fn start(
+        location: ServerLocation,
+        settings: &[(String, String)],
+        run_as: &RunAs,
+    ) -> Result<Self> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -118,7 +131,8 @@ impl PrivateServer {
             .map_err(EngineError::file("create", &location.log))?;
         let also = log.try_clone().map_err(EngineError::file("open", &location.log))?;
         let program = location.binaries.program("postgres");
-        let mut command = run_as.command(&program, &[location.data_directory.join("PG_VERSION").as_path()]);
+        let mut command =
+            run_as.command(&program, &[location.data_directory.join("PG_VERSION").as_path()]);
         command.arg("-D").arg(&location.data_directory);
         for (name, value) in settings {
             command.arg("-c").arg(format!("{name}={value}"));
@@ -163,7 +177,10 @@ impl PrivateServer {
 
     /// The server's failure, with what it last said.
     pub fn failed(&self) -> EngineError {
-        EngineError::Program { program: "the private PostgreSQL server".to_owned(), output: log_tail(&self.location.log) }
+        EngineError::Program {
+            program: "the private PostgreSQL server".to_owned(),
+            output: log_tail(&self.location.log),
+        }
     }
 
     /// Stops it, waits for its end and reaps it.
@@ -185,8 +202,13 @@ impl PrivateServer {
 pub fn log_tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
-    let fatal: Vec<_> = lines.iter().filter(|l| l.contains("FATAL:") || l.contains("PANIC:")).copied().collect();
-    let chosen = if fatal.is_empty() { &lines[lines.len().saturating_sub(8)..] } else { &fatal[fatal.len().saturating_sub(3)..] };
+    let fatal: Vec<_> =
+        lines.iter().filter(|l| l.contains("FATAL:") || l.contains("PANIC:")).copied().collect();
+    let chosen = if fatal.is_empty() {
+        &lines[lines.len().saturating_sub(8)..]
+    } else {
+        &fatal[fatal.len().saturating_sub(3)..]
+    };
     chosen.join("\n")
 }
 
@@ -205,15 +227,22 @@ pub fn run(command: &mut std::process::Command, name: &str) -> Result<String> {
     }
     let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
     text.push_str(&stdout);
-    Err(EngineError::Program { program: name.to_owned(), output: text.chars().take(4000).collect() })
+    Err(EngineError::Program {
+        program: name.to_owned(),
+        output: text.chars().take(4000).collect(),
+    })
 }
 
 /// Runs blocking work off the async runtime.
 ///
 /// # Errors
 /// What the work fails with; a panic in it is a fault.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Fault(format!("a worker thread failed: {e}")))?
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| EngineError::Fault(format!("a worker thread failed: {e}")))?
 }
 
 /// A free TCP port on loopback, as far as one can know.

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::pack::{FinishedPack, PackBuilder};
 use super::{Counters, IngestOptions, RawFrame};
+use crate::container::Suite;
 use crate::container::frame::EncodedFrame;
 use crate::error::{RepositoryError, Result};
 use crate::index::{ExtentEntry, INDEX_PREFIX, IndexBody, IndexedPack};
-use crate::object::ObjectKind;
+use crate::object::{ObjectKind, PutKind};
 use crate::repository::Repository;
 
 /// A pack of tiny extents is closed by their number: its directory has to stay small.

@@ -96,6 +96,18 @@ pub(super) fn create_directory(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Syncs an existing file and every directory that leads to it.
+pub(super) fn sync_file(root: &Path, name: &str) -> std::io::Result<()> {
+    let file = root.join(name);
+    std::fs::File::open(&file)?.sync_all()?;
+    if cfg!(unix) {
+        for directory in file.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
+            std::fs::File::open(directory)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
 fn retry() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -153,5 +165,8 @@ mod tests {
         create_directory(&deep).unwrap();
         assert!(deep.is_dir());
         create_directory(&deep).unwrap();
+        std::fs::write(deep.join("file"), b"x").unwrap();
+        sync_file(place.path(), "a/b/c/file").unwrap();
+        assert!(sync_file(place.path(), "a/b/none").is_err());
     }
 }

@@ -1,0 +1,244 @@
+import { fireEvent, screen, waitFor, within } from "@testing-library/react";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import type { Commit } from "../api/bindings";
+import { fakeEngine, requestsOf } from "../testing/fake-client";
+import { FakeRefusal } from "../testing/fake-engine";
+import { mount } from "../testing/mount";
+import { COMMITS, makePoints, NOW } from "../testing/world";
+import { ticks } from "./axis";
+import { fullView, MIN_SPAN, pan, position, reveal, timeAt, zoom } from "./viewport";
+
+beforeEach(() => vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW)));
+
+describe("the viewport", () => {
+  const bounds = { from: 0, to: 1000 };
+
+  test("zooming keeps the place under the pointer where it is", () => {
+    const view = zoom(bounds, 0.5, 250, bounds);
+    expect(position(view, 100)(250)).toBeCloseTo(25);
+    expect(timeAt(view, 100, 25)).toBeCloseTo(250);
+  });
+
+  test("never leaves what is stored and never shows less than can be told apart", () => {
+    expect(zoom({ from: 100, to: 200 }, 100, 150, bounds)).toEqual(bounds);
+    expect(pan({ from: 900, to: 1000 }, 5, bounds)).toEqual({ from: 900, to: 1000 });
+    expect(pan({ from: 0, to: 100 }, -5, bounds)).toEqual({ from: 0, to: 100 });
+    let view = bounds;
+    for (let i = 0; i < 30; i += 1) view = zoom(view, 0.5, 500, bounds);
+    expect(view.to - view.from).toBeCloseTo(MIN_SPAN);
+  });
+
+  test("moves only as far as it must to bring a commit into sight", () => {
+    const view = { from: 100, to: 200 };
+    expect(reveal(view, 150, bounds)).toBe(view);
+    expect(reveal(view, 600, bounds)).toEqual({ from: 550, to: 650 });
+  });
+
+  test("leaves room for what is not stored yet", () => {
+    const view = fullView({ extent: { from: 0, to: 100 }, windows: [], gaps: [], timelines: [] });
+    expect(view.from).toBeLessThan(0);
+    expect(view.to).toBeGreaterThan(100);
+  });
+});
+
+describe("the axis", () => {
+  const at = (text: string) => Date.parse(text);
+
+  test.each([
+    ["2025-11-20T00:00Z", "2026-08-20T00:00Z", "2026"],
+    ["2026-05-01T00:00Z", "2026-05-05T00:00Z", "May 2"],
+    ["2026-05-04T10:00Z", "2026-05-04T14:00Z", "12:00"],
+    ["2026-05-04T10:00:00Z", "2026-05-04T10:00:40Z", "10:00:10"],
+    ["2026-05-04T10:00:00.000Z", "2026-05-04T10:00:00.400Z", "00.100"],
+  ])("from %s to %s says %s", (from, to, label) => {
+    expect(ticks({ from: at(from), to: at(to) }, 900, "utc").map((tick) => tick.label)).toContain(label);
+  });
+
+  test("days begin where the zone that is shown begins them", () => {
+    const view = { from: at("2026-05-03T12:00Z"), to: at("2026-05-05T12:00Z") };
+    const day = ticks(view, 900, "local").find((tick) => tick.label === "May 4");
+    expect(day?.time).toBe(at("2026-05-04T02:30Z"));
+  });
+});
+
+function selected(): Promise<HTMLElement> {
+  return screen.findByRole("region", { name: "Selected point" });
+}
+
+const slider = () => screen.getByRole("slider", { name: "Recovery point" });
+
+function stop(index: number): Commit {
+  const stops = COMMITS.filter((each) => each.kind !== "abort");
+  const found = stops.at(index);
+  if (!found) throw new Error("fixture");
+  return found;
+}
+
+async function expectSelected(commit: Commit) {
+  await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain(commit.xid));
+}
+
+describe("the timeline", () => {
+  test("starts at the newest commit and names it in every form", async () => {
+    mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    const newest = stop(-1);
+    expect(within(panel).getByRole("heading").textContent).toBe(`Transaction ${newest.xid}`);
+    for (const text of [newest.xid, newest.lsn, "UTC"]) expect(panel.textContent).toContain(text);
+    expect(panel.textContent).toContain("After it: none is stored");
+    expect(within(panel).getByRole("button", { name: "Copy lsn" })).toBeTruthy();
+  });
+
+  test("arrow keys step over commits and never stand on one that was rolled back", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    slider().focus();
+    await user.keyboard("{ArrowLeft}");
+    await expectSelected(stop(-2));
+    await user.keyboard("{Shift>}{ArrowLeft}{/Shift}");
+    await expectSelected(stop(-12));
+    await user.keyboard("{ArrowRight}");
+    await expectSelected(stop(-11));
+    await user.keyboard("{Shift>}{ArrowRight}{/Shift}");
+    await expectSelected(stop(-1));
+    await user.keyboard("{Home}");
+    await expectSelected(stop(0));
+    await user.keyboard("{End}");
+    await expectSelected(stop(-1));
+  });
+
+  test("zooms by button and key, and shows everything again", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    expect(screen.getByText(/3 d 20 h shown/)).toBeTruthy();
+    await user.click(screen.getByRole("button", { name: "Zoom in" }));
+    await screen.findByText(/1 d 22 h shown/);
+    slider().focus();
+    await user.keyboard("+");
+    await screen.findByText(/2[23] h .*shown/);
+    await user.keyboard("-");
+    await screen.findByText(/1 d 22 h shown/);
+    await user.click(screen.getByRole("button", { name: "Earlier" }));
+    await user.click(screen.getByRole("button", { name: "Later" }));
+    await user.keyboard("{Tab}");
+    slider().focus();
+    await user.keyboard("0");
+    await screen.findByText(/3 d 20 h shown/);
+    fireEvent.wheel(slider(), { deltaY: -300 });
+    await waitFor(() => expect(screen.queryByText(/3 d 20 h shown/)).toBeNull());
+    fireEvent.wheel(slider(), { deltaX: 300 });
+    await user.click(screen.getByRole("button", { name: "Everything" }));
+    await screen.findByText(/3 d 20 h shown/);
+  });
+
+  test("a click snaps to the nearest commit, a drag moves the picture", async () => {
+    mount("/c/orders-eu/timeline");
+    await selected();
+    fireEvent.pointerMove(slider(), { clientX: 300 });
+    fireEvent.pointerDown(slider(), { clientX: 300, button: 0, pointerId: 1 });
+    fireEvent.pointerUp(slider(), { clientX: 300, button: 0, pointerId: 1 });
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-02"));
+    const before = requestsOf("commits").length;
+    fireEvent.pointerDown(slider(), { clientX: 300, button: 0, pointerId: 1 });
+    fireEvent.pointerMove(slider(), { clientX: 200 });
+    fireEvent.pointerUp(slider(), { clientX: 200, button: 0, pointerId: 1 });
+    fireEvent.pointerCancel(slider());
+    fireEvent.pointerLeave(slider());
+    expect(requestsOf("commits")).toHaveLength(before);
+  });
+
+  test("the link to the restore carries form and side, and nothing more", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    const href = () =>
+      within(panel).getByRole("link", { name: "Restore to here…" }).getAttribute("href") ?? "";
+    const newest = stop(-1);
+    expect(decodeURIComponent(href())).toBe(`/c/orders-eu/restore/new?target=xid:${newest.xid}`);
+    await user.click(within(panel).getByRole("radio", { name: /^Everything before it/ }));
+    await user.click(within(panel).getByRole("radio", { name: /^LSN/ }));
+    expect(decodeURIComponent(href())).toBe(
+      `/c/orders-eu/restore/new?target=lsn:${newest.lsn}&exclusive=true`,
+    );
+  });
+
+  test("a link leads back to its commit, and the address follows the cursor", async () => {
+    const wanted = COMMITS[700];
+    if (!wanted) throw new Error("fixture");
+    const { router, user } = mount(`/c/orders-eu/timeline?at=${wanted.time}&xid=${wanted.xid}`);
+    const panel = await selected();
+    expect(panel.textContent).toContain(wanted.xid);
+    await user.click(within(panel).getByRole("button", { name: "Next commit" }));
+    await waitFor(() =>
+      expect(router.state.location.search).not.toEqual({ at: wanted.time, xid: wanted.xid }),
+    );
+    expect(router.state.location.search).toMatchObject({ xid: expect.stringMatching(/^\d+$/) });
+  });
+
+  test("a transaction that is not found is said to, and the nearest commit shown", async () => {
+    mount("/c/orders-eu/timeline?at=2026-05-03T10:00:00Z&xid=5");
+    await screen.findByText(/Transaction 5 does not stand near that time/);
+    await selected();
+  });
+
+  test("a transaction without a time is looked for among the newest", async () => {
+    mount("/c/orders-eu/timeline?xid=5");
+    await screen.findByText(/Transaction 5 is not among the newest commits/);
+  });
+
+  test("the tables say what the picture says, and are there for screen readers from the start", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    const gaps = screen.getByRole("table", { name: "Gaps" });
+    expect(gaps.textContent).toContain("the slot's WAL was removed by the server");
+    expect(screen.queryByRole("button", { name: /^Select/ })).toBeNull();
+    await user.click(screen.getByRole("button", { name: "Show as tables" }));
+    await user.click(screen.getByRole("button", { name: "Select before-deploy-418" }));
+    const panel = await selected();
+    await waitFor(() => expect(panel.textContent).toContain("before-deploy-418"));
+    expect(panel.textContent).toContain("By name, the copy holds everything before the restore point");
+    expect(within(panel).getByRole("link", { name: "Restore to here…" }).getAttribute("href")).toContain(
+      "before-deploy-418",
+    );
+    const commits = screen.getByRole("table", { name: "Commits around the selected one" });
+    expect(commits.querySelectorAll("tr[aria-current]")).toHaveLength(1);
+  });
+
+  test("forks of the timeline stand in rows of their own", async () => {
+    const points = makePoints("orders-eu");
+    fakeEngine.answerWith("points", () => ({
+      ...points,
+      windows: points.windows.map((window, index) => ({ ...window, timeline: index + 1, gaps: [] })),
+    }));
+    const { container } = mount("/c/orders-eu/timeline");
+    await selected();
+    expect(container.querySelector("svg")).not.toBeNull();
+    expect(container.textContent).toContain("TLI 1");
+    expect(container.textContent).toContain("TLI 2");
+  });
+
+  test("an empty archive says what would fill it", async () => {
+    fakeEngine.reset("empty");
+    mount("/c/orders-eu/timeline");
+    await screen.findByText("Nothing is stored yet");
+  });
+
+  test("a snapshot without any commit leaves nothing to select", async () => {
+    fakeEngine.answerWith("commits", () => ({ commits: [], earlier: false, later: false }));
+    mount("/c/orders-eu/timeline");
+    await screen.findByText(/No commit is stored yet; only the snapshots/);
+  });
+
+  test("what cannot be read is said to", async () => {
+    fakeEngine.answerWith("commits", () => {
+      throw new FakeRefusal({
+        code: "corrupt",
+        message: "the index is damaged",
+        hint: null,
+        retryable: false,
+        details: null,
+      });
+    });
+    mount("/c/orders-eu/timeline");
+    await screen.findByText("the index is damaged");
+  });
+});
