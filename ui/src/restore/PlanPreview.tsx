@@ -1,3 +1,4 @@
+import type { ReactNode } from "react";
 import type { Loss, RestorePlan } from "../api/bindings";
 import { Bytes, Count } from "../elements/Bytes";
 import { CodeBlock } from "../elements/CodeBlock";
@@ -64,6 +65,21 @@ function LossPreview({ loss }: { loss: Loss }) {
             ["WAL", <Bytes key="w" value={loss.wal_bytes} exact />],
             ["First left out", <Time key="f" value={loss.from} digits={6} />],
             ["Last left out", <Time key="l" value={loss.to} digits={6} />],
+            ...(loss.earlier_but_lost.length > 0
+              ? [
+                  [
+                    "Left out though committed earlier",
+                    <span key="e">
+                      {loss.earlier_but_lost.map((each) => (
+                        <span key={each.lsn} className="block">
+                          transaction <Mono value={each.xid} /> of <Time value={each.time} digits={6} />
+                        </span>
+                      ))}
+                      commit times do not follow the order of the WAL
+                    </span>,
+                  ] as [string, ReactNode],
+                ]
+              : []),
           ]}
         />
       )}

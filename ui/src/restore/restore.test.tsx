@@ -127,7 +127,16 @@ describe("the wizard", () => {
       estimate_seconds: null,
       bytes_free: 1024,
       stops_before: null,
-      loss: { transactions: 0, aborted: 0, wal_bytes: 0, from: null, to: null, first: null, last: null },
+      loss: {
+        transactions: 0,
+        aborted: 0,
+        wal_bytes: 0,
+        from: null,
+        to: null,
+        first: null,
+        last: null,
+        earlier_but_lost: [],
+      },
       host_findings: [{ severity: "error", code: "x", message: "It would not start", repair: null }],
     }));
     await planned("/c/orders-eu/restore/new");

@@ -297,6 +297,7 @@ export function makePoints(name: string): Points {
     from_lsn: at(GAP_AFTER).end_lsn,
     to_lsn: at(GAP_BEFORE).lsn,
     cause: "the slot's WAL was removed by the server",
+    timeline: 1,
     detected_at: at(GAP_BEFORE).time,
   };
   return {
@@ -372,6 +373,7 @@ export function makePlan(target: string, exclusive: boolean, to: string): Restor
       to: at(-1).time,
       first: left,
       last: at(-1),
+      earlier_but_lost: [],
     },
     destination: to,
     bytes_fetch: 21_474_836_480,
