@@ -11,7 +11,9 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use holdfast_tests::{
     pg::TestServer,
     protected::{CLUSTER, Protected, failure},
-    prove_duration, wait_for,
+    prove_duration,
+    random::Random,
+    wait_for,
 };
 use std::{
     collections::BTreeMap,
@@ -27,25 +29,12 @@ const TARGETS: usize = 20;
 /// Transactions of each writer before and after the backup.
 const AROUND: u64 = 40;
 
-/// Small, repeatable and good enough to choose with (SplitMix64).
-struct Random(u64);
+fn below(random: &mut Random, limit: usize) -> usize {
+    usize::try_from(random.below(limit as u64)).unwrap()
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).unwrap()
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
+fn chance(random: &mut Random, percent: u64) -> bool {
+    random.below(100) < percent
 }
 
 /// A psql that stays connected; one statement group at a time.
@@ -116,7 +105,7 @@ impl Writer {
     fn open(server: &TestServer, number: usize, seed: u64) -> Self {
         Self {
             number,
-            random: Random(seed ^ (number as u64 + 1).wrapping_mul(0x51_7c_c1_b7)),
+            random: Random::new(seed),
             session: Session::open(server),
             next: 0,
             rows: Vec::new(),
@@ -125,8 +114,8 @@ impl Writer {
     }
 
     fn payload(&mut self) -> String {
-        let word = self.random.next();
-        let times = if self.random.chance(4) { 200 } else { 1 + self.random.below(3) };
+        let word = self.random.next_u64();
+        let times = if chance(&mut self.random, 4) { 200 } else { 1 + below(&mut self.random, 3) };
         format!("{word:016x}").repeat(times)
     }
 
@@ -138,35 +127,33 @@ impl Writer {
     }
 
     fn update_or_delete(&mut self, changes: &mut Vec<(Key, Option<String>)>) -> String {
-        if self.rows.is_empty() {
+        let touched: Vec<u32> = changes.iter().map(|((_, n), _)| *n).collect();
+        let rows: Vec<u32> = self.rows.iter().copied().filter(|n| !touched.contains(n)).collect();
+        if rows.is_empty() {
             return self.insert(changes);
         }
-        let at = self.random.below(self.rows.len());
-        let n = self.rows[at];
-        if self.random.chance(40) {
+        let n = rows[below(&mut self.random, rows.len())];
+        if chance(&mut self.random, 40) {
             changes.push(((self.number, n), None));
             return format!("DELETE FROM ledger WHERE writer = {} AND n = {n};", self.number);
         }
         let payload = self.payload();
         changes.push(((self.number, n), Some(payload.clone())));
-        format!(
-            "UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};",
-            self.number
-        )
+        format!("UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};", self.number)
     }
 
     /// Makes the statements of a transaction, without its beginning and end.
     fn statements(&mut self, inserts_only: bool) -> (String, Vec<(Key, Option<String>)>) {
         let mut changes = Vec::new();
         let mut sql = String::new();
-        for _ in 0..=self.random.below(3) {
-            if inserts_only || self.random.chance(70) {
+        for _ in 0..=below(&mut self.random, 3) {
+            if inserts_only || chance(&mut self.random, 70) {
                 sql.push_str(&self.insert(&mut changes));
             } else {
                 sql.push_str(&self.update_or_delete(&mut changes));
             }
         }
-        if self.random.chance(25) {
+        if chance(&mut self.random, 25) {
             // Part of it is taken back, part of it stays.
             sql.push_str("SAVEPOINT a;");
             let mut undone = Vec::new();
@@ -177,14 +164,14 @@ impl Writer {
             sql.push_str(&self.insert(&mut changes));
             sql.push_str("RELEASE b;");
         }
-        if self.random.chance(10) {
+        if chance(&mut self.random, 10) {
             for _ in 0..20 {
                 sql.push_str(&self.insert(&mut changes));
             }
         }
-        if self.random.chance(30) {
+        if chance(&mut self.random, 30) {
             // Transactions of the sessions are to overlap.
-            sql.push_str(&format!("SELECT pg_sleep({}e-3);", 1 + self.random.below(8)));
+            sql.push_str(&format!("SELECT pg_sleep({}e-3);", 1 + below(&mut self.random, 8)));
         }
         (sql, changes)
     }
@@ -207,7 +194,7 @@ impl Writer {
     }
 
     fn plain(&mut self) {
-        let committed = !self.random.chance(12);
+        let committed = !chance(&mut self.random, 12);
         let (sql, changes) = self.statements(false);
         let end = if committed { "COMMIT" } else { "ROLLBACK" };
         let lines = self.session.run(&format!("BEGIN;{sql}SELECT pg_current_xact_id();{end};"));
@@ -215,14 +202,14 @@ impl Writer {
     }
 
     fn two_phase(&mut self) {
-        let committed = !self.random.chance(30);
+        let committed = !chance(&mut self.random, 30);
         let (sql, changes) = self.statements(true);
         let name = format!("w{}-{}", self.number, self.next);
         let lines = self
             .session
             .run(&format!("BEGIN;{sql}SELECT pg_current_xact_id();PREPARE TRANSACTION '{name}';"));
         let xid = Self::number_of(&lines);
-        for _ in 0..self.random.below(3) {
+        for _ in 0..below(&mut self.random, 3) {
             self.plain();
         }
         let end = if committed { "COMMIT" } else { "ROLLBACK" };
@@ -231,7 +218,7 @@ impl Writer {
     }
 
     fn step(&mut self) {
-        if self.random.chance(8) { self.two_phase() } else { self.plain() }
+        if chance(&mut self.random, 8) { self.two_phase() } else { self.plain() }
     }
 }
 
@@ -398,11 +385,11 @@ impl Past {
         let ends: Vec<_> = self.ends().filter(|(r, _)| r.start < self.archived).collect();
         let later = ends.iter().position(|(r, _)| r.start >= self.consistent).unwrap();
         // Now and then one that the backup cannot reach.
-        let first = if random.chance(5) { later.saturating_sub(20) } else { later };
-        let at = first + random.below(ends.len() - first - 1);
+        let first = if chance(random, 5) { later.saturating_sub(20) } else { later };
+        let at = first + below(random, ends.len() - first - 1);
         let (record, end) = ends[at];
-        let exclusive = random.chance(50);
-        let target = match random.below(10) {
+        let exclusive = chance(random, 50);
+        let target = match below(random, 10) {
             0..2 => Target::Time(end.time),
             2 => Target::Time(end.time + chrono::TimeDelta::microseconds(1)),
             3 => {
@@ -419,9 +406,9 @@ impl Past {
                     .iter()
                     .filter(|r| (self.consistent..self.archived).contains(&r.start))
                     .collect();
-                let any = all[random.below(all.len() - 1)];
+                let any = all[below(random, all.len() - 1)];
                 let inside =
-                    if random.chance(50) { 1 + random.next() % any.length.max(2) } else { 0 };
+                    if chance(random, 50) { 1 + random.next_u64() % any.length.max(2) } else { 0 };
                 Target::Lsn(any.start + inside)
             }
         };
@@ -430,7 +417,7 @@ impl Past {
 }
 
 /// Sets a server up, lets four sessions write around a backup, and gives what then is to be known.
-fn write_and_back_up(major: u32, segment: u32, seed: u64) -> (Protected, Past) {
+fn write_and_back_up(major: u32, segment: u32, random: &mut Random) -> (Protected, Past) {
     let server = TestServer::builder(major)
         .wal_segment_size(segment)
         .config("track_commit_timestamp = on")
@@ -447,11 +434,12 @@ fn write_and_back_up(major: u32, segment: u32, seed: u64) -> (Protected, Past) {
     site.archive().unwrap();
 
     let stop = AtomicBool::new(false);
+    let seeds: Vec<u64> = (0..WRITERS).map(|_| random.next_u64()).collect();
     let counts: Vec<_> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
     let (backup, writers) = thread::scope(|scope| {
         let running: Vec<_> = (0..WRITERS)
             .map(|number| {
-                let (stop, count) = (&stop, &counts[number]);
+                let (stop, count, seed) = (&stop, &counts[number], seeds[number]);
                 let server = &site.server;
                 scope.spawn(move || {
                     let mut writer = Writer::open(server, number, seed);
@@ -475,14 +463,20 @@ fn write_and_back_up(major: u32, segment: u32, seed: u64) -> (Protected, Past) {
         let writers: Vec<_> = running.into_iter().map(|w| w.join().unwrap()).collect();
         (backup.unwrap(), writers)
     });
-    let archived = site.archive().unwrap();
+    // It archives what comes along, too: a little more than was asked for.
+    let flushed = site.server.psql("SELECT pg_current_wal_flush_lsn()").unwrap();
+    let archived = site.archive_to(&flushed).unwrap();
     let snapshot = &backup["snapshot"];
+    let records = records(&site.server, &begun);
+    let durable = lsn(archived["durable_lsn"].as_str().unwrap());
+    // What is cut off at the end is no record.
+    let cut = records.iter().find(|r| r.start + r.length > durable);
     let past = Past {
-        records: records(&site.server, &begun),
         done: writers.into_iter().flatten().map(|d| (d.xid, d)).collect(),
         start: lsn(snapshot["start_lsn"].as_str().unwrap()),
         consistent: lsn(snapshot["stop_lsn"].as_str().unwrap()),
-        archived: lsn(&archived),
+        archived: cut.map_or(durable, |r| r.start),
+        records,
     };
     (site, past)
 }
@@ -502,7 +496,8 @@ fn parsed(text: &str) -> BTreeMap<Key, &str> {
 /// What the test believes must be what the server says: rows, and commit times.
 fn check_the_oracle(server: &TestServer, past: &Past) {
     let all = server.psql(ROWS).unwrap();
-    assert_eq!(parsed(&all), past.rows(u64::MAX), "the test does not know what it wrote");
+    let wrong = differences(&parsed(&all), &past.rows(u64::MAX));
+    assert!(wrong.is_empty(), "the test does not know what it wrote: {wrong:#?}");
     let mut times = BTreeMap::new();
     for (_, end) in past.ends().filter(|(_, e)| e.committed) {
         for (key, _) in past.done.get(&end.xid).map(|d| d.changes.as_slice()).unwrap_or_default() {
@@ -608,27 +603,18 @@ fn restore_one(
     copy.discard().unwrap();
 }
 
-fn seed() -> u64 {
-    std::env::var("HOLDFAST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-        let now = Utc::now().timestamp_micros();
-        u64::try_from(now).unwrap()
-    })
-}
-
 fn every_target_is_exact(major: u32, segment: u32) {
-    let seed = seed();
-    println!("PostgreSQL {major}: HOLDFAST_SEED={seed}");
-    let (site, past) = write_and_back_up(major, segment, seed);
+    let mut random = Random::announced(&format!("exactness on PostgreSQL {major}"));
+    let (site, past) = write_and_back_up(major, segment, &mut random);
     check_the_oracle(&site.server, &past);
-    let mut random = Random(seed);
-    let began = Instant::now();
+        let began = Instant::now();
     let limit = prove_duration(Duration::ZERO);
     restore_one(&site, &past, &Target::Immediate, false, false, "immediate");
     restore_one(&site, &past, &Target::Latest, false, true, "latest");
     let mut number = 0;
     while number < TARGETS || began.elapsed() < limit {
         let (target, exclusive) = past.choose(&mut random);
-        let promote = random.chance(15);
+        let promote = chance(&mut random, 15);
         println!("{} exclusive {exclusive} promote {promote}", target.text());
         restore_one(&site, &past, &target, exclusive, promote, &format!("copy-{number}"));
         number += 1;

@@ -65,10 +65,16 @@ export async function settle(page: Page): Promise<void> {
   await page.waitForTimeout(150);
 }
 
-export async function violations(page: Page): Promise<string[]> {
-  const found = await new AxeBuilder({ page })
-    .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
-    .analyze();
+/** What axe finds. Colours are all that a scheme changes, so `colours` alone can be asked for. */
+export async function violations(
+  page: Page,
+  what: "everything" | "colours" = "everything",
+): Promise<string[]> {
+  const axe = new AxeBuilder({ page });
+  const found = await (what === "colours"
+    ? axe.withRules(["color-contrast"])
+    : axe.withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+  ).analyze();
   return found.violations.map(
     (each) =>
       `${each.id} (${each.impact}): ${each.nodes

@@ -82,7 +82,12 @@ export function NameStep({ server, check, repository, taken, onCheckAgain, onAdd
         </Button>
       </div>
       {possible ? (
-        <form onSubmit={submit} noValidate className="space-y-4 border-t border-line pt-4" aria-label="Add the cluster">
+        <form
+          onSubmit={submit}
+          noValidate
+          className="space-y-4 border-t border-line pt-4"
+          aria-label="Add the cluster"
+        >
           <Field
             label="Name"
             value={name}

@@ -4,6 +4,7 @@ import { Button } from "../elements/Button";
 import { Choice } from "../elements/Field";
 import { AttachRepository } from "./AttachRepository";
 import { NewRepository } from "./NewRepository";
+import { UNLOCKED_BY } from "./unlock";
 
 export interface Chosen {
   id: string;
@@ -31,7 +32,7 @@ export function RepositoryStep({ workspace, onChosen }: RepositoryStepProps) {
           ...repositories.map((each) => ({
             value: each.id,
             label: each.url,
-            hint: each.unlock === "keychain" ? "Unlocked by the OS keychain" : "Unlocked by its passphrase",
+            hint: `Unlocked by ${UNLOCKED_BY[each.unlock]}`,
           })),
           { value: "new", label: "A new repository", hint: "An empty folder or bucket" },
           {

@@ -141,7 +141,7 @@ export function DemoScreen() {
         {!ended && (
           <p className="max-w-prose text-ink-2">
             A real PostgreSQL is being set up on this machine, backed up and then damaged on purpose. Nothing
-            outside its own folder is touched. You may leave this screen.
+            outside its own folder is touched. You may leave this screen; quitting Holdfast stops it.
           </p>
         )}
         {ended && demo && <Disaster demo={demo} />}

@@ -56,13 +56,15 @@ export function Section({ title, aside, children, className = "" }: SectionProps
 /** Terms and their values, for facts that are read down. */
 export function Facts({ rows }: { rows: readonly (readonly [string, ReactNode])[] }) {
   return (
-    <dl className="grid grid-cols-1 gap-x-6 gap-y-2 sm:grid-cols-[minmax(9rem,auto)_1fr]">
-      {rows.map(([term, value]) => (
-        <div key={term} className="contents">
-          <dt className="text-ink-3 max-sm:-mb-1.5 max-sm:text-small">{term}</dt>
-          <dd className="min-w-0 break-words">{value}</dd>
-        </div>
-      ))}
-    </dl>
+    <div className="@container">
+      <dl className="grid grid-cols-1 gap-x-6 gap-y-2 @min-[23rem]:grid-cols-[minmax(9rem,auto)_1fr]">
+        {rows.map(([term, value]) => (
+          <div key={term} className="contents">
+            <dt className="text-small text-ink-3 -mb-1.5 @min-[23rem]:mb-0 @min-[23rem]:text-body">{term}</dt>
+            <dd className="min-w-0 break-words">{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
   );
 }

@@ -58,7 +58,10 @@ export function JobScreen() {
         <div className="grid items-start gap-4 lg:grid-cols-[minmax(0,1fr)_20rem]">
           <div className="min-w-0 space-y-4">
             {(!ended || job.state !== "succeeded") && (
-              <Section title="Progress" aside={!ended && "You may leave this screen; the job goes on."}>
+              <Section
+                title="Progress"
+                aside={!ended && "You may leave this screen. Quitting Holdfast stops the jobs it started."}
+              >
                 {journal.phases.length === 0 ? (
                   <p className="text-ink-3">
                     {ended ? "No phase was begun." : "Waiting for its first phase…"}

@@ -64,7 +64,7 @@ export function JobsScreen() {
   return (
     <Page
       title="Jobs"
-      intro="Everything this machine has run, newest first. A job's journal stays on disk; closing the window loses nothing of it."
+      intro="Everything this machine has run, newest first. A job's journal stays on disk, whatever happens to the window."
     >
       {jobs.error && (
         <Problem error={jobs.error} title="The jobs could not be read" onRetry={() => jobs.refetch()} />

@@ -41,7 +41,10 @@ function Content({ detail, journal, ended }: { detail: JobDetail; journal: Journ
       {result && <RunResult result={result} />}
       {!ended && <ReplayClock journal={journal} />}
       {(!ended || result === null) && (
-        <Section title="Phases" aside={!ended && "You may leave this screen; the job goes on."}>
+        <Section
+          title="Phases"
+          aside={!ended && "You may leave this screen. Quitting Holdfast stops the jobs it started."}
+        >
           {journal.phases.length === 0 ? (
             <p className="text-ink-3">{ended ? "No phase was begun." : "Waiting for its first phase…"}</p>
           ) : (

@@ -2,6 +2,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { FlaskConical, KeyRound, ShieldAlert } from "lucide-react";
 import type { WorkspaceStatus } from "../api/bindings";
 import { useAction, useWorkspace } from "../api/queries";
+import { UNLOCKED_BY } from "../clusters/unlock";
 import { Button, ButtonLink } from "../elements/Button";
 import { Choice } from "../elements/Field";
 import { Mono } from "../elements/Mono";
@@ -56,8 +57,7 @@ function Repositories({ workspace }: { workspace: WorkspaceStatus }) {
               </p>
               <p className="text-small text-ink-3">
                 attached <Time value={repository.attached_at} digits={0} /> · unlocked by{" "}
-                {repository.unlock === "keychain" ? "the OS keychain" : "its passphrase"} ·{" "}
-                <Mono value={repository.id} />
+                {UNLOCKED_BY[repository.unlock]} · <Mono value={repository.id} />
               </p>
             </li>
           ))}

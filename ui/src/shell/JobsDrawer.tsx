@@ -9,7 +9,7 @@ interface JobsDrawerProps {
   onClose: () => void;
 }
 
-/** What runs now. Closing the window does not stop a job's record; it can be opened again. */
+/** What runs now. A job's record stays on disk and can be opened again. */
 export function JobsDrawer({ workspace, onClose }: JobsDrawerProps) {
   const jobs = workspace?.running_jobs ?? [];
   return (

@@ -25,7 +25,11 @@ function Table({ caption, heads, rows, empty, reachable }: TableProps) {
       </p>
     );
   return (
-    <section aria-label={caption} tabIndex={reachable ? 0 : undefined} className="overflow-x-auto">
+    <section
+      aria-label={caption}
+      tabIndex={reachable ? 0 : undefined}
+      className={reachable ? "overflow-x-auto" : ""}
+    >
       <table className="w-full text-left">
         <caption className="pb-1 text-left font-semibold">{caption}</caption>
         <thead className="text-small text-ink-3">
@@ -75,14 +79,16 @@ const KINDS: Record<Commit["kind"], string> = {
 
 /** Everything that the picture shows, as tables. */
 export function TimelineTables({ points, gaps, commits, selected, visible, onSelect }: TimelineTablesProps) {
-  const choose = (lsn: string, name: string) =>
-    visible ? (
-      <Button size="small" aria-label={`Select ${name}`} onClick={() => onSelect(lsn)}>
+  // A cell of its own, and only where it is seen.
+  const choose = (lsn: string, name: string | null): ReactNode[] => {
+    if (!visible) return [];
+    if (name === null) return [""];
+    return [
+      <Button key="choose" size="small" aria-label={`Select ${name}`} onClick={() => onSelect(lsn)}>
         Select
-      </Button>
-    ) : (
-      ""
-    );
+      </Button>,
+    ];
+  };
   return (
     <div className="space-y-6">
       <Table
@@ -140,7 +146,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         reachable={visible}
         caption="Restore points"
         empty="none."
-        heads={["Name", "Made", "LSN", "Timeline", ""]}
+        heads={["Name", "Made", "LSN", "Timeline", ...(visible ? ["Choose"] : [])]}
         rows={points.restore_points.map((point) => ({
           key: `${point.name} ${point.lsn}`,
           current: selected?.lsn === point.lsn,
@@ -149,7 +155,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
             <Time key="t" value={point.time} />,
             <Mono key="l" value={point.lsn} />,
             point.timeline,
-            choose(point.lsn, point.name),
+            ...choose(point.lsn, point.name),
           ],
         }))}
       />
@@ -157,7 +163,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         reachable={visible}
         caption="Commits around the selected one"
         empty="none is stored."
-        heads={["Time", "Transaction", "What", "LSN", "Timeline", ""]}
+        heads={["Time", "Transaction", "What", "LSN", "Timeline", ...(visible ? ["Choose"] : [])]}
         rows={commits.map((commit) => ({
           key: `${commit.timeline} ${commit.lsn}`,
           current: selected?.lsn === commit.lsn,
@@ -167,7 +173,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
             commit.kind === "restore_point" ? `restore point “${commit.name}”` : KINDS[commit.kind],
             <Mono key="l" value={commit.lsn} />,
             commit.timeline,
-            isStop(commit) ? choose(commit.lsn, `transaction ${commit.xid}`) : "",
+            ...choose(commit.lsn, isStop(commit) ? `transaction ${commit.xid}` : null),
           ],
         }))}
       />

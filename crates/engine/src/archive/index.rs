@@ -33,7 +33,14 @@ pub struct SegmentIndex {
     pub points: Vec<NamedPoint>,
     /// Changes of the settings that a replaying server must match, with where each record starts.
     pub limits: Vec<(Lsn, ServerLimits)>,
+    /// Tablespaces made at a path of their own, with where each record starts.
+    #[serde(default)]
+    pub tablespaces: Vec<(Lsn, String)>,
 }
+
+/// `RM_TBLSPC_ID` of PostgreSQL's `rmgrlist.h`, and `XLOG_TBLSPC_CREATE` of `tablespace.h`.
+const TABLESPACE: u8 = 5;
+const TABLESPACE_CREATE: u8 = 0x00;
 
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +117,7 @@ impl SegmentIndex {
             transactions: Vec::new(),
             points: Vec::new(),
             limits: Vec::new(),
+            tablespaces: Vec::new(),
         }
     }
 
@@ -124,6 +132,9 @@ impl SegmentIndex {
                 "The archive stops here rather than index WAL that it does not understand. Report it with the server's version.",
             )
         })?;
+        if let Some(path) = new_tablespace(record, major) {
+            self.tablespaces.push((record.span.start, path));
+        }
         if let Some(event) = event {
             self.add_event(LocatedEvent { span: record.span, event });
         }
@@ -159,6 +170,7 @@ impl SegmentIndex {
             transactions: self.transactions.iter().filter(|t| later(&t.span)).copied().collect(),
             points: self.points.iter().filter(|p| later(&p.span)).cloned().collect(),
             limits: self.limits.clone(),
+            tablespaces: self.tablespaces.clone(),
             ..self.clone_head()
         }
     }
@@ -166,6 +178,17 @@ impl SegmentIndex {
     fn clone_head(&self) -> Self {
         Self { to: self.to, ..Self::new(self.timeline, self.segment, self.segment_size, self.from) }
     }
+}
+
+/// The path of a tablespace that a record makes (`xl_tblspc_create_rec`: its oid, then its path);
+/// none for one inside the data directory.
+fn new_tablespace(record: &WalRecord, major: u32) -> Option<String> {
+    if record.rmgr != TABLESPACE || record.info & 0xF0 != TABLESPACE_CREATE {
+        return None;
+    }
+    let path = record.main_data(major).ok()?.get(4..)?;
+    let path = path.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
+    Some(String::from_utf8_lossy(path).into_owned())
 }
 
 #[cfg(test)]

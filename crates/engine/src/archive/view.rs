@@ -404,6 +404,19 @@ impl ArchiveView {
         last
     }
 
+    /// The first tablespace at a path of its own that is made along `legs` in `[from, to)`.
+    pub fn tablespace_made(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Option<(Lsn, &str)> {
+        legs.iter().find_map(|leg| {
+            let begin = leg.from.max(from);
+            let end = leg.to.map_or(to, |t| t.min(to));
+            self.segments(leg.timeline)
+                .flat_map(|(_, segment)| &segment.pieces)
+                .flat_map(|piece| &piece.index.tablespaces)
+                .find(|(at, _)| *at >= begin && *at < end)
+                .map(|(at, path)| (*at, path.as_str()))
+        })
+    }
+
     /// The strictest settings a replaying server needs on the way.
     pub fn limits(&self, legs: &[Leg], from: Lsn, to: Lsn, base: ServerLimits) -> ServerLimits {
         let mut limits = base;

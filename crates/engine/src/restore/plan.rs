@@ -294,7 +294,17 @@ impl Engine {
         }
         request.snapshot = Some(stored.snapshot);
         request.timeline = TimelineChoice::Numbered(stored.timeline);
-        let prepared = self.prepare(request, stored.pinned, true).await?;
+        let prepared = match self.prepare(request, stored.pinned, true).await {
+            Err(EngineError::NotFound { what: "snapshot", name }) => {
+                return Err(drift(&format!("its snapshot {name} is gone")));
+            }
+            Err(EngineError::Refused { code, message, .. })
+                if code.starts_with("target_") || code.starts_with("timeline_") || code.starts_with("wal_") =>
+            {
+                return Err(drift(&message));
+            }
+            other => other?,
+        };
         if prepared.plan.hash != hash {
             return Err(drift(
                 "the archive, the snapshot or the server is another than when it was made",
@@ -327,6 +337,7 @@ impl Engine {
         let chosen = choose(&repository, &view, &snapshots, &request, pinned).await?;
         let Chosen { snapshot, legs, stop, events, reachable } = chosen;
         let end = stop.end(snapshot.stop_lsn);
+        refuse_tablespace(&view, &legs, &snapshot, end)?;
         let (last, next) = resolve::around(&events, end);
         let timeline = timeline_at(&legs, end);
         let predicted = ReachedPoint {
@@ -1084,6 +1095,22 @@ fn refuse_host(findings: &[Finding], accepted: bool) -> Result<()> {
         ),
         hint: first.repair.clone().unwrap_or_default(),
         details: json!({ "findings": findings }),
+    })
+}
+
+/// Replaying CREATE TABLESPACE links to the very path that the source uses: on the source's own
+/// machine the copy would write into the source's files, on another there is no such path.
+fn refuse_tablespace(view: &ArchiveView, legs: &[Leg], snapshot: &Snapshot, end: Lsn) -> Result<()> {
+    let Some((at, path)) = view.tablespace_made(legs, snapshot.start_lsn, end) else {
+        return Ok(());
+    };
+    Err(EngineError::Refused {
+        code: "tablespace_made_since",
+        message: format!("a tablespace was made at {path} after the backup began (at {at}): replaying that would write there"),
+        hint: format!(
+            "Take a new backup: it holds the tablespace inside the copy. From this one everything before {at} can be restored."
+        ),
+        details: json!({ "snapshot": snapshot.id, "lsn": at, "path": path, "nearest": [{ "target": format!("lsn:{at}"), "exclusive": true }] }),
     })
 }
 

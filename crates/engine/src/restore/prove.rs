@@ -28,13 +28,17 @@ fn finding(good: bool, code: &str, message: String) -> Finding {
 
 /// PostgreSQL's own sentence about its stop.
 fn said(prepared: &Prepared, line: &str) -> Finding {
-    let sentence = line.split("LOG:").nth(1).unwrap_or(line).trim();
+    let sentence = line.split_once("LOG:").map_or(line, |(_, said)| said).trim();
+    // It names the record at which it stopped, which need not begin where the target is.
+    let record = |target: &Lsn| prepared.stop.at.map_or(*target, |record| record.start);
     let expected = match &prepared.stop.rule {
         StopRule::Immediate => "recovery stopping after reaching consistency".to_owned(),
         StopRule::Lsn(lsn) if prepared.stop.before => {
-            format!("recovery stopping before WAL location (LSN) \"{lsn}\"")
+            format!("recovery stopping before WAL location (LSN) \"{}\"", record(lsn))
         }
-        StopRule::Lsn(lsn) => format!("recovery stopping after WAL location (LSN) \"{lsn}\""),
+        StopRule::Lsn(lsn) => {
+            format!("recovery stopping after WAL location (LSN) \"{}\"", record(lsn))
+        }
         StopRule::Name(name) => format!("recovery stopping at restore point \"{name}\""),
         StopRule::Xid(xid) if prepared.stop.before => {
             format!("recovery stopping before <end> of transaction {xid},")

@@ -167,8 +167,17 @@ impl Output {
         self.durable_extents = 0;
         let packs = std::mem::take(&mut self.durable);
         let path = format!("{INDEX_PREFIX}/{}", Uuid::new_v4().simple());
-        let receipt =
-            self.repository.put_document(&path, ObjectKind::Index, &IndexBody { packs }).await?;
+        let receipt = self
+            .repository
+            .put_container(
+                &path,
+                ObjectKind::Index,
+                Suite::Empty,
+                Vec::new(),
+                &IndexBody { packs },
+                PutKind::CreateOnly,
+            )
+            .await?;
         self.counters.bytes_stored.fetch_add(receipt.bytes_stored, Ordering::Relaxed);
         Ok(())
     }
