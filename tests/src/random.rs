@@ -13,10 +13,13 @@ impl Random {
     /// The seed is `HOLDFAST_SEED`, or a new one each time; it is printed for the failing run to be
     /// repeated.
     pub fn announced(test: &str) -> Self {
-        let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |passed| u64::from(passed.subsec_nanos()) ^ passed.as_secs())
-        });
+        let seed = std::env::var("HOLDFAST_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                now.map_or(1, |passed| u64::from(passed.subsec_nanos()) ^ passed.as_secs())
+            });
         eprintln!("{test}: HOLDFAST_SEED={seed}");
         Self(seed)
     }

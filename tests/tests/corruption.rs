@@ -28,9 +28,15 @@ fn site() -> Protected {
     let site = Protected::new(server).unwrap();
     let sql = |sql: &str| site.server.psql(sql).unwrap();
     sql("CREATE TABLE sample (n int PRIMARY KEY, text text)");
-    sql(&format!("INSERT INTO sample SELECT n, md5(n::text) FROM generate_series(1, {}) n", ROWS / 2));
+    sql(&format!(
+        "INSERT INTO sample SELECT n, md5(n::text) FROM generate_series(1, {}) n",
+        ROWS / 2
+    ));
     site.backup().unwrap();
-    sql(&format!("INSERT INTO sample SELECT n, md5(n::text) FROM generate_series({}, {ROWS}) n", ROWS / 2 + 1));
+    sql(&format!(
+        "INSERT INTO sample SELECT n, md5(n::text) FROM generate_series({}, {ROWS}) n",
+        ROWS / 2 + 1
+    ));
     site.archive().unwrap();
     sql("SELECT pg_switch_wal()");
     sql("CREATE TABLE filler AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n");
@@ -102,7 +108,8 @@ fn refused_naming(told: &Finished, name: &str) -> bool {
     let error = &told.json().unwrap()["error"];
     error.is_object()
         && [3, 4, 5, 6].contains(&told.code)
-        && (error.to_string().contains(name) || (name.starts_with("keys/") && error["code"] == "wrong_key"))
+        && (error.to_string().contains(name)
+            || (name.starts_with("keys/") && error["code"] == "wrong_key"))
 }
 
 /// Verification must exit with 5 and name the object in a finding of severity error that says what
@@ -133,7 +140,10 @@ fn must_be_clean(site: &Protected) {
     let told = verify(site);
     assert_eq!(told.code, 0, "{told}");
     let result = told.json().unwrap();
-    assert!(result["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"), "{told}");
+    assert!(
+        result["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -143,8 +153,19 @@ fn one_bit_anywhere_is_found_and_named() {
     let mut random = Random::announced("one_bit_anywhere_is_found_and_named");
     must_be_clean(&site);
     let objects = objects(&root);
-    let kinds: std::collections::BTreeSet<_> = objects.keys().filter_map(|name| name.split('/').next()).collect();
-    for kind in ["holdfast.json", "index", "keys", "packs", "policies", "proofs", "slices", "snapshots", "wal"] {
+    let kinds: std::collections::BTreeSet<_> =
+        objects.keys().filter_map(|name| name.split('/').next()).collect();
+    for kind in [
+        "holdfast.json",
+        "index",
+        "keys",
+        "packs",
+        "policies",
+        "proofs",
+        "slices",
+        "snapshots",
+        "wal",
+    ] {
         assert!(kinds.contains(kind), "the repository has no {kind}: {kinds:?}");
     }
     for (name, content) in &objects {
@@ -169,7 +190,9 @@ fn what_is_cut_gone_or_exchanged_is_found_and_named() {
     must_be_clean(&site);
     let objects = objects(&root);
     for (name, content) in &objects {
-        for keep in [content.len() - 1, usize::try_from(random.below(content.len() as u64)).unwrap(), 0] {
+        for keep in
+            [content.len() - 1, usize::try_from(random.below(content.len() as u64)).unwrap(), 0]
+        {
             let _damage = Damage::new(&root, name, |bytes| bytes.truncate(keep));
             must_be_named(&verify(&site), name, &format!("cut to {keep} of {}", content.len()));
         }
@@ -181,7 +204,10 @@ fn what_is_cut_gone_or_exchanged_is_found_and_named() {
         let _damage = Damage::removed(&root, name);
         let told = verify(&site);
         if name == "holdfast.json" {
-            assert_eq!((told.code, told.json().unwrap()["error"]["code"].as_str()), (4, Some("not_a_repository")));
+            assert_eq!(
+                (told.code, told.json().unwrap()["error"]["code"].as_str()),
+                (4, Some("not_a_repository"))
+            );
         } else if name.starts_with("keys/writers/") {
             // Opening certifies this device anew: nothing is lost.
             assert_eq!(told.code, 0, "{name}: {told}");
@@ -207,7 +233,8 @@ fn what_is_cut_gone_or_exchanged_is_found_and_named() {
     let mut exchanged = 0;
     for pair in names.windows(2) {
         let kind = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-        let alike = kind(pair[0]).is_some() && pair[0].split('/').next() == pair[1].split('/').next();
+        let alike =
+            kind(pair[0]).is_some() && pair[0].split('/').next() == pair[1].split('/').next();
         if !alike || objects[pair[0]] == objects[pair[1]] {
             continue;
         }
@@ -230,7 +257,17 @@ fn restore_is_right_or_not_at_all(site: &Protected, name: &str, how: &str) -> bo
     let destination = site.destination("copy");
     let told = site
         .cli
-        .run(&["--json", "restore", "run", CLUSTER, "--target", "latest", "--to", &destination, "--start"])
+        .run(&[
+            "--json",
+            "restore",
+            "run",
+            CLUSTER,
+            "--target",
+            "latest",
+            "--to",
+            &destination,
+            "--start",
+        ])
         .unwrap();
     let document = told.json().unwrap();
     if told.code != 0 {
@@ -242,8 +279,10 @@ fn restore_is_right_or_not_at_all(site: &Protected, name: &str, how: &str) -> bo
     }
     let dsn = document["dsn"].as_str().unwrap();
     let psql = site.server.binaries().program("psql");
-    let sum = "SELECT count(*) || ' ' || sum(n) || ' ' || bool_and(text = md5(n::text)) FROM sample";
-    let said = std::process::Command::new(psql).args(["-XAtq", "-d", dsn, "-c", sum]).output().unwrap();
+    let sum =
+        "SELECT count(*) || ' ' || sum(n) || ' ' || bool_and(text = md5(n::text)) FROM sample";
+    let said =
+        std::process::Command::new(psql).args(["-XAtq", "-d", dsn, "-c", sum]).output().unwrap();
     let right = format!("{ROWS} {} true", ROWS * (ROWS + 1) / 2);
     let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     site.cli.json(&["restore", "discard", document["job"].as_str().unwrap()]).unwrap();
@@ -269,7 +308,8 @@ fn a_restore_from_damage_is_right_or_fails() {
         let place = random.below(content.len() as u64);
         let bit = random.below(8);
         let how = format!("bit {bit} of byte {place} of {}", content.len());
-        let damage = Damage::new(&root, &name, |bytes| bytes[usize::try_from(place).unwrap()] ^= 1 << bit);
+        let damage =
+            Damage::new(&root, &name, |bytes| bytes[usize::try_from(place).unwrap()] ^= 1 << bit);
         let good = restore_is_right_or_not_at_all(&site, &name, &how);
         outcomes.entry(kind).or_default()[usize::from(good)] += 1;
         drop(damage);

@@ -139,7 +139,10 @@ impl Writer {
         }
         let payload = self.payload();
         changes.push(((self.number, n), Some(payload.clone())));
-        format!("UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};", self.number)
+        format!(
+            "UPDATE ledger SET payload = '{payload}' WHERE writer = {} AND n = {n};",
+            self.number
+        )
     }
 
     /// Makes the statements of a transaction, without its beginning and end.
@@ -607,7 +610,7 @@ fn every_target_is_exact(major: u32, segment: u32) {
     let mut random = Random::announced(&format!("exactness on PostgreSQL {major}"));
     let (site, past) = write_and_back_up(major, segment, &mut random);
     check_the_oracle(&site.server, &past);
-        let began = Instant::now();
+    let began = Instant::now();
     let limit = prove_duration(Duration::ZERO);
     restore_one(&site, &past, &Target::Immediate, false, false, "immediate");
     restore_one(&site, &past, &Target::Latest, false, true, "latest");

@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn job_of(running: &Running) -> String {
     wait_for_value("the first event", PATIENCE, || {
         let text = running.stderr();
-        let event: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{'))?).ok()?;
+        let event: Value =
+            serde_json::from_str(text.lines().find(|line| line.starts_with('{'))?).ok()?;
         event["job"].as_str().map(str::to_owned)
     })
 }
@@ -108,8 +109,7 @@ fn a_running_job_is_seen_and_stopped_from_another_process() {
 #[test]
 fn an_archive_stops_when_it_is_asked_to() {
     let site = Protected::new(TestServer::start(15).unwrap()).unwrap();
-    let archive =
-        site.cli.start(&["--json", "--progress", "json", "archive", CLUSTER]).unwrap();
+    let archive = site.cli.start(&["--json", "--progress", "json", "archive", CLUSTER]).unwrap();
     wait_for_phase(&archive, "streaming");
     let job = job_of(&archive);
     assert_eq!(show(&site.cli, &job)["job"]["state"], "running");
@@ -148,9 +148,18 @@ fn the_journal_can_be_read_again_from_any_event() {
     assert_eq!(numbers(&reported)[0], 1);
     assert_eq!(reported.last().unwrap()["kind"], "finished");
     for event in &reported {
-        for field in
-            ["job", "seq", "phase", "done", "total", "unit", "rate", "replayed_to", "target", "message"]
-        {
+        for field in [
+            "job",
+            "seq",
+            "phase",
+            "done",
+            "total",
+            "unit",
+            "rate",
+            "replayed_to",
+            "target",
+            "message",
+        ] {
             assert!(event.get(field).is_some(), "no {field} in {event}");
         }
         assert_eq!(event["job"], job);

@@ -28,14 +28,17 @@ struct Session {
 impl Session {
     /// `None`, and a word about it, where the programs are not installed.
     fn start(test: &str) -> Option<Self> {
-        if places::on_path("dbus-daemon").is_none() || places::on_path("gnome-keyring-daemon").is_none() {
+        if places::on_path("dbus-daemon").is_none()
+            || places::on_path("gnome-keyring-daemon").is_none()
+        {
             eprintln!("skipped: {test}: dbus-daemon or gnome-keyring-daemon is not installed");
             return None;
         }
         let place = tempfile::Builder::new().prefix("hf-key-").tempdir_in("/tmp").unwrap();
         for folder in ["home", "run"] {
             fs::create_dir(place.path().join(folder)).unwrap();
-            fs::set_permissions(place.path().join(folder), fs::Permissions::from_mode(0o700)).unwrap();
+            fs::set_permissions(place.path().join(folder), fs::Permissions::from_mode(0o700))
+                .unwrap();
         }
         let socket = place.path().join("bus");
         let bus = Command::new("dbus-daemon")
@@ -63,7 +66,10 @@ impl Session {
         wait_for("the keyring", Duration::from_secs(20), || {
             let called = Command::new("dbus-send")
                 .args(["--session", "--print-reply", "--dest=org.freedesktop.secrets"])
-                .args(["/org/freedesktop/secrets/collection/login", "org.freedesktop.DBus.Peer.Ping"])
+                .args([
+                    "/org/freedesktop/secrets/collection/login",
+                    "org.freedesktop.DBus.Peer.Ping",
+                ])
                 .envs(environment(session.place.path()))
                 .output();
             called.is_ok_and(|told| told.status.success())
@@ -87,7 +93,11 @@ impl Session {
     /// Everything the keyring has written to disk must be sealed.
     fn keyring_files(&self) -> Vec<Vec<u8>> {
         let folder = self.path("home/.local/share/keyrings");
-        fs::read_dir(folder).unwrap().flatten().filter_map(|entry| fs::read(entry.path()).ok()).collect()
+        fs::read_dir(folder)
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| fs::read(entry.path()).ok())
+            .collect()
     }
 
     /// Removes every entry of Holdfast, as a person would in the keychain's own window.
@@ -144,18 +154,24 @@ fn fails(cli: &Cli, arguments: &[&str], code: i32, name: &str) -> serde_json::Va
 
 #[test]
 fn a_repository_opens_with_the_key_in_the_keychain() {
-    let Some(session) = Session::start("a_repository_opens_with_the_key_in_the_keychain") else { return };
+    let Some(session) = Session::start("a_repository_opens_with_the_key_in_the_keychain") else {
+        return;
+    };
     let server = TestServer::start(17).unwrap();
     let cli = session.cli();
     let url = session.text("repository");
-    let created = cli.json(&["repo", "create", &url, "--recovery-key-out", &session.text("key")]).unwrap();
+    let created =
+        cli.json(&["repo", "create", &url, "--recovery-key-out", &session.text("key")]).unwrap();
     assert_eq!(created["unlock"], "keychain");
     cli.json(&["cluster", "add", CLUSTER, "--dsn", &server.dsn()]).unwrap();
     cli.json(&["backup", CLUSTER]).unwrap();
     assert_eq!(cli.json(&["points", CLUSTER]).unwrap()["snapshots"].as_array().unwrap().len(), 1);
     cli.json(&["verify", CLUSTER]).unwrap();
-    let slots = |cli: &Cli| cli.json(&["repo", "keys", "list"]).unwrap()["slots"].as_array().unwrap().clone();
-    let kinds: Vec<_> = slots(&cli).iter().map(|slot| slot["kind"].as_str().unwrap().to_owned()).collect();
+    let slots = |cli: &Cli| {
+        cli.json(&["repo", "keys", "list"]).unwrap()["slots"].as_array().unwrap().clone()
+    };
+    let kinds: Vec<_> =
+        slots(&cli).iter().map(|slot| slot["kind"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds.len(), 2, "{kinds:?}");
     assert!(kinds.contains(&"keychain".to_owned()), "{kinds:?}");
     let home_has_key = walk(&session.path("holdfast")).into_iter().any(|file| {
@@ -175,10 +191,23 @@ fn a_repository_opens_with_the_key_in_the_keychain() {
     // The printed key opens it, and puts a new one into the keychain.
     let key = session.text("key");
     cli.json(&["--recovery-key-file", &key, "points", CLUSTER]).unwrap();
-    cli.json(&["--recovery-key-file", &key, "repo", "keys", "add", "--keychain", "--label", "this machine"]).unwrap();
+    cli.json(&[
+        "--recovery-key-file",
+        &key,
+        "repo",
+        "keys",
+        "add",
+        "--keychain",
+        "--label",
+        "this machine",
+    ])
+    .unwrap();
     cli.json(&["points", CLUSTER]).unwrap();
     assert_eq!(slots(&cli).len(), 3);
-    let stale = slots(&cli).iter().find(|s| s["kind"] == "keychain" && s["label"] != "this machine").unwrap()["id"]
+    let stale = slots(&cli)
+        .iter()
+        .find(|s| s["kind"] == "keychain" && s["label"] != "this machine")
+        .unwrap()["id"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -186,14 +215,19 @@ fn a_repository_opens_with_the_key_in_the_keychain() {
     assert_eq!(slots(&cli).len(), 2);
     cli.json(&["backup", CLUSTER]).unwrap();
     // With the slot gone, what the keychain holds opens nothing any more.
-    let own = slots(&cli).iter().find(|s| s["kind"] == "keychain").unwrap()["id"].as_str().unwrap().to_owned();
+    let own = slots(&cli).iter().find(|s| s["kind"] == "keychain").unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     cli.json(&["repo", "keys", "remove", &own]).unwrap();
     fails(&cli, &["points", CLUSTER], 6, "wrong_key");
 }
 
 #[test]
 fn a_database_password_is_kept_in_the_keychain() {
-    let Some(session) = Session::start("a_database_password_is_kept_in_the_keychain") else { return };
+    let Some(session) = Session::start("a_database_password_is_kept_in_the_keychain") else {
+        return;
+    };
     let server = TestServer::builder(17)
         .password("squeamish ossifrage")
         .hba("host all all 127.0.0.1/32 scram-sha-256")
@@ -211,11 +245,21 @@ fn a_database_password_is_kept_in_the_keychain() {
     cli.json(&["backup", CLUSTER]).unwrap();
     assert_eq!(cli.json(&["cluster", "check", CLUSTER]).unwrap()["mode"], "physical");
     let secret = b"squeamish ossifrage";
-    for file in walk(&session.path("holdfast")).into_iter().chain(walk(&session.path("repository"))) {
+    for file in walk(&session.path("holdfast")).into_iter().chain(walk(&session.path("repository")))
+    {
         let content = fs::read(&file).unwrap();
-        assert!(!content.windows(secret.len()).any(|window| window == secret), "{}", file.display());
+        assert!(
+            !content.windows(secret.len()).any(|window| window == secret),
+            "{}",
+            file.display()
+        );
     }
-    assert!(session.keyring_files().iter().all(|file| !file.windows(secret.len()).any(|window| window == secret)));
+    assert!(
+        session
+            .keyring_files()
+            .iter()
+            .all(|file| !file.windows(secret.len()).any(|window| window == secret))
+    );
     // Forgotten with the cluster.
     cli.json(&["cluster", "remove", CLUSTER]).unwrap();
     fails(&cli, &["cluster", "add", CLUSTER, "--dsn", &dsn], 6, "password_missing");

@@ -64,7 +64,8 @@ impl Writers {
                 let acknowledged = Arc::clone(&acknowledged);
                 thread::spawn(move || {
                     for n in round * 1_000_000.. {
-                        let sql = format!("INSERT INTO ledger VALUES ({writer}, {n});\n\\echo {n}\n");
+                        let sql =
+                            format!("INSERT INTO ledger VALUES ({writer}, {n});\n\\echo {n}\n");
                         if input.write_all(sql.as_bytes()).and_then(|()| input.flush()).is_err() {
                             return;
                         }
@@ -121,7 +122,10 @@ fn only_info(site: &Protected) {
     let told = site.cli.run(&["--json", "verify", CLUSTER]).unwrap();
     assert_eq!(told.code, 0, "{told}");
     let result = told.json().unwrap();
-    assert!(result["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"), "{told}");
+    assert!(
+        result["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"),
+        "{told}"
+    );
 }
 
 fn state_of(site: &Protected, job: &str) -> String {
@@ -166,9 +170,16 @@ fn a_killed_archive_has_what_it_acknowledged() {
         let copy = site.restore("latest", "copy", &["--start"]).unwrap();
         let rows = copy.psql("SELECT writer, n FROM ledger").unwrap();
         let rows: std::collections::HashSet<&str> = rows.lines().collect();
-        let lost: Vec<_> =
-            acknowledged.iter().filter(|(w, n)| !rows.contains(format!("{w}|{n}").as_str())).collect();
-        assert!(lost.is_empty(), "round {round}: {} of {} rows are lost: {lost:?}", lost.len(), acknowledged.len());
+        let lost: Vec<_> = acknowledged
+            .iter()
+            .filter(|(w, n)| !rows.contains(format!("{w}|{n}").as_str()))
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "round {round}: {} of {} rows are lost: {lost:?}",
+            lost.len(),
+            acknowledged.len()
+        );
         copy.discard().unwrap();
         only_info(&site);
     }
@@ -193,15 +204,27 @@ fn a_killed_backup_is_not_listed_and_the_next_one_is() {
     let mut killed = 0;
     while killed < 3 || Instant::now() < until {
         // New pages each time, or there would be nothing left to store.
-        site.server.psql("UPDATE docs SET body = md5(random()::text) || body WHERE id % 5 = 0").unwrap();
+        site.server
+            .psql("UPDATE docs SET body = md5(random()::text) || body WHERE id % 5 = 0")
+            .unwrap();
         let mut backup = start(&site, &["backup", CLUSTER]);
-        let phases =
-            ["starting WAL stream", "waiting for the server's checkpoint", "copying", "copying", "storing", "committing"];
+        let phases = [
+            "starting WAL stream",
+            "waiting for the server's checkpoint",
+            "copying",
+            "copying",
+            "storing",
+            "committing",
+        ];
         let phase = phases[usize::try_from(random.below(phases.len() as u64)).unwrap()];
         wait_for(phase, PATIENCE, || {
-            backup.stderr().contains(&format!("\"phase\":\"{phase}\"")) || !backup.is_running().unwrap()
+            backup.stderr().contains(&format!("\"phase\":\"{phase}\""))
+                || !backup.is_running().unwrap()
         });
-        random_pause(&mut random, Duration::from_millis(if phase == "copying" { 1500 } else { 120 }));
+        random_pause(
+            &mut random,
+            Duration::from_millis(if phase == "copying" { 1500 } else { 120 }),
+        );
         backup.kill().unwrap();
         let ended = backup.finish(PATIENCE).unwrap();
         let job = job_of(&ended.stderr);
@@ -238,7 +261,16 @@ fn restores(site: &Protected, snapshot: &str) {
     let copy = site.destination("fetched");
     site.cli
         .json(&[
-            "restore", "run", CLUSTER, "--target", "immediate", "--snapshot", snapshot, "--to", &copy, "--fetch-only",
+            "restore",
+            "run",
+            CLUSTER,
+            "--target",
+            "immediate",
+            "--snapshot",
+            snapshot,
+            "--to",
+            &copy,
+            "--fetch-only",
         ])
         .unwrap();
     site.server.verify_backup(Path::new(&copy), &["-n"]).unwrap();
@@ -252,7 +284,8 @@ fn socket_folders(root: &Path) -> Vec<String> {
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&line).into_owned();
         if line.contains(&root.display().to_string()) {
-            let found = line.split('\0').find_map(|word| word.strip_prefix("unix_socket_directories="));
+            let found =
+                line.split('\0').find_map(|word| word.strip_prefix("unix_socket_directories="));
             folders.extend(found.map(str::to_owned));
         }
     }
@@ -264,7 +297,9 @@ fn processes(root: &Path) -> Vec<String> {
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if pid != own && line.contains(&root.display().to_string()) {
@@ -287,7 +322,11 @@ fn stop(mut running: Running, signal: Signal) -> Option<i32> {
     let document = ended.json().unwrap();
     match ended.code {
         0 => assert!(document["error"].is_null(), "{ended}"),
-        code => assert_eq!((code, document["error"]["code"].as_str()), (8, Some("cancelled")), "{ended}"),
+        code => assert_eq!(
+            (code, document["error"]["code"].as_str()),
+            (8, Some("cancelled")),
+            "{ended}"
+        ),
     }
     Some(ended.code)
 }
@@ -335,12 +374,23 @@ fn a_restore_that_is_asked_to_stop_leaves_nothing() {
     std::fs::create_dir(&temporary).unwrap();
     let mut random = Random::announced("a_restore_that_is_asked_to_stop_leaves_nothing");
     let mut cancelled = 0;
-    for (round, phase) in ["", "fetching", "checking files", "replaying", "replaying", "proving"].iter().enumerate() {
+    for (round, phase) in
+        ["", "fetching", "checking files", "replaying", "replaying", "proving"].iter().enumerate()
+    {
         let destination = site.destination("copy");
         let cli = site.cli.clone().env("TMPDIR", &temporary);
         let mut restore = cli
             .start(&[
-                "--json", "--progress", "json", "restore", "run", CLUSTER, "--target", "latest", "--to", &destination,
+                "--json",
+                "--progress",
+                "json",
+                "restore",
+                "run",
+                CLUSTER,
+                "--target",
+                "latest",
+                "--to",
+                &destination,
                 "--start",
             ])
             .unwrap();
@@ -376,12 +426,19 @@ fn a_restore_that_is_asked_to_stop_leaves_nothing() {
 #[test]
 fn a_demo_that_is_asked_to_stop_leaves_nothing() {
     let mut random = Random::announced("a_demo_that_is_asked_to_stop_leaves_nothing");
-    for (round, phase) in ["starting a private server", "creating a repository", "replaying"].iter().enumerate() {
+    for (round, phase) in
+        ["starting a private server", "creating a repository", "replaying"].iter().enumerate()
+    {
         let home = tempfile::tempdir().unwrap();
         let temporary = tempfile::tempdir().unwrap();
         // The demo's servers run under another account.
-        std::fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let cli = holdfast_tests::cli::Cli::new(home.path()).unwrap().env("TMPDIR", temporary.path());
+        std::fs::set_permissions(
+            temporary.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let cli =
+            holdfast_tests::cli::Cli::new(home.path()).unwrap().env("TMPDIR", temporary.path());
         let mut demo = cli.start(&["--json", "--progress", "json", "demo", "--headless"]).unwrap();
         let mut sockets = Vec::new();
         wait_for(phase, PATIENCE, || {
@@ -393,7 +450,8 @@ fn a_demo_that_is_asked_to_stop_leaves_nothing() {
         stop(demo, if round % 2 == 0 { Signal::INT } else { Signal::TERM });
         let left = processes(temporary.path());
         assert!(left.is_empty(), "stopped in {phase}: {left:?}");
-        let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().flatten().map(|e| e.path()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(temporary.path()).unwrap().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "stopped in {phase}: {left:?}");
         let left: Vec<_> = sockets.iter().filter(|folder| Path::new(folder).exists()).collect();
         assert!(left.is_empty(), "stopped in {phase}: {left:?}");
@@ -409,11 +467,16 @@ fn an_archive_that_is_asked_to_stop_keeps_what_it_received() {
         wait_for_phase(&archive, "streaming");
         site.server.psql("CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t VALUES (1)").unwrap();
         let written = site.server.psql("SELECT pg_current_wal_flush_lsn()").unwrap();
-        let sent = format!("SELECT coalesce(max(sent_lsn) >= '{written}', false) FROM pg_stat_replication");
+        let sent = format!(
+            "SELECT coalesce(max(sent_lsn) >= '{written}', false) FROM pg_stat_replication"
+        );
         wait_for("the WAL to be sent", PATIENCE, || site.server.psql(&sent).unwrap() == "t");
         assert_eq!(stop(archive, signal), Some(0));
         let points = site.points().unwrap();
         let archived = points["windows"][0]["to_lsn"].as_str().unwrap();
-        assert!(at_least(&site.server, archived, &written), "written {written}, archived {archived}");
+        assert!(
+            at_least(&site.server, archived, &written),
+            "written {written}, archived {archived}"
+        );
     }
 }

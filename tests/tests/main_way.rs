@@ -9,7 +9,8 @@ use holdfast_tests::pg::TestServer;
 
 /// Rows of a query on a restored copy.
 fn rows(server: &TestServer, dsn: &str, sql: &str) -> String {
-    let out = Command::new(server.binaries().program("psql")).args(["-XAtc", sql, dsn]).output().unwrap();
+    let out =
+        Command::new(server.binaries().program("psql")).args(["-XAtc", sql, dsn]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
@@ -17,7 +18,9 @@ fn rows(server: &TestServer, dsn: &str, sql: &str) -> String {
 fn goes_the_main_way(major: u32) {
     let server = TestServer::start(major).unwrap();
     server.psql("CREATE TABLE items (id int PRIMARY KEY, note text)").unwrap();
-    server.psql("INSERT INTO items SELECT n, repeat('x', 100) FROM generate_series(1, 5000) AS n").unwrap();
+    server
+        .psql("INSERT INTO items SELECT n, repeat('x', 100) FROM generate_series(1, 5000) AS n")
+        .unwrap();
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name).display().to_string();
     let cli = Cli::new(path("home")).unwrap().env("HOLDFAST_PASSPHRASE", "correct horse battery");
@@ -50,7 +53,9 @@ fn goes_the_main_way(major: u32) {
     // Plan, then exactly that plan; paused at the target, promoted by hand.
     let to = path("restored");
     let target = format!("xid:{xid}");
-    let plan = cli.json(&["restore", "plan", "shop", "--target", &target, "--exclusive", "--to", &to]).unwrap();
+    let plan = cli
+        .json(&["restore", "plan", "shop", "--target", &target, "--exclusive", "--to", &to])
+        .unwrap();
     assert_eq!(plan["stops_before"]["xid"], xid.as_str());
     assert_eq!(plan["loss"]["transactions"], 2);
     assert!(!std::path::Path::new(&to).exists(), "a plan writes nothing");
@@ -68,7 +73,10 @@ fn goes_the_main_way(major: u32) {
     assert_eq!(rows(&server, &dsn, "SELECT pg_is_in_recovery()"), "t");
     let job = restored["job"].as_str().unwrap().to_owned();
     assert_eq!(cli.json(&["restore", "promote", &job]).unwrap()["at_target"], "promote");
-    assert_eq!(rows(&server, &dsn, "INSERT INTO items VALUES (10000, 'new') RETURNING id").lines().next(), Some("10000"));
+    assert_eq!(
+        rows(&server, &dsn, "INSERT INTO items VALUES (10000, 'new') RETURNING id").lines().next(),
+        Some("10000")
+    );
 
     let points = cli.json(&["points", "shop"]).unwrap();
     assert_eq!(points["snapshots"][0]["state"], "proven", "a proven restore is on record");
@@ -77,17 +85,39 @@ fn goes_the_main_way(major: u32) {
     assert_eq!(cli.run(&["restore", "discard", &job]).unwrap().code, 4);
 
     // Other targets, and what is refused.
-    let latest = cli.json(&["restore", "run", "shop", "--target", "latest", "--to", &to, "--start"]).unwrap();
+    let latest = cli
+        .json(&["restore", "run", "shop", "--target", "latest", "--to", &to, "--start"])
+        .unwrap();
     let dsn = latest["dsn"].as_str().unwrap();
     assert_eq!(rows(&server, dsn, "SELECT string_agg(note, ',') FROM items"), "after");
     cli.json(&["restore", "discard", latest["job"].as_str().unwrap()]).unwrap();
-    let named = ["restore", "run", "shop", "--target", "name:before-release", "--to", &to, "--at-target", "shutdown"];
+    let named = [
+        "restore",
+        "run",
+        "shop",
+        "--target",
+        "name:before-release",
+        "--to",
+        &to,
+        "--at-target",
+        "shutdown",
+    ];
     assert_eq!(cli.json(&named).unwrap()["verified"], true);
-    let again = cli.run(&["--json", "restore", "plan", "shop", "--target", "latest", "--to", &to]).unwrap();
+    let again =
+        cli.run(&["--json", "restore", "plan", "shop", "--target", "latest", "--to", &to]).unwrap();
     assert_eq!(again.code, 3);
     assert_eq!(again.json().unwrap()["error"]["code"], "destination_not_empty");
     let future = cli
-        .run(&["--json", "restore", "plan", "shop", "--target", "time:2099-01-01T00:00:00Z", "--to", &path("other")])
+        .run(&[
+            "--json",
+            "restore",
+            "plan",
+            "shop",
+            "--target",
+            "time:2099-01-01T00:00:00Z",
+            "--to",
+            &path("other"),
+        ])
         .unwrap();
     assert_eq!(future.code, 3, "{future}");
     let error = &future.json().unwrap()["error"];
@@ -106,7 +136,8 @@ fn goes_the_main_way(major: u32) {
 
     // A new machine knows everything from the repository and the recovery key alone.
     let other = Cli::new(path("other-home")).unwrap();
-    let attached = other.json(&["repo", "attach", &path("repository"), "--recovery-key-file", &key]).unwrap();
+    let attached =
+        other.json(&["repo", "attach", &path("repository"), "--recovery-key-file", &key]).unwrap();
     assert_eq!(attached["clusters"][0]["name"], "shop");
     let seen = other.json(&["points", "shop", "--recovery-key-file", &key]).unwrap();
     assert_eq!(seen["snapshots"].as_array().unwrap().len(), 2);
@@ -114,13 +145,23 @@ fn goes_the_main_way(major: u32) {
     // Slots come and go; the last one stays.
     let slots = cli.json(&["repo", "keys", "list"]).unwrap();
     assert_eq!(slots["slots"].as_array().unwrap().len(), 2);
-    cli.json(&["repo", "keys", "add", "--recovery-key-out", &path("second-key.txt"), "--label", "safe"]).unwrap();
+    cli.json(&[
+        "repo",
+        "keys",
+        "add",
+        "--recovery-key-out",
+        &path("second-key.txt"),
+        "--label",
+        "safe",
+    ])
+    .unwrap();
     for slot in cli.json(&["repo", "keys", "list"]).unwrap()["slots"].as_array().unwrap() {
         if slot["kind"] == "recovery-key" {
             cli.json(&["repo", "keys", "remove", slot["id"].as_str().unwrap()]).unwrap();
         }
     }
-    let last = cli.json(&["repo", "keys", "list"]).unwrap()["slots"][0]["id"].as_str().unwrap().to_owned();
+    let last =
+        cli.json(&["repo", "keys", "list"]).unwrap()["slots"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(cli.run(&["repo", "keys", "remove", &last]).unwrap().code, 3);
 
     // Without --json people can read it.
@@ -139,7 +180,10 @@ fn goes_the_main_way(major: u32) {
     ] {
         let finished = cli.run(command).unwrap();
         assert_eq!(finished.code, 0, "{command:?}: {finished}");
-        assert!(!finished.stdout.trim().is_empty() && !finished.stdout.starts_with('{'), "{command:?}: {finished}");
+        assert!(
+            !finished.stdout.trim().is_empty() && !finished.stdout.starts_with('{'),
+            "{command:?}: {finished}"
+        );
     }
     let removed = cli.json(&["cluster", "remove", "shop"]).unwrap();
     assert_eq!(removed["removed"], "shop");

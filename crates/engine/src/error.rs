@@ -400,13 +400,13 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// SQLite says "full" (13) when it cannot write the database, and answers with an I/O error (10 in the
-/// low byte) or "cannot open" (14) when it cannot make room for the files beside it.
+/// SQLite says `SQLITE_FULL` (13) when the database or its log cannot grow, and `SQLITE_IOERR_SHMSIZE` (4874)
+/// when the index of the log cannot.
 fn is_catalog_full(error: &sqlx::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(sqlx::Error::Database(found)) = error.downcast_ref::<sqlx::Error>()
-            && found.code().is_some_and(|code| code == "13")
+            && found.code().is_some_and(|code| code == "13" || code == "4874")
         {
             return true;
         }

@@ -53,8 +53,12 @@ fn a_full_repository_keeps_what_it_has() {
     assert_eq!(site.points().unwrap()["snapshots"], before);
     // Nothing half-written stays: every object is whole.
     let verified = site.cli.json(&["verify", CLUSTER]).unwrap();
-    assert!(verified["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"), "{verified}");
-    let odd: Vec<_> = files(disk.path()).into_iter().filter(|f| f.to_string_lossy().contains('#')).collect();
+    assert!(
+        verified["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"),
+        "{verified}"
+    );
+    let odd: Vec<_> =
+        files(disk.path()).into_iter().filter(|f| f.to_string_lossy().contains('#')).collect();
     assert!(odd.is_empty(), "{odd:?}");
     // What could not become a backup does not take the room of the next one.
     assert!(disk.available().unwrap() > 8 << 20, "{} bytes are left", disk.available().unwrap());
@@ -81,8 +85,12 @@ fn an_archive_on_a_full_disk_acknowledges_nothing_more() {
     let points = site.points().unwrap();
     let durable = points["windows"][0]["to_lsn"].as_str().unwrap().to_owned();
     let held = site.server.psql("SELECT restart_lsn FROM pg_replication_slots").unwrap();
-    let ahead = site.server.psql(&format!("SELECT '{held}'::pg_lsn > '{durable}'::pg_lsn")).unwrap();
-    assert_eq!(ahead, "f", "the server may remove WAL up to {held}, the archive has it up to {durable}");
+    let ahead =
+        site.server.psql(&format!("SELECT '{held}'::pg_lsn > '{durable}'::pg_lsn")).unwrap();
+    assert_eq!(
+        ahead, "f",
+        "the server may remove WAL up to {held}, the archive has it up to {durable}"
+    );
 }
 
 #[test]
@@ -106,14 +114,29 @@ fn a_destination_that_is_too_small() {
     let disk = SmallDisk::new(400).unwrap();
     let destination = disk.path().join("copy");
     let to = destination.display().to_string();
-    let run = ["--json", "--progress", "json", "restore", "run", CLUSTER, "--target", "latest", "--to", &to];
+    let run = [
+        "--json",
+        "--progress",
+        "json",
+        "restore",
+        "run",
+        CLUSTER,
+        "--target",
+        "latest",
+        "--to",
+        &to,
+    ];
     let running = site.cli.start(&run).unwrap();
     holdfast_tests::wait_for("the plan is made", std::time::Duration::from_secs(60), || {
         running.stderr().contains("\"phase\":\"fetching\"")
     });
     fill(disk.path());
     let ended = running.finish(std::time::Duration::from_mins(2)).unwrap();
-    assert_eq!((ended.code, ended.json().unwrap()["error"]["code"].as_str()), (3, Some("disk_full")), "{ended}");
+    assert_eq!(
+        (ended.code, ended.json().unwrap()["error"]["code"].as_str()),
+        (3, Some("disk_full")),
+        "{ended}"
+    );
     assert!(leftovers(&destination, None).is_empty(), "{:?}", leftovers(&destination, None));
     assert_eq!(files(disk.path()).len(), 1, "{:?}", files(disk.path()));
 }

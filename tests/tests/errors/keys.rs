@@ -23,7 +23,8 @@ fn a_repository_opens_with_its_key_only() {
         fails(&right, &with_file, 6, "wrong_key");
     }
     // A file wins over the environment, and only its first line counts.
-    std::fs::write(&file, format!("{}\nsomething else\n", holdfast_tests::protected::PASSPHRASE)).unwrap();
+    std::fs::write(&file, format!("{}\nsomething else\n", holdfast_tests::protected::PASSPHRASE))
+        .unwrap();
     wrong.json(&["--passphrase-file", &from_file, "repo", "status"]).unwrap();
     std::fs::write(&file, "\n").unwrap();
     fails(&right, &["--passphrase-file", &from_file, "repo", "status"], 2, "usage");
@@ -42,7 +43,12 @@ fn without_a_keychain_nothing_is_made() {
     let url = repository.display().to_string();
     fails(&none, &["repo", "create", &url], 6, "keychain_unavailable");
     assert!(!repository.exists());
-    fails(&unlocked(home.path()), &["repo", "create", &url, "--keychain"], 6, "keychain_unavailable");
+    fails(
+        &unlocked(home.path()),
+        &["repo", "create", &url, "--keychain"],
+        6,
+        "keychain_unavailable",
+    );
     assert!(!repository.exists());
 
     unlocked(home.path()).json(&["repo", "create", &url]).unwrap();
@@ -50,8 +56,18 @@ fn without_a_keychain_nothing_is_made() {
         let listed = unlocked(home.path()).json(&["repo", "keys", "list"]).unwrap();
         listed["slots"].as_array().unwrap().len()
     };
-    fails(&unlocked(home.path()), &["repo", "keys", "add", "--keychain"], 6, "keychain_unavailable");
-    fails(&unlocked(home.path()), &["repo", "attach", &url, "--keychain"], 6, "keychain_unavailable");
+    fails(
+        &unlocked(home.path()),
+        &["repo", "keys", "add", "--keychain"],
+        6,
+        "keychain_unavailable",
+    );
+    fails(
+        &unlocked(home.path()),
+        &["repo", "attach", &url, "--keychain"],
+        6,
+        "keychain_unavailable",
+    );
     assert_eq!(slots(), 1, "a slot that nothing opens was left");
 }
 
@@ -63,7 +79,12 @@ fn a_recovery_key_that_cannot_be_written_down_opens_nothing() {
     let url = repository.display().to_string();
     let at = |name: &str| home.path().join(name).display().to_string();
 
-    fails(&cli, &["repo", "create", &url, "--recovery-key-out", &at("no/such/folder/key")], 4, "file_failed");
+    fails(
+        &cli,
+        &["repo", "create", &url, "--recovery-key-out", &at("no/such/folder/key")],
+        4,
+        "file_failed",
+    );
     assert!(!repository.exists(), "a repository whose recovery key nobody has");
     std::fs::write(at("taken"), "mine").unwrap();
     fails(&cli, &["repo", "create", &url, "--recovery-key-out", &at("taken")], 3, "file_exists");
@@ -74,10 +95,17 @@ fn a_recovery_key_that_cannot_be_written_down_opens_nothing() {
     let sheet = std::fs::read_to_string(at("key")).unwrap();
     let id = cli.json(&["repo", "status"]).unwrap()["id"].as_str().unwrap().to_owned();
     assert!(sheet.contains(&id) && !sheet.contains("00000000-0000"), "{sheet}");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(at("key")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(at("key")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     // A creation that fails takes the sheet back: its key opens nothing.
-    fails(&cli, &["repo", "create", &url, "--recovery-key-out", &at("second")], 3, "repository_already_exists");
+    fails(
+        &cli,
+        &["repo", "create", &url, "--recovery-key-out", &at("second")],
+        3,
+        "repository_already_exists",
+    );
     assert!(!std::path::Path::new(&at("second")).exists());
 
     let second = tempfile::tempdir().unwrap();
@@ -93,15 +121,23 @@ fn key_slots_come_and_go_but_never_the_last() {
     let cli = unlocked(home.path());
     let at = |name: &str| home.path().join(name).display().to_string();
     cli.json(&["repo", "create", &at("repository")]).unwrap();
-    let slots = || cli.json(&["repo", "keys", "list"]).unwrap()["slots"].as_array().unwrap().clone();
+    let slots =
+        || cli.json(&["repo", "keys", "list"]).unwrap()["slots"].as_array().unwrap().clone();
     let first = slots()[0]["id"].as_str().unwrap().to_owned();
     fails(&cli, &["repo", "keys", "remove", &first], 3, "last_key_slot");
     fails(&cli, &["repo", "keys", "add"], 2, "usage");
     fails(&cli, &["repo", "keys", "remove", "nonsense"], 4, "not_found");
-    fails(&cli, &["repo", "keys", "remove", "0198f0a0-0000-7000-8000-000000000000"], 4, "object_not_found");
+    fails(
+        &cli,
+        &["repo", "keys", "remove", "0198f0a0-0000-7000-8000-000000000000"],
+        4,
+        "object_not_found",
+    );
 
     std::fs::write(at("new"), "another passphrase\n").unwrap();
-    let added = cli.json(&["repo", "keys", "add", "--new-passphrase-file", &at("new"), "--label", "second"]).unwrap();
+    let added = cli
+        .json(&["repo", "keys", "add", "--new-passphrase-file", &at("new"), "--label", "second"])
+        .unwrap();
     assert_eq!(added["added"][0]["label"], "second");
     cli.json(&["repo", "keys", "add", "--recovery-key-out", &at("key")]).unwrap();
     assert_eq!(slots().len(), 3);

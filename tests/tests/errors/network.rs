@@ -24,7 +24,8 @@ fn a_store_that_is_not_there_is_told_soon() {
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
         .env("AWS_ALLOW_HTTP", "true");
     let began = Instant::now();
-    let error = fails(&cli, &["repo", "create", "s3://nowhere/backups"], 7, "repository_unreachable");
+    let error =
+        fails(&cli, &["repo", "create", "s3://nowhere/backups"], 7, "repository_unreachable");
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(!error.to_string().contains("\"y\""));
     // Whoever does not want to wait is not held up either.
@@ -52,13 +53,17 @@ fn a_cut_connection_costs_a_backup_and_nothing_else() {
     // A byte turned over on the way: PostgreSQL's own manifest tells.
     proxy.heal();
     proxy.once(Direction::ToClient, 20_000_000, Fault::Corrupt);
-    let (code, error) = holdfast_tests::protected::failure(&site.cli, &["backup", CLUSTER]).unwrap();
+    let (code, error) =
+        holdfast_tests::protected::failure(&site.cli, &["backup", CLUSTER]).unwrap();
     assert!(code == 5 || error["code"] == "protocol_violation", "{code}: {error}");
     assert!(site.points().unwrap()["snapshots"].as_array().unwrap().is_empty());
     proxy.heal();
     site.backup().unwrap();
     let verified = site.cli.json(&["verify", CLUSTER]).unwrap();
-    assert!(verified["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"), "{verified}");
+    assert!(
+        verified["findings"].as_array().unwrap().iter().all(|f| f["severity"] == "info"),
+        "{verified}"
+    );
 }
 
 #[test]
@@ -69,13 +74,17 @@ fn an_archive_goes_on_after_cuts() {
     let site = Protected::with(server, &dsn, None, Vec::new()).unwrap();
     site.backup().unwrap();
     site.server.psql("CREATE TABLE t (n int, text text)").unwrap();
-    let archive =
-        site.cli.start(&["--json", "--progress", "json", "archive", CLUSTER, "--once-to", "0/8000000"]).unwrap();
+    let archive = site
+        .cli
+        .start(&["--json", "--progress", "json", "archive", CLUSTER, "--once-to", "0/8000000"])
+        .unwrap();
     let streams = || archive.stderr().matches("streaming timeline").count();
     wait_for("the stream", PATIENCE, || streams() == 1);
     for round in 1..=3 {
         site.server
-            .psql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 20000) n")
+            .psql(
+                "INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 20000) n",
+            )
             .unwrap();
         proxy.reset_all();
         wait_for("the next stream", PATIENCE, || streams() == round + 1);

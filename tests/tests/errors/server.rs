@@ -42,9 +42,10 @@ fn nobody_listens() {
     fails(&cli, &add(&socket), 7, "server_unreachable");
     fails(&cli, &add("host=no-such-host.invalid user=postgres"), 7, "host_not_found");
     // A password does not belong on a command line, and is not repeated.
-    for dsn in
-        ["host=127.0.0.1 password=hunter2 user=postgres", "postgresql://postgres:hunter2@127.0.0.1/postgres"]
-    {
+    for dsn in [
+        "host=127.0.0.1 password=hunter2 user=postgres",
+        "postgresql://postgres:hunter2@127.0.0.1/postgres",
+    ] {
         let error = fails(&cli, &add(dsn), 2, "password_in_dsn");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
@@ -68,10 +69,16 @@ fn passwords_and_access_rules() {
         .unwrap();
     let home = tempfile::tempdir().unwrap();
     let cli = with_repository(home.path());
-    let dsn = |user: &str| format!("host=127.0.0.1 port={} user={user} dbname=postgres", server.port());
+    let dsn =
+        |user: &str| format!("host=127.0.0.1 port={} user={user} dbname=postgres", server.port());
 
     fails(&cli, &add(&dsn("postgres")), 6, "password_missing");
-    fails(&cli.clone().env("PGPASSWORD", "wrong"), &add(&dsn("postgres")), 6, "authentication_failed");
+    fails(
+        &cli.clone().env("PGPASSWORD", "wrong"),
+        &add(&dsn("postgres")),
+        6,
+        "authentication_failed",
+    );
     fails(&cli, &add(&dsn("nobody")), 6, "hba_refused");
     fails(&cli, &add(&dsn("plain")), 6, "replication_not_permitted");
     fails(&cli, &[&add(&dsn("managed"))[..], &["--save-password"]].concat(), 2, "usage");
@@ -80,8 +87,16 @@ fn passwords_and_access_rules() {
     let added = cli.json(&add(&dsn("managed"))).unwrap();
     assert_eq!(added["mode"], "physical_via_database");
     let check = cli.json(&["cluster", "check", CLUSTER]).unwrap();
-    assert_eq!((&check["reachable"], &check["mode"]), (&true.into(), &"physical_via_database".into()));
-    assert!(found(&check, "info", "replication_possible")["message"].as_str().unwrap().contains("pg_hba.conf"));
+    assert_eq!(
+        (&check["reachable"], &check["mode"]),
+        (&true.into(), &"physical_via_database".into())
+    );
+    assert!(
+        found(&check, "info", "replication_possible")["message"]
+            .as_str()
+            .unwrap()
+            .contains("pg_hba.conf")
+    );
     cli.json(&["backup", CLUSTER]).unwrap();
     fails(&cli, &add(&dsn("managed")), 3, "name_taken");
 
@@ -91,23 +106,27 @@ fn passwords_and_access_rules() {
     let passfile = home.path().join("passfile");
     std::fs::write(&passfile, format!("127.0.0.1:{}:*:postgres:right\n", server.port())).unwrap();
     let with_passfile = cli.clone().env("PGPASSFILE", &passfile);
-    std::fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
     fails(&with_passfile, &through, 6, "passfile_unsafe");
-    std::fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     with_passfile.json(&through).unwrap();
     let check = cli.json(&["cluster", "check", "second"]).unwrap();
     assert_eq!(check["reachable"], false);
     found(&check, "error", "password_missing");
-    let check = cli.clone().env("PGPASSWORD", "right").json(&["cluster", "check", "second"]).unwrap();
+    let check =
+        cli.clone().env("PGPASSWORD", "right").json(&["cluster", "check", "second"]).unwrap();
     // It may log in, and no line lets it replicate in the one way; the other way is open.
     assert_eq!(check["mode"], "physical_via_database");
 }
 
 #[test]
 fn encryption_is_not_bargained_over() {
-    let server = TestServer::builder(17).ssl().hba("hostssl all all 127.0.0.1/32 trust").hba(
-        "hostssl replication all 127.0.0.1/32 trust",
-    );
+    let server = TestServer::builder(17)
+        .ssl()
+        .hba("hostssl all all 127.0.0.1/32 trust")
+        .hba("hostssl replication all 127.0.0.1/32 trust");
     let server = server.start().unwrap();
     let home = tempfile::tempdir().unwrap();
     let cli = with_repository(home.path());
@@ -116,10 +135,18 @@ fn encryption_is_not_bargained_over() {
     let ca = |ca: &TestCa| format!("sslrootcert={}", ca.certificate().display());
     let right = ca(server.ca().unwrap());
 
-    fails(&cli, &add(&dsn(&format!("sslmode=verify-full {}", ca(&other)))), 3, "certificate_untrusted");
+    fails(
+        &cli,
+        &add(&dsn(&format!("sslmode=verify-full {}", ca(&other)))),
+        3,
+        "certificate_untrusted",
+    );
     fails(&cli, &add(&dsn("sslmode=verify-full sslrootcert=/nonexistent")), 3, "tls_failed");
     // The certificate is for the address; a name that it does not have is not this server.
-    let named = format!("host=other.invalid hostaddr=127.0.0.1 port={} user=postgres dbname=postgres", server.port());
+    let named = format!(
+        "host=other.invalid hostaddr=127.0.0.1 port={} user=postgres dbname=postgres",
+        server.port()
+    );
     fails(&cli, &add(&format!("{named} sslmode=verify-full {right}")), 3, "certificate_untrusted");
     fails(&cli, &add(&dsn("sslmode=disable")), 6, "hba_refused");
     cli.json(&add(&dsn(&format!("sslmode=verify-full {right}")))).unwrap();
@@ -209,7 +236,12 @@ fn check_says_what_is_missing_and_what_repairs_it() {
     }
     server.restart(StopMode::Fast).unwrap();
     let check = cli.json(&["cluster", "check", CLUSTER]).unwrap();
-    assert!(found(&check, "error", "wal_level_minimal")["repair"].as_str().unwrap().contains("wal_level"));
+    assert!(
+        found(&check, "error", "wal_level_minimal")["repair"]
+            .as_str()
+            .unwrap()
+            .contains("wal_level")
+    );
     found(&check, "error", "too_few_wal_senders");
     found(&check, "error", "no_replication_slots");
     let (code, error) = holdfast_tests::protected::failure(&cli, &["backup", CLUSTER]).unwrap();

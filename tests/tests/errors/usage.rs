@@ -45,7 +45,8 @@ fn values_are_checked_before_anything_is_asked() {
     fails(&cli, &["points", "shop", "--to", "yesterday"], 2, "usage");
     fails(&cli, &["archive", "shop", "--once-to", "12345"], 2, "usage");
     fails(&cli, &["verify", "--level", "vibes"], 2, "usage");
-    for target in ["yesterday", "time:2026-06-14T09:30:00", "xid:many", "lsn:0", "name:", "near:x"] {
+    for target in ["yesterday", "time:2026-06-14T09:30:00", "xid:many", "lsn:0", "name:", "near:x"]
+    {
         fails(&cli, &["restore", "plan", "shop", "--target", target, "--to", "/tmp/x"], 2, "usage");
     }
     fails(

@@ -299,7 +299,9 @@ impl Engine {
                 return Err(drift(&format!("its snapshot {name} is gone")));
             }
             Err(EngineError::Refused { code, message, .. })
-                if code.starts_with("target_") || code.starts_with("timeline_") || code.starts_with("wal_") =>
+                if code.starts_with("target_")
+                    || code.starts_with("timeline_")
+                    || code.starts_with("wal_") =>
             {
                 return Err(drift(&message));
             }
@@ -1100,13 +1102,20 @@ fn refuse_host(findings: &[Finding], accepted: bool) -> Result<()> {
 
 /// Replaying CREATE TABLESPACE links to the very path that the source uses: on the source's own
 /// machine the copy would write into the source's files, on another there is no such path.
-fn refuse_tablespace(view: &ArchiveView, legs: &[Leg], snapshot: &Snapshot, end: Lsn) -> Result<()> {
+fn refuse_tablespace(
+    view: &ArchiveView,
+    legs: &[Leg],
+    snapshot: &Snapshot,
+    end: Lsn,
+) -> Result<()> {
     let Some((at, path)) = view.tablespace_made(legs, snapshot.start_lsn, end) else {
         return Ok(());
     };
     Err(EngineError::Refused {
         code: "tablespace_made_since",
-        message: format!("a tablespace was made at {path} after the backup began (at {at}): replaying that would write there"),
+        message: format!(
+            "a tablespace was made at {path} after the backup began (at {at}): replaying that would write there"
+        ),
         hint: format!(
             "Take a new backup: it holds the tablespace inside the copy. From this one everything before {at} can be restored."
         ),
