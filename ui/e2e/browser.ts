@@ -65,6 +65,14 @@ export async function settle(page: Page): Promise<void> {
   await page.waitForTimeout(150);
 }
 
+/** Sets the width and makes the window as high as its content, so that no bar covers anything. */
+export async function resize(page: Page, width: number): Promise<void> {
+  await page.setViewportSize({ width, height: 800 });
+  await page.waitForTimeout(60);
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  if (height > 800) await page.setViewportSize({ width, height });
+}
+
 /** What axe finds. Colours are all that a scheme changes, so `colours` alone can be asked for. */
 export async function violations(
   page: Page,

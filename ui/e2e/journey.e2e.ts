@@ -1,7 +1,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { WorkspaceStatus } from "../src/api/bindings";
-import { launch, openWindow, overflow, settle, violations, WIDTHS } from "./browser";
+import { launch, openWindow, overflow, resize, settle, violations, WIDTHS } from "./browser";
 
 /** A running development host that serves ui/dist and the API of a real engine. */
 const HOST = process.env.HOLDFAST_DEV_URL?.replace(/\/$/, "");
@@ -80,7 +80,7 @@ describe.skipIf(!HOST)("with a real engine", () => {
         await page.goto(HOST + path);
         await settle(page);
         for (const width of WIDTHS) {
-          await page.setViewportSize({ width, height: 900 });
+          await resize(page, width);
           expect(await overflow(page), `${path} at ${width} px`).toBeNull();
           expect(await violations(page), `${path} at ${width} px`).toEqual([]);
         }

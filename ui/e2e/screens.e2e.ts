@@ -1,6 +1,6 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { launch, openWindow, overflow, SCHEMES, settle, violations, WIDTHS } from "./browser";
+import { launch, openWindow, overflow, resize, SCHEMES, settle, violations, WIDTHS } from "./browser";
 import { type FakeHost, startHost } from "./host";
 import { SCREENS } from "./screens";
 
@@ -26,8 +26,7 @@ describe.each(SCREENS)("$name", (screen) => {
     await screen.prepare?.(page);
     await settle(page);
     for (const width of WIDTHS) {
-      await page.setViewportSize({ width, height: width < 500 ? 812 : 900 });
-      await page.waitForTimeout(60);
+      await resize(page, width);
       expect(await overflow(page), `${screen.name} at ${width} px`).toBeNull();
       expect(
         await violations(page, scheme === "light" ? "everything" : "colours"),

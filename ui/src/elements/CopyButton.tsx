@@ -35,7 +35,7 @@ export function CopyButton({ text, what, labelled = false }: CopyButtonProps) {
       type="button"
       aria-label={labelled ? undefined : `Copy ${what}`}
       onClick={async () => setState((await copyText(text)) ? "copied" : "failed")}
-      className="inline-flex min-h-7 min-w-7 shrink-0 items-center justify-center gap-1.5 rounded-md px-1.5 text-small text-ink-2 transition-colors hover:bg-sunken hover:text-ink"
+      className="inline-flex min-h-8 min-w-8 shrink-0 items-center justify-center gap-1.5 rounded-md px-1.5 text-small text-ink-2 transition-colors hover:bg-sunken hover:text-ink"
     >
       <Icon aria-hidden className="size-3.5" />
       {labelled && state === "idle" && <span>Copy {what}</span>}

@@ -105,7 +105,7 @@ export function Shell() {
           )}
           <Outlet />
         </main>
-        <div className="sticky bottom-0 z-20">
+        <div className="bottom-0 z-20 sm:sticky">
           <StatusBar workspace={workspace.data} failed={workspace.isError} onJobs={() => setOpen("jobs")} />
         </div>
       </div>
