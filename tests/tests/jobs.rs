@@ -11,7 +11,7 @@ use holdfast_tests::{
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The id of the job that a running command reports about on standard error.
 fn job_of(running: &Running) -> String {

@@ -270,7 +270,7 @@ fn a_locked_keychain_makes_nothing() {
     let Some(mut session) = Session::start("a_locked_keychain_makes_nothing") else { return };
     let _ = session.keyring.kill();
     let _ = session.keyring.wait();
-    let cli = session.cli().timeout(Duration::from_secs(60));
+    let cli = session.cli().timeout(Duration::from_mins(1));
     let repository = session.path("repository");
     fails(&cli, &["repo", "create", &repository.display().to_string()], 6, "keychain_unavailable");
     assert!(!repository.exists());

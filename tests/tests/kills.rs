@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const WRITERS: u32 = 6;
 
 fn wait_for_phase(running: &Running, phase: &str) {

@@ -127,7 +127,7 @@ fn a_destination_that_is_too_small() {
         &to,
     ];
     let running = site.cli.start(&run).unwrap();
-    holdfast_tests::wait_for("the plan is made", std::time::Duration::from_secs(60), || {
+    holdfast_tests::wait_for("the plan is made", std::time::Duration::from_mins(1), || {
         running.stderr().contains("\"phase\":\"fetching\"")
     });
     fill(disk.path());

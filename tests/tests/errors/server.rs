@@ -16,7 +16,7 @@ fn with_repository(home: &Path) -> Cli {
     cli
 }
 
-fn add<'a>(dsn: &'a str) -> [&'a str; 5] {
+fn add(dsn: &str) -> [&str; 5] {
     ["cluster", "add", CLUSTER, "--dsn", dsn]
 }
 
@@ -174,7 +174,6 @@ fn another_server_at_the_same_address() {
     let check = site.cli.json(&["cluster", "check", CLUSTER]).unwrap();
     found(&check, "error", "foreign_system_identifier");
     assert_eq!(site.points().unwrap()["snapshots"].as_array().unwrap().len(), 1);
-    drop(proxy);
 }
 
 /// Makes `server` answer on another port, too.
@@ -259,11 +258,11 @@ fn a_server_that_dies_during_a_backup() {
     let mut site = Protected::new(TestServer::start(17).unwrap()).unwrap();
     site.server.add_documents(150_000).unwrap();
     let backup = site.cli.start(&["--json", "--progress", "json", "backup", CLUSTER]).unwrap();
-    holdfast_tests::wait_for("copying", std::time::Duration::from_secs(60), || {
+    holdfast_tests::wait_for("copying", std::time::Duration::from_mins(1), || {
         backup.stderr().contains("\"phase\":\"copying\"")
     });
     site.server.stop(StopMode::Immediate).unwrap();
-    let ended = backup.finish(std::time::Duration::from_secs(60)).unwrap();
+    let ended = backup.finish(std::time::Duration::from_mins(1)).unwrap();
     assert_eq!(ended.code, 7, "{ended}");
     assert_eq!(ended.json().unwrap()["error"]["retryable"], true);
     assert!(site.points().unwrap()["snapshots"].as_array().unwrap().is_empty());
