@@ -168,7 +168,7 @@ fn another_server_at_the_same_address() {
     let other = TestServer::start(17).unwrap();
     site.server.stop(StopMode::Fast).unwrap();
     fails(&site.cli, &["backup", CLUSTER], 7, "server_unreachable");
-    let proxy = other_at(port, &other);
+    let _proxy = other_at(port, &other);
     fails(&site.cli, &["backup", CLUSTER], 3, "foreign_system_identifier");
     fails(&site.cli, &["archive", CLUSTER, "--once-to", "0/1"], 3, "foreign_system_identifier");
     let check = site.cli.json(&["cluster", "check", CLUSTER]).unwrap();
