@@ -146,6 +146,12 @@ fn must_be_clean(site: &Protected) {
     );
 }
 
+/// A device's certificate follows from the repository key: whoever opens the repository with that
+/// key makes a damaged one again, so that there is nothing left to find.
+fn made_again(name: &str) -> bool {
+    name.starts_with("keys/writers/")
+}
+
 #[test]
 fn one_bit_anywhere_is_found_and_named() {
     let site = site();
@@ -168,7 +174,7 @@ fn one_bit_anywhere_is_found_and_named() {
     ] {
         assert!(kinds.contains(kind), "the repository has no {kind}: {kinds:?}");
     }
-    for (name, content) in &objects {
+    for (name, content) in objects.iter().filter(|(name, _)| !made_again(name)) {
         let length = content.len() as u64;
         let places = [0, length / 2, length - 1, random.below(length)];
         for place in places {
@@ -189,7 +195,7 @@ fn what_is_cut_gone_or_exchanged_is_found_and_named() {
     let mut random = Random::announced("what_is_cut_gone_or_exchanged_is_found_and_named");
     must_be_clean(&site);
     let objects = objects(&root);
-    for (name, content) in &objects {
+    for (name, content) in objects.iter().filter(|(name, _)| !made_again(name)) {
         for keep in
             [content.len() - 1, usize::try_from(random.below(content.len() as u64)).unwrap(), 0]
         {
@@ -200,7 +206,7 @@ fn what_is_cut_gone_or_exchanged_is_found_and_named() {
         must_be_named(&verify(&site), name, "longer by a byte");
     }
 
-    for name in objects.keys() {
+    for name in objects.keys().filter(|name| !made_again(name)) {
         let _damage = Damage::removed(&root, name);
         let told = verify(&site);
         if name == "holdfast.json" {

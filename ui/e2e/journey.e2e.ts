@@ -35,7 +35,7 @@ describe.skipIf(!HOST)("with a real engine", () => {
     if (status.demo === null) {
       await page.goto(`${HOST}/${status.clusters.length === 0 ? "overview" : "settings"}`);
       await page.getByRole("button", { name: "Open the demo workspace" }).click();
-      await page.waitForURL("**/demo/*");
+      await page.waitForURL(/\/demo\/[0-9a-f-]{36}$/);
     } else {
       await page.goto(`${HOST}/jobs`);
       await page.getByRole("link", { name: /demo/i }).last().click();
@@ -51,7 +51,7 @@ describe.skipIf(!HOST)("with a real engine", () => {
       .getByRole("dialog")
       .getByRole("button", { name: /^Restore / })
       .click();
-    await page.waitForURL("**/restore/*");
+    await page.waitForURL(/\/restore\/[0-9a-f-]{36}$/);
     await page.reload();
     await page.getByText("Verified", { exact: true }).waitFor({ timeout: 5 * MINUTE });
     await settle(page);
