@@ -64,6 +64,7 @@ pub(crate) async fn job_attach(
 
 /// Ends what `job_attach` began.
 #[tauri::command]
+#[allow(clippy::needless_pass_by_value, reason = "the signature that Tauri asks for")]
 pub(crate) fn job_detach(attached: State<'_, Attached>, channel: u32) {
     if let Some(stream) = attached.streams().remove(&channel) {
         stream.abort();

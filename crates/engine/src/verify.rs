@@ -216,6 +216,19 @@ impl Engine {
                     ),
                 ));
             }
+            let documents =
+                format!("{}{}/", crate::cluster::cluster_documents_prefix(), cluster.id);
+            if !seen.names.iter().any(|name| name.starts_with(&documents)) {
+                findings.push(VerifyFinding {
+                    severity: FindingSeverity::Error,
+                    kind: "missing".to_owned(),
+                    object: documents,
+                    message: format!(
+                        "the document of cluster \"{}\" is not there: a machine that attaches this repository would not know it",
+                        cluster.name
+                    ),
+                });
+            }
             let found = self.coverage_findings(&cluster, &repository).await;
             findings.extend(
                 found
