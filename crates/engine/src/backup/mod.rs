@@ -141,6 +141,14 @@ impl Engine {
         let start_lsn = stream.start_lsn();
         let timeline = stream.timeline();
         companion.require_start(start_lsn)?;
+        if let Some(oid) = stream.tablespaces().iter().find_map(|t| t.oid) {
+            return Err(EngineError::refused(
+                "tablespaces_unproven",
+                format!("the cluster has a tablespace (oid {oid})"),
+                "Restores of tablespaces are not proven yet on every version, so a backup that would need one is \
+                 refused rather than promised. Nothing was stored.",
+            ));
+        }
         let expected: u64 =
             stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
         reporter.phase("copying", Some("bytes"), Some(expected).filter(|e| *e > 0));

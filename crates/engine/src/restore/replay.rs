@@ -85,6 +85,10 @@ pub(super) fn settings(
         "shared_preload_libraries",
         host::loadable_libraries(&snapshot.source, &prepared.plan.host_findings).join(","),
     );
+    // PostgreSQL wants room for two segments at least, whatever their size.
+    let segment_mib = prepared.cluster.segment_size.bytes() >> 20;
+    set("min_wal_size", format!("{}MB", (2 * segment_mib).max(80)));
+    set("max_wal_size", format!("{}MB", (8 * segment_mib).max(1024)));
     set("restore_command", restore_command.to_owned());
     // A target that the source's own files still name would be a second one. They are cleared first:
     // PostgreSQL refuses an empty one, too, once another is set.
