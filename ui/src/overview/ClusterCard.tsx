@@ -89,9 +89,9 @@ export function ClusterCard({ entry, workspace }: ClusterCardProps) {
             <CoverageBar points={points.data} problem={points.error} />
           </div>
         )}
-        <dl className="mt-4 grid grid-cols-[repeat(auto-fit,minmax(min(14.25rem,100%),1fr))] gap-x-4 gap-y-3.5">
+        <dl className="mt-4 grid grid-cols-[repeat(auto-fit,minmax(min(12.75rem,100%),1fr))] gap-x-4 gap-y-3.5">
           <Cell label="Last stored commit">
-            <Time value={entry.recoverable_to} />
+            <Time value={entry.recoverable_to} digits={0} />
             <span className="block text-small text-ink-3">
               {entry.recoverable_to ? <Ago value={entry.recoverable_to} /> : null}
               {entry.recoverable_to && entry.recoverable_to_lsn ? " · " : null}

@@ -1,9 +1,10 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import { makePoints } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
-import { makePoints, NOW, OVERVIEW } from "../testing/world";
+import { NOW, OVERVIEW } from "../testing/world";
 import { coverageOf, gapSpans } from "../wal/coverage";
 import { worstFirst } from "./OverviewScreen";
 

@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
-import { makePlan, NOW } from "../testing/world";
+import { makePlan } from "../testing/plan";
+import { NOW } from "../testing/world";
 
 beforeEach(() => vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW)));
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { COMMITS } from "../testing/world";
+import { COMMITS } from "../testing/archive";
 import {
   canExclude,
   EMPTY_TARGET,

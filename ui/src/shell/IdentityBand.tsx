@@ -22,7 +22,7 @@ export function IdentityBand({ cluster }: { cluster: ClusterSummary }) {
         <CopyButton text={cluster.system_identifier} what="system identifier" />
       </span>
       <span className="text-ink-2 max-sm:hidden">PostgreSQL {cluster.server_version}</span>
-      <span className="min-w-0 truncate text-ink-3 max-md:hidden">
+      <span title={cluster.dsn} className="min-w-0 flex-1 basis-40 truncate text-ink-3 max-md:hidden">
         <code>{cluster.dsn}</code>
       </span>
     </div>

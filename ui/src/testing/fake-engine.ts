@@ -1,19 +1,8 @@
 import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult } from "../api/bindings";
 import type { Command, RequestOf, ResponseOf } from "../api/client";
-import {
-  before,
-  COMMITS,
-  cluster,
-  isStored,
-  JOBS,
-  job,
-  makePlan,
-  makePoints,
-  NOW,
-  OVERVIEW,
-  snapshot,
-  WORKSPACE,
-} from "./world";
+import { COMMITS, isStored, makePoints } from "./archive";
+import { makePlan } from "./plan";
+import { before, cluster, JOBS, job, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
 export type Scene = "busy" | "first-run" | "empty" | "failed" | "no-keychain";
 

@@ -34,7 +34,10 @@ export function formatTime(value: string, zone: Zone, { digits = 3 }: TimeFormat
 export function formatDuration(seconds: number): string {
   const sign = seconds < 0 ? "−" : "";
   const total = Math.abs(seconds);
-  if (total < 1) return `${sign}${total === 0 ? "0" : total.toFixed(total < 0.1 ? 2 : 1)} s`;
+  if (total === 0) return "0 s";
+  if (total < 0.001) return `${sign}${(total * 1000).toFixed(2)} ms`;
+  if (total < 0.1) return `${sign}${Math.round(total * 1000)} ms`;
+  if (total < 1) return `${sign}${total.toFixed(1)} s`;
   if (total < 10 && !Number.isInteger(total)) return `${sign}${total.toFixed(1)} s`;
   const whole = Math.round(total);
   if (whole < 60) return `${sign}${whole} s`;
@@ -47,6 +50,12 @@ export function formatDuration(seconds: number): string {
 
 function join(major: number, majorUnit: string, minor: number, minorUnit: string): string {
   return minor === 0 ? `${major} ${majorUnit}` : `${major} ${majorUnit} ${minor} ${minorUnit}`;
+}
+
+/** Seconds from one time to another, down to the microsecond that commit times have. */
+export function secondsBetween(from: string, to: string): number {
+  const micros = (value: string) => Number(fractionOf(value, 6).slice(3));
+  return (Date.parse(to) - Date.parse(from)) / 1000 + (micros(to) - micros(from)) / 1e6;
 }
 
 /** `23 s ago`, `in 4 min`. */

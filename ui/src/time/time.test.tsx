@@ -1,6 +1,6 @@
 import { render } from "@testing-library/react";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { formatAge, formatDuration, formatTime } from "./format";
+import { formatAge, formatDuration, formatTime, secondsBetween } from "./format";
 import { formatOffset, parseTime, readAsLocal, readAsUtc } from "./parse";
 import { Ago, Duration, Time } from "./Time";
 import { ZoneProvider } from "./zone";
@@ -99,7 +99,8 @@ describe("writing times", () => {
 
   test.each([
     [0, "0 s"],
-    [0.04, "0.04 s"],
+    [0.000_35, "0.35 ms"],
+    [0.04, "40 ms"],
     [0.5, "0.5 s"],
     [3.44, "3.4 s"],
     [59, "59 s"],
@@ -108,6 +109,14 @@ describe("writing times", () => {
     [273_600, "3 d 4 h"],
     [-90, "−1 min 30 s"],
   ])("%d seconds are %s", (seconds, text) => expect(formatDuration(seconds)).toBe(text));
+
+  test("spans are told to the microsecond", () => {
+    expect(secondsBetween("2026-05-04T14:31:58.412345Z", "2026-05-04T14:31:58.412695Z")).toBeCloseTo(
+      0.000_35,
+      7,
+    );
+    expect(secondsBetween("2026-05-04T14:31:58Z", "2026-05-04T14:31:57.5Z")).toBeCloseTo(-0.5);
+  });
 
   test("ages look both ways", () => {
     const now = Date.parse("2026-05-04T14:32:21Z");

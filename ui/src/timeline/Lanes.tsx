@@ -26,25 +26,33 @@ export function LaneLabel({ top, text, note }: { top: number; text: string; note
   );
 }
 
+/** Room that a label of the axis needs, in pixels. */
+const LABEL_ROOM = 72;
+
 export function AxisLane({ x, width, ticks, height }: Lane & { ticks: Tick[]; height: number }) {
+  let free = Number.NEGATIVE_INFINITY;
   return (
     <g>
       {ticks.map((tick) => {
         const at = Math.round(x(tick.time)) + 0.5;
+        const labelled = at >= free;
+        if (labelled) free = at + LABEL_ROOM;
         const anchor = at < 30 ? "start" : at > width - 30 ? "end" : "middle";
         return (
           <g key={tick.time}>
             <line x1={at} x2={at} y1={AXIS - 6} y2={height} stroke="var(--line)" />
-            <text
-              x={at}
-              y={16}
-              fontSize="11.5"
-              textAnchor={anchor}
-              fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
-              fontWeight={tick.strong ? 600 : 400}
-            >
-              {tick.label}
-            </text>
+            {labelled && (
+              <text
+                x={at}
+                y={16}
+                fontSize="11.5"
+                textAnchor={anchor}
+                fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
+                fontWeight={tick.strong ? 600 : 400}
+              >
+                {tick.label}
+              </text>
+            )}
           </g>
         );
       })}

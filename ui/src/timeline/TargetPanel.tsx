@@ -6,7 +6,7 @@ import { CopyButton } from "../elements/CopyButton";
 import { Choice } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { canExclude, type TargetKind, targetsOf } from "../restore/target";
-import { formatDuration } from "../time/format";
+import { formatDuration, secondsBetween } from "../time/format";
 import { Ago, Time } from "../time/Time";
 
 interface TargetPanelProps {
@@ -19,7 +19,7 @@ interface TargetPanelProps {
 
 function Neighbour({ commit, from, word }: { commit: Commit | null; from: Commit; word: string }) {
   if (commit === null) return <p className="text-small text-ink-3">{word}: none is stored</p>;
-  const seconds = Math.abs(Date.parse(commit.time) - Date.parse(from.time)) / 1000;
+  const seconds = Math.abs(secondsBetween(from.time, commit.time));
   return (
     <p className="text-small text-ink-2">
       {word}:{" "}

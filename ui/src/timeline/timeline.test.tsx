@@ -1,10 +1,11 @@
 import { fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Commit } from "../api/bindings";
+import { COMMITS, makePoints } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
-import { COMMITS, makePoints, NOW } from "../testing/world";
+import { NOW } from "../testing/world";
 import { ticks } from "./axis";
 import { fullView, MIN_SPAN, pan, position, reveal, timeAt, zoom } from "./viewport";
 
