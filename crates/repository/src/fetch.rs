@@ -188,6 +188,8 @@ impl Repository {
         let path = pack.id.path();
         let read = self.inner.store.get_range(&path, range.start, range.length);
         let bytes = tokio::select! {
+            // Cancelled before it began: nothing is read, however fast the store.
+            biased;
             () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
             bytes = read => bytes.map_err(|error| lost(&path, error))?,
         };

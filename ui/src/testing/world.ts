@@ -1,10 +1,7 @@
 import type {
   ClusterOverview,
   ClusterSummary,
-  Commit,
   JobSummary,
-  Points,
-  RestorePlan,
   SnapshotSummary,
   WorkspaceStatus,
 } from "../api/bindings";

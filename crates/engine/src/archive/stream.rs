@@ -14,7 +14,9 @@ use holdfast_postgres::{
     WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
-use holdfast_wire::{Connection, NextTimeline, StartedStream, WalMessage, WalStream, WireError};
+use holdfast_wire::{
+    Connection, NextTimeline, SlotFacts, StartedStream, WalMessage, WalStream, WireError,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -230,10 +232,24 @@ impl ArchiveStream {
         .await
     }
 
-    /// Makes sure that our slot exists; gives where it holds WAL from.
+    /// Makes sure that our slot exists and holds WAL; gives from where.
     async fn ensure_slot(&self, connection: &mut Connection) -> Result<Option<Lsn>> {
-        if let Some(slot) = connection.read_slot(&self.cluster.slot).await? {
-            return Ok(slot.restart_lsn);
+        match self.read_slot(connection).await? {
+            // Ours holds WAL from its first moment on. One that does not was invalidated: the server
+            // never lets it hold WAL again, even where it still streams through it.
+            Some(slot) if slot.restart_lsn.is_none() => {
+                self.warn(format!(
+                    "the server gave up the replication slot {} (max_slot_wal_keep_size): it is made anew",
+                    self.cluster.slot
+                ));
+                match connection.drop_slot(&self.cluster.slot).await {
+                    // Another process was faster.
+                    Err(WireError::Server(e)) if e.sqlstate == "42704" => {}
+                    dropped => dropped?,
+                }
+            }
+            Some(slot) => return Ok(slot.restart_lsn),
+            None => {}
         }
         match connection.create_physical_slot(&self.cluster.slot).await {
             Ok(()) => {}
@@ -242,7 +258,7 @@ impl ArchiveStream {
             Err(e) => return Err(e.into()),
         }
         // A checkpoint that races with the creation may have invalidated the new slot: read it again.
-        let slot = connection.read_slot(&self.cluster.slot).await?;
+        let slot = self.read_slot(connection).await?;
         slot.and_then(|s| s.restart_lsn).map(Some).ok_or_else(|| {
             EngineError::refused(
                 "slot_lost",
@@ -251,6 +267,19 @@ impl ArchiveStream {
                  max_slot_wal_keep_size.",
             )
         })
+    }
+
+    /// Before PostgreSQL 15 a slot can only be read with SQL.
+    async fn read_slot(&self, connection: &mut Connection) -> Result<Option<SlotFacts>> {
+        match connection.read_slot(&self.cluster.slot).await {
+            Err(WireError::UnsupportedVersion { .. }) => {
+                let mut sql = self.engine.connect_sql(&self.cluster).await?;
+                let slot = sql.read_slot(&self.cluster.slot).await?;
+                sql.close().await;
+                Ok(slot)
+            }
+            read => Ok(read?),
+        }
     }
 
     /// From where to stream: our own frontier, else where the slot holds WAL from.

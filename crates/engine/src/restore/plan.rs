@@ -282,7 +282,7 @@ impl Engine {
             serde_json::from_slice(&text).map_err(|_| drift("its record is damaged"))?;
         if stored.target != request.target.to_string()
             || stored.exclusive != request.exclusive
-            || stored.destination != request.destination
+            || stored.destination != absolute(&request.destination)?
         {
             return Err(drift("target or destination is another"));
         }
@@ -573,7 +573,9 @@ fn is_past(
     // Ends stand in the WAL nearly in the order of their times: a few are enough.
     while seen < ENDS_BEFORE_SNAPSHOT && end > Lsn::INVALID {
         let segment = size.segment_of(Lsn(end.0 - 1));
-        if view.file_for(legs, segment).is_none() {
+        let stored = view.file_for(legs, segment).and_then(|f| view.segment(f.timeline, segment));
+        // Beyond a gap anything may have happened.
+        if stored.is_none_or(|stored| stored.end() < end) {
             break;
         }
         for event in view.events(legs, size.start_of(segment), end) {
@@ -694,7 +696,9 @@ fn refusal(
             )
         };
     }
-    if let (Some((message, code)), 1) = (timeline_error, misses.len()) {
+    if let (Some((message, code)), true) =
+        (timeline_error, misses.iter().all(|(reason, ..)| matches!(reason, Reason::Timeline(_))))
+    {
         let code = if code == "timeline_history_missing" {
             "timeline_history_missing"
         } else {
@@ -1040,7 +1044,12 @@ fn command(request: &RestoreRequest, destination: &Path) -> String {
     text
 }
 
+/// A destination that exists is taken where it really is: PostgreSQL looks at the owner of the
+/// directory, not of a link to it.
 fn absolute(path: &Path) -> Result<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        return Ok(real);
+    }
     std::path::absolute(path).map_err(EngineError::file("resolve", path))
 }
 
@@ -1068,6 +1077,13 @@ fn check_destination(path: &Path) -> Result<()> {
                     "Choose a directory below one that exists.",
                 )),
             }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory && !path.exists() => {
+            Err(EngineError::refused(
+                "destination_unusable",
+                format!("{} cannot be created: what is above it is a file", path.display()),
+                "Choose a directory below one that exists.",
+            ))
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Err(EngineError::refused(
             "destination_not_empty",

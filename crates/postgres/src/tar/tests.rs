@@ -239,12 +239,17 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_in_a_header_is_noticed(bit in 0usize..BLOCK * 8) {
-        // Blanks and NULs after the checksum's digits say nothing.
-        prop_assume!(!(154 * 8..156 * 8).contains(&bit));
-        let mut block = header(b"base/5/1259", b'0', 0, b"");
+        let whole = header(b"base/5/1259", b'0', 0, b"");
+        let mut block = whole;
         block[bit / 8] ^= 1 << (bit % 8);
         let outcome = read(&[&block]);
-        prop_assert!(outcome.is_err(), "{outcome:?}");
+        // Blanks and NULs around the checksum's digits say nothing: a leading zero that became a
+        // blank leaves the same number.
+        if (148 * 8..156 * 8).contains(&bit) && outcome.is_ok() {
+            prop_assert_eq!(outcome, read(&[&whole]));
+        } else {
+            prop_assert!(outcome.is_err(), "{:?}", outcome);
+        }
     }
 
     #[test]
