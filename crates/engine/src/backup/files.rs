@@ -156,7 +156,7 @@ impl FileStage {
                     self.prefix =
                         tablespace.map(|oid| format!("pg_tblspc/{oid}/")).unwrap_or_default();
                     if let Some(oid) = tablespace {
-                        // The link's place: PostgreSQL does not send it when the map is asked for.
+                        // In the link's place.
                         self.directory(&format!("pg_tblspc/{oid}"), 0o700, 0, runtime)?;
                     }
                 }
@@ -211,6 +211,8 @@ impl FileStage {
         let path = format!("{}{}", self.prefix, entry.path);
         match entry.kind {
             TarKind::Directory => self.directory(&path, entry.mode, entry.mtime, runtime)?,
+            // A tablespace's own archive follows and makes the directory.
+            TarKind::Symlink { .. } if path.starts_with("pg_tblspc/") => {}
             TarKind::Symlink { target } => {
                 runtime.block_on(self.table.add(&FileEntry {
                     path,

@@ -131,7 +131,9 @@ impl Engine {
                 fast_checkpoint: true,
                 max_rate_kib: None,
                 manifest: true,
-                tablespace_map: true,
+                // Before 16 a server that makes the map leaves in-place tablespaces out, contents and all
+                // (`sendDir` in basebackup.c): the links are taken instead, and dropped.
+                tablespace_map: version.major() >= 16,
                 incremental: false,
                 verify_checksums: true,
                 progress: true,
@@ -141,14 +143,6 @@ impl Engine {
         let start_lsn = stream.start_lsn();
         let timeline = stream.timeline();
         companion.require_start(start_lsn)?;
-        if let Some(oid) = stream.tablespaces().iter().find_map(|t| t.oid) {
-            return Err(EngineError::refused(
-                "tablespaces_unproven",
-                format!("the cluster has a tablespace (oid {oid})"),
-                "Restores of tablespaces are not proven yet on every version, so a backup that would need one is \
-                 refused rather than promised. Nothing was stored.",
-            ));
-        }
         let expected: u64 =
             stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
         reporter.phase("copying", Some("bytes"), Some(expected).filter(|e| *e > 0));
