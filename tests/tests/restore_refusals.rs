@@ -234,6 +234,7 @@ fn a_gap_is_named(major: u32, invalidated: bool) {
         site.server.psql("CHECKPOINT").unwrap();
         !site.server.data().join("pg_wal").join(&file).exists()
     });
+    site.server.configure("max_slot_wal_keep_size = -1").unwrap();
     let backup = site.backup().unwrap();
     let (after, after_time) = committed(&site.server, 4);
     committed(&site.server, 5);

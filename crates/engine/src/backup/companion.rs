@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use holdfast_postgres::Lsn;
+use holdfast_postgres::{Lsn, TimelineId};
 use holdfast_repository::Repository;
 use holdfast_wire::WireError;
 use tokio::sync::watch;
@@ -67,10 +67,10 @@ impl Companion {
                         return Err(error);
                     }
                     reporter.log("another process archives this cluster; its WAL is used");
-                    let from = Self::archived(engine, cluster, repository).await?.and_then(|v| {
-                        let (timeline, _) = v.frontier()?;
-                        v.runs(timeline).last().map(|r| r.0)
-                    });
+                    let view = Self::archived(engine, cluster, repository).await?;
+                    let from = view
+                        .frontier()
+                        .and_then(|(timeline, _)| view.runs(timeline).last().map(|run| run.0));
                     return Ok(Self::Other {
                         engine: engine.clone(),
                         cluster: cluster.clone(),
@@ -86,7 +86,7 @@ impl Companion {
         engine: &Engine,
         cluster: &Cluster,
         repository: &Repository,
-    ) -> Result<Option<ArchiveView>> {
+    ) -> Result<ArchiveView> {
         ArchiveView::load(
             engine.catalog(),
             repository,
@@ -94,7 +94,6 @@ impl Companion {
             cluster.segment_size,
         )
         .await
-        .map(Some)
     }
 
     /// The stream must have begun at or before the backup's first WAL.
@@ -117,7 +116,7 @@ impl Companion {
     }
 
     /// Waits until everything up to `lsn` is in the store.
-    pub(super) async fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+    pub(super) async fn wait_durable(&mut self, lsn: Lsn) -> Result<()> {
         match self {
             Self::Own { watch, task, .. } => {
                 let mut watch = watch.clone();
@@ -126,13 +125,14 @@ impl Companion {
                         return Ok(());
                     }
                     let moved = tokio::time::timeout(STALLED, watch.changed()).await;
-                    if task.is_finished() && watch.borrow().durable < lsn {
+                    let at = watch.borrow().durable;
+                    // Its sender is gone: so is the stream, and its own error says why.
+                    if matches!(moved, Ok(Err(_))) && at < lsn {
+                        task.await
+                            .map_err(|e| EngineError::Fault(format!("the WAL stream failed: {e}")))??;
                         return Err(EngineError::refused(
                             "wal_stream_ended",
-                            format!(
-                                "the WAL stream ended at {} before the backup's end at {lsn}",
-                                watch.borrow().durable
-                            ),
+                            format!("the WAL stream ended at {at} before the backup's end at {lsn}"),
                             "The backup was not kept. Look at the server's log, then run it again.",
                         ));
                     }
@@ -145,10 +145,8 @@ impl Companion {
                 let mut last = Lsn::INVALID;
                 let mut moved = tokio::time::Instant::now();
                 loop {
-                    let at = Self::archived(engine, cluster, repository)
-                        .await?
-                        .and_then(|v| v.frontier())
-                        .map_or(Lsn::INVALID, |(_, at)| at);
+                    let view = Self::archived(engine, cluster, repository).await?;
+                    let at = view.frontier().map_or(Lsn::INVALID, |(_, at)| at);
                     if at >= lsn {
                         return Ok(());
                     }
@@ -163,6 +161,28 @@ impl Companion {
                 }
             }
         }
+    }
+
+    /// The repository must hold the backup's own WAL without a hole: a server that removes WAL faster
+    /// than it is read lets the stream go on behind it.
+    pub(super) async fn require_whole(
+        engine: &Engine,
+        cluster: &Cluster,
+        repository: &Repository,
+        timeline: TimelineId,
+        start: Lsn,
+        stop: Lsn,
+    ) -> Result<()> {
+        let view = Self::archived(engine, cluster, repository).await?;
+        if view.runs(timeline).iter().any(|(from, to)| *from <= start && stop <= *to) {
+            return Ok(());
+        }
+        Err(EngineError::refused(
+            "wal_lost_during_backup",
+            format!("the server removed WAL between {start} and {stop}, which the backup needs, before it was archived"),
+            "The backup was not kept. Raise max_slot_wal_keep_size on the server (or set it to -1 for the time of the \
+             backup), then run the backup again.",
+        ))
     }
 
     /// Ends our stream in good order.

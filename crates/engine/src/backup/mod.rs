@@ -120,7 +120,7 @@ impl Engine {
         let block_size = connection.show("block_size").await?.parse().unwrap_or(8192);
 
         reporter.phase("starting WAL stream", None, None);
-        let companion = Companion::start(self, cluster, &repository, reporter).await?;
+        let mut companion = Companion::start(self, cluster, &repository, reporter).await?;
 
         reporter.phase("waiting for the server's checkpoint", None, None);
         let id = Uuid::now_v7();
@@ -212,6 +212,7 @@ impl Engine {
 
         reporter.phase("waiting for its WAL", None, None);
         companion.wait_durable(stop_lsn).await?;
+        Companion::require_whole(self, cluster, &repository, timeline, start_lsn, stop_lsn).await?;
 
         reporter.phase("committing", None, None);
         let snapshot = Snapshot {

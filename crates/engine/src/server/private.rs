@@ -202,8 +202,10 @@ impl PrivateServer {
 pub fn log_tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
+    // What a command of the server's said of a full disk is the cause of what the server says then.
+    let telling = ["FATAL:", "PANIC:", "No space left on device"];
     let fatal: Vec<_> =
-        lines.iter().filter(|l| l.contains("FATAL:") || l.contains("PANIC:")).copied().collect();
+        lines.iter().filter(|line| telling.iter().any(|t| line.contains(t))).copied().collect();
     let chosen = if fatal.is_empty() {
         &lines[lines.len().saturating_sub(8)..]
     } else {

@@ -233,6 +233,10 @@ fn server_hint(server: &ServerError) -> String {
         "permission_denied" => {
             "The role lacks a privilege. The server's message names what was denied."
         }
+        "wal_senders_off" => {
+            "max_wal_senders is 0, so the server takes no replication connection at all. Set max_wal_senders = 10 and \
+             max_replication_slots = 10 at the server and restart it."
+        }
         "too_many_connections" => {
             "All of the server's places are taken: max_wal_senders for replication, max_connections otherwise. End a \
              replication connection that nobody needs (pg_stat_replication), or raise the limit and restart the server."
@@ -317,6 +321,13 @@ mod tests {
     fn server_errors_have_their_own_advice() {
         let full = ServerError { sqlstate: "53300".into(), ..ServerError::default() };
         assert_eq!(full.code(), "too_many_connections");
+        assert!(full.retryable());
+        let off = ServerError {
+            message: "number of requested standby connections exceeds \"max_wal_senders\" (currently 0)".into(),
+            ..full.clone()
+        };
+        assert_eq!(off.code(), "wal_senders_off");
+        assert!(!off.retryable());
         assert!(server_hint(&full).contains("max_wal_senders"));
         let level = ServerError {
             sqlstate: "55000".into(),

@@ -75,6 +75,13 @@ impl ServerError {
             && (self.message.contains("wal_level") || self.message.contains("WAL level"))
     }
 
+    /// Whether the server is set to take no replication connection at all (`InitProcess` in `proc.c`).
+    pub(crate) fn takes_no_replication(&self) -> bool {
+        self.sqlstate == "53300"
+            && self.message.contains("max_wal_senders")
+            && self.message.contains("currently 0)")
+    }
+
     /// Whether the role lacks the attribute that a walsender asks for.
     pub(crate) fn is_replication_role(&self) -> bool {
         self.sqlstate == "42501"
@@ -88,6 +95,9 @@ impl ServerError {
     pub fn code(&self) -> &'static str {
         if self.is_wal_level() {
             return "wal_level_too_low";
+        }
+        if self.takes_no_replication() {
+            return "wal_senders_off";
         }
         if self.is_replication_role() {
             return "replication_not_permitted";
@@ -114,6 +124,9 @@ impl ServerError {
 
     /// Whether the same request may succeed later with nothing changed.
     pub fn retryable(&self) -> bool {
+        if self.takes_no_replication() {
+            return false;
+        }
         matches!(
             self.sqlstate.as_str(),
             "53300" | "53200" | "55006" | "57P01" | "57P02" | "57P03" | "57014" | "40001" | "40P01"
