@@ -128,11 +128,14 @@ impl Companion {
                     let at = watch.borrow().durable;
                     // Its sender is gone: so is the stream, and its own error says why.
                     if matches!(moved, Ok(Err(_))) && at < lsn {
-                        task.await
-                            .map_err(|e| EngineError::Fault(format!("the WAL stream failed: {e}")))??;
+                        task.await.map_err(|e| {
+                            EngineError::Fault(format!("the WAL stream failed: {e}"))
+                        })??;
                         return Err(EngineError::refused(
                             "wal_stream_ended",
-                            format!("the WAL stream ended at {at} before the backup's end at {lsn}"),
+                            format!(
+                                "the WAL stream ended at {at} before the backup's end at {lsn}"
+                            ),
                             "The backup was not kept. Look at the server's log, then run it again.",
                         ));
                     }
@@ -179,7 +182,9 @@ impl Companion {
         }
         Err(EngineError::refused(
             "wal_lost_during_backup",
-            format!("the server removed WAL between {start} and {stop}, which the backup needs, before it was archived"),
+            format!(
+                "the server removed WAL between {start} and {stop}, which the backup needs, before it was archived"
+            ),
             "The backup was not kept. Raise max_slot_wal_keep_size on the server (or set it to -1 for the time of the \
              backup), then run the backup again.",
         ))

@@ -189,6 +189,8 @@ impl Engine {
                 Ok(result)
             }
             Err(error) => {
+                // Asked before the removal gives the space back.
+                let error = name_full_disk(error, &destination, &prepared);
                 job.reporter.log("removing what was written");
                 blocking(move || {
                     cleanup.undo();
@@ -429,6 +431,23 @@ impl Engine {
         let name = format!("{}-{}", cluster.name, Utc::now().format("%Y%m%dT%H%M%SZ"));
         Ok(self.home().root().join("restored").join(name))
     }
+}
+
+/// A server that dies on a full disk cannot even say so: its log is on the same disk.
+fn name_full_disk(error: EngineError, destination: &Path, prepared: &Prepared) -> EngineError {
+    let EngineError::Program { program, output } = &error else { return error };
+    let needed = prepared.snapshot.segment_size.bytes();
+    if !plan::free_space(destination).is_some_and(|free| free < needed) {
+        return error;
+    }
+    EngineError::refused(
+        "disk_full",
+        format!(
+            "{program} failed and the disk that holds {} is full: {output}",
+            destination.display()
+        ),
+        "Free some space or choose another destination, then run the restore again. What was written is removed.",
+    )
 }
 
 fn title(prepared: &Prepared) -> String {

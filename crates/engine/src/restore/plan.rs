@@ -1140,7 +1140,7 @@ fn refuse_tablespace(
 }
 
 /// Free bytes of the file system that will hold `path`.
-fn free_space(path: &Path) -> Option<u64> {
+pub(super) fn free_space(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|p| p.exists())?;
     let facts = rustix::fs::statvfs(existing).ok()?;
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))

@@ -323,7 +323,9 @@ mod tests {
         assert_eq!(full.code(), "too_many_connections");
         assert!(full.retryable());
         let off = ServerError {
-            message: "number of requested standby connections exceeds \"max_wal_senders\" (currently 0)".into(),
+            message:
+                "number of requested standby connections exceeds \"max_wal_senders\" (currently 0)"
+                    .into(),
             ..full.clone()
         };
         assert_eq!(off.code(), "wal_senders_off");
