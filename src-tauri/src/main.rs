@@ -13,6 +13,11 @@ use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::{Engine, EngineError};
 use tauri::Manager as _;
 
+/// Large buffers pass through many threads here; the allocator of glibc keeps a share for each.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     tracing_subscriber::fmt()

@@ -19,6 +19,11 @@ use clap::Parser as _;
 use arguments::Arguments;
 use output::Output;
 
+/// Large buffers pass through many threads here; the allocator of glibc keeps a share for each.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // A second provider in the tree would make rustls panic; this one is named everywhere.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -492,7 +492,10 @@ impl ArchiveStream {
             reporter.phase("streaming", Some("bytes"), None);
             reporter.log(format!("streaming timeline {} from {}", open.timeline, open.position()));
         }
+        // One piece is with the uploader, one is received: nothing waits between them, since each may
+        // be a whole segment.
         let mut pending: VecDeque<Upload> = VecDeque::new();
+        let mut handed_to = begun;
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -523,8 +526,9 @@ impl ArchiveStream {
                     // Applied stays unset: an archive does not apply, and must not let remote_apply wait for it.
                     stream.send_status(open.position(), at, Lsn::INVALID, false).await?;
                 }
-                permit = uploads.reserve(), if !pending.is_empty() => {
+                permit = uploads.reserve(), if !pending.is_empty() && done >= handed_to => {
                     if let (Ok(permit), Some(upload)) = (permit, pending.pop_front()) {
+                        handed_to = upload.durable_to;
                         permit.send(upload);
                     }
                 }
@@ -598,6 +602,11 @@ fn branches(history: &TimelineHistory) -> Vec<(TimelineId, Lsn)> {
     history.switches.iter().map(|s| (s.parent, s.switch_lsn)).collect()
 }
 
+/// Room for a segment, so that it never has to be moved while it grows.
+fn room(size: WalSegmentSize) -> BytesMut {
+    BytesMut::with_capacity(usize::try_from(size.bytes()).unwrap_or(0))
+}
+
 /// The segment that is being received.
 struct OpenSegment {
     system: holdfast_postgres::SystemIdentifier,
@@ -627,7 +636,7 @@ impl OpenSegment {
             size: cluster.segment_size,
             major: cluster.server_version.major(),
             segment,
-            bytes: BytesMut::new(),
+            bytes: room(cluster.segment_size),
             reader: start.reader,
             index: SegmentIndex::new(start.timeline, segment, cluster.segment_size, start.lsn),
             sliced_to: start.lsn.saturating_add(start.archived.len() as u64),
@@ -751,7 +760,7 @@ impl OpenSegment {
         let upload = Upload {
             path: segment_path(self.system, self.timeline, self.segment, self.size),
             sealed: true,
-            bytes: std::mem::take(&mut self.bytes).freeze(),
+            bytes: std::mem::replace(&mut self.bytes, room(self.size)).freeze(),
             index,
             durable_to: end,
             replaces: Replaces::Directory(slice_directory(

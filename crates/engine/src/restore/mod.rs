@@ -437,7 +437,7 @@ impl Engine {
 fn name_full_disk(error: EngineError, destination: &Path, prepared: &Prepared) -> EngineError {
     let EngineError::Program { program, output } = &error else { return error };
     let needed = prepared.snapshot.segment_size.bytes();
-    if !plan::free_space(destination).is_some_and(|free| free < needed) {
+    if plan::free_space(destination).is_none_or(|free| free >= needed) {
         return error;
     }
     EngineError::refused(

@@ -24,11 +24,18 @@ pub(super) struct FinishedPack {
 }
 
 impl PackBuilder {
-    pub(super) fn begin(repository: &Repository) -> Result<Self> {
+    pub(super) fn begin(repository: &Repository, pack_size: u64) -> Result<Self> {
         let id = PackId::generate();
         let keys = &repository.inner.writer;
-        let container =
-            ContainerWriter::begin(keys, &id.path(), ObjectKind::Pack, Suite::Sealed, Vec::new())?;
+        // With room for the last frame and the directory: a pack is not moved while it grows.
+        let room = usize::try_from(pack_size).unwrap_or(0).saturating_add(1024 * 1024);
+        let container = ContainerWriter::begin(
+            keys,
+            &id.path(),
+            ObjectKind::Pack,
+            Suite::Sealed,
+            Vec::with_capacity(room),
+        )?;
         Ok(Self { id, container, extents: Vec::new(), extent_count: 0 })
     }
 

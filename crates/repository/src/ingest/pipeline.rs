@@ -74,7 +74,8 @@ pub(super) async fn run(
     while let Some(step) = steps.next().await {
         match step? {
             Step::Frame(frame, extents) => {
-                let filled = fill(&repository, builder.take(), frame, extents).await?;
+                let filled =
+                    fill(&repository, builder.take(), options.pack_size, frame, extents).await?;
                 if filled.stored_bytes() >= options.pack_size
                     || filled.extent_count() >= EXTENTS_PER_PACK
                 {
@@ -100,6 +101,7 @@ pub(super) async fn run(
 async fn fill(
     repository: &Repository,
     builder: Option<PackBuilder>,
+    pack_size: u64,
     frame: EncodedFrame,
     extents: Vec<ExtentEntry>,
 ) -> Result<PackBuilder> {
@@ -107,7 +109,7 @@ async fn fill(
     spawn_blocking(move || {
         let mut builder = match builder {
             Some(builder) => builder,
-            None => PackBuilder::begin(&repository)?,
+            None => PackBuilder::begin(&repository, pack_size)?,
         };
         builder.push(frame, extents)?;
         Ok(builder)
