@@ -129,6 +129,9 @@ impl Window {
     async fn click(&self, xpath: &str) {
         self.until(xpath, async |w| {
             let element = w.find(xpath).await?;
+            // As a person scrolls: to where nothing lies over it.
+            let handle = json!({ ELEMENT: element });
+            w.script("arguments[0].scrollIntoView({ block: 'center' })", json!([handle])).await?;
             w.command(&format!("element/{element}/click"), json!({})).await
         })
         .await;

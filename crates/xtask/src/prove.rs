@@ -5,6 +5,7 @@ use crate::{
     report::line,
     setup::{Need, ensure},
     take_value,
+    test::CORE,
     workspace::Workspace,
 };
 use std::{
@@ -21,18 +22,16 @@ pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<Exit
     ensure(workspace, &[Need::Build, Need::Servers, Need::Store, Need::Nextest])?;
     let began = Instant::now();
 
-    let core = ["--package", "holdfast-tests", "--package", "holdfast-cli"];
-    let features = ["--features", "holdfast-cli/development-host"];
     let mut build = workspace.cargo();
-    build.args(["build", "--quiet", "--bins", "--tests"]).args(core).args(features);
+    build.args(["build", "--quiet", "--bins", "--tests"]).args(CORE);
     if !build.status()?.success() {
         return Err("the tests do not build".into());
     }
     let mut tests = workspace.cargo();
     tests
         .args(["nextest", "run", "--profile", "prove", "--no-fail-fast"])
-        .args(core)
-        .args(features)
+        .args(CORE)
+        .args(["--filterset", "package(holdfast-tests)"])
         .args(&arguments)
         .env("HOLDFAST_BIN", workspace.target.join("debug/holdfast"))
         .env("HOLDFAST_PROVE_SECONDS", seconds.to_string());

@@ -21,7 +21,7 @@ use std::{
 
 /// Everything that compiles without WebKit, always with the same features, so that nothing is
 /// compiled twice.
-const CORE: [&str; 5] =
+pub(crate) const CORE: [&str; 5] =
     ["--workspace", "--exclude", "holdfast-desktop", "--features", "holdfast-cli/development-host"];
 
 /// The shell with the user interface inside, as a release has it.
