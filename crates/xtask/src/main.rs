@@ -28,8 +28,10 @@ cargo xtask <errand>
 
   setup [--desktop]            what building and testing needs; --desktop: the window too
   demo [-- ARGUMENTS]          the product's demo in its window; with -- --headless in the terminal
-  test [--fast] [FILTER]       all checks and tests; --fast: formatting, boundaries, lints, UI and
+  test [--fast|--window] [FILTER]
+                               all checks and tests; --fast: formatting, boundaries, lints, UI and
                                Rust tests without coverage, browser and window;
+                               --window: the real window alone;
                                FILTER: the Rust tests whose name contains it, nothing else
   coverage                     the Rust tests with line coverage
   boundaries                   layers, forbidden dependencies, licences

@@ -60,6 +60,12 @@ pub(crate) fn vitest(text: &str) -> Option<Counts> {
     Some(counts)
 }
 
+/// The share of lines, in percent, in the table that vitest prints with coverage.
+pub(crate) fn vitest_lines(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.starts_with("All files"))?;
+    line.split('|').nth(4).map(str::trim)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +78,14 @@ mod tests {
         let text = "     Summary [   0.005s] 1 test run: 1 passed, 0 skipped";
         assert_eq!(nextest(text), Some(Counts { passed: 1, failed: 0 }));
         assert_eq!(nextest("error: could not compile"), None);
+    }
+
+    #[test]
+    fn vitest_coverage() {
+        let text =
+            "File | % Stmts\nAll files          |   95.54 |    91.79 |   92.69 |    96.5 |      \n";
+        assert_eq!(vitest_lines(text), Some("96.5"));
+        assert_eq!(vitest_lines("no table"), None);
     }
 
     #[test]

@@ -30,16 +30,18 @@ const SHELL: [&str; 4] = ["--package", "holdfast-desktop", "--features", "tauri/
 /// The tests of the real window may take so long together.
 const WINDOW_LIMIT: Duration = Duration::from_mins(15);
 
-/// `cargo xtask test [--fast] [FILTER]`.
+/// `cargo xtask test [--fast | --window] [FILTER]`.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
     let mut arguments = arguments.to_vec();
     let fast = take_flag(&mut arguments, "--fast");
+    let window = take_flag(&mut arguments, "--window");
     let filter = arguments.pop();
     nothing_else(&arguments)?;
     let mut run = Run { workspace, report: Report::default(), instrumented: None };
     match (filter, fast) {
         (Some(filter), _) if filter.starts_with('-') => nothing_else(&[filter])?,
         (Some(filter), _) => run.filtered(&filter),
+        (None, _) if window => run.only_window(),
         (None, true) => run.fast(),
         (None, false) => run.everything(),
     }
@@ -146,6 +148,21 @@ impl Run<'_> {
         }
     }
 
+    /// The real window alone, built where the whole run builds it.
+    fn only_window(&mut self) {
+        use Need::{Build, Coverage, Desktop, Nextest, Servers, Store, Ui, Window};
+        if !self.provide(&[Build, Servers, Store, Nextest, Coverage, Ui, Desktop, Window]) {
+            return self.report.blocked("window", "set-up");
+        }
+        let mut build = self.workspace.npm();
+        build.args(["run", "build"]);
+        let ui = self.check("user interface: build", build);
+        self.instrument();
+        if ui && self.rust_build() {
+            self.window();
+        }
+    }
+
     fn filtered(&mut self, filter: &str) {
         let needs = [Need::Build, Need::Servers, Need::Store, Need::Nextest];
         if self.provide(&needs) && self.rust_build() {
@@ -238,7 +255,11 @@ impl Run<'_> {
         self.report.step("user interface: tests", || {
             let ended = process::run(&logs, "user interface tests", &mut tests)?;
             let counts = suites::vitest(&ended.text);
-            suites::outcome(&ended, counts)
+            let mut outcome = suites::outcome(&ended, counts)?;
+            if let Some(share) = suites::vitest_lines(&ended.text) {
+                outcome.note.push_str(&format!(", line coverage {share} %"));
+            }
+            Ok(outcome)
         });
         !whole || self.check("user interface: build", build)
     }
