@@ -151,6 +151,22 @@ impl Window {
         .await;
     }
 
+    /// Follows a link until the screen with `label` is there: a layout that still moves under the
+    /// pointer swallows a click, and a person clicks again.
+    async fn follow(&self, text: &str, label: &str) {
+        let link = format!("(//button|//a)[contains(normalize-space(.), \"{text}\")]");
+        let screen = format!("//label[normalize-space(.) = \"{label}\"]");
+        self.until(&screen, async |w| {
+            if w.find(&screen).await.is_ok() {
+                return Ok(());
+            }
+            let element = w.find(&link).await?;
+            w.command(&format!("element/{element}/click"), json!({})).await?;
+            Err("the screen did not open".to_owned())
+        })
+        .await;
+    }
+
     /// Clicks a button of the dialog on top.
     async fn press_in_dialog(&self, text: &str) {
         self.click(&format!("//dialog//button[contains(normalize-space(.), \"{text}\")]")).await;
@@ -187,7 +203,7 @@ async fn a_cluster_is_added_backed_up_and_restored() {
     let place = tempfile::tempdir().unwrap();
     let window = Window::open(&place.path().join("home")).await;
 
-    window.press("Add a cluster").await;
+    window.follow("Add a cluster", "Folder or URL").await;
     window.fill("Folder or URL", &place.path().join("repository").display().to_string()).await;
     window.fill("Passphrase", "a long enough passphrase").await;
     window.fill("Passphrase again", "a long enough passphrase").await;

@@ -43,6 +43,7 @@ export function RestoreForm({ cluster, target, exclusive, points, demo }: Restor
   const suggestion = useAnswer("restore_destination", { cluster }, { staleTime: Number.POSITIVE_INFINITY });
   const plan = useAction("restore_plan");
   const to = destination ?? suggestion.data?.path ?? "";
+  const suggesting = destination === null && suggestion.isPending;
   const reading = readTarget(form);
 
   const request: PlanRequest | null = reading.ok
@@ -73,7 +74,7 @@ export function RestoreForm({ cluster, target, exclusive, points, demo }: Restor
     if (planned) heading.current?.focus();
   }, [planned]);
 
-  const pathMissing = tried && to.trim() === "" && !suggestion.isPending;
+  const pathMissing = tried && to.trim() === "" && !suggesting;
   return (
     <div className="space-y-4">
       <form onSubmit={submit} noValidate className="space-y-4" aria-label="Restore">
@@ -149,7 +150,7 @@ export function RestoreForm({ cluster, target, exclusive, points, demo }: Restor
             type="submit"
             look={current ? "secondary" : "primary"}
             icon={FileSearch}
-            busy={plan.isPending}
+            busy={plan.isPending || suggesting}
           >
             {planned ? "Plan again" : "Plan this restore"}
           </Button>

@@ -206,7 +206,8 @@ impl ArchiveStream {
                     let identity = connection.identify_system().await?;
                     let slot = self.ensure_slot(&mut connection).await?;
                     let size = self.cluster.segment_size;
-                    let at = size.floor(slot.filter(|s| *s > lsn).unwrap_or(identity.flush_lsn));
+                    let held = slot.map(|held| size.floor(held)).filter(|held| *held > lsn);
+                    let at = held.unwrap_or_else(|| size.floor(identity.flush_lsn));
                     let known = self.view().await?.runs(timeline).last().map(|run| run.1);
                     self.record_gap(
                         identity.timeline,
@@ -502,6 +503,9 @@ impl ArchiveStream {
         let mut stopping = false;
         let mut next_timeline = None;
         let mut timeline_over = false;
+        // Before the server has shown that it still has WAL from the start on, it is told no flush
+        // position: it would move the slot there, also back to WAL that it has removed.
+        let mut has_streamed = false;
         loop {
             let done = *durable.borrow();
             let reached = self.options.once_to.is_some_and(|to| done >= to);
@@ -524,7 +528,7 @@ impl ArchiveStream {
                     let at = *durable.borrow_and_update();
                     self.frontier.send_modify(|f| f.durable = f.durable.max(at));
                     // Applied stays unset: an archive does not apply, and must not let remote_apply wait for it.
-                    stream.send_status(open.position(), at, Lsn::INVALID, false).await?;
+                    stream.send_status(open.position(), flushed(has_streamed, at), Lsn::INVALID, false).await?;
                 }
                 permit = uploads.reserve(), if !pending.is_empty() && done >= handed_to => {
                     if let (Ok(permit), Some(upload)) = (permit, pending.pop_front()) {
@@ -533,7 +537,7 @@ impl ArchiveStream {
                     }
                 }
                 _ = status.tick() => {
-                    stream.send_status(open.position(), done, Lsn::INVALID, false).await?;
+                    stream.send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false).await?;
                 }
                 () = self.cancel.cancelled(), if !stopping => {
                     stopping = true;
@@ -548,6 +552,7 @@ impl ArchiveStream {
                 message = stream.next(), if pending.is_empty() && !stopping && !timeline_over => {
                     match message? {
                         WalMessage::Data { start, server_end, bytes, .. } => {
+                            has_streamed = true;
                             for sealed in open.take(start, &bytes)? {
                                 self.segments += 1;
                                 pending.push_back(sealed);
@@ -564,7 +569,7 @@ impl ArchiveStream {
                         WalMessage::Keepalive { server_end, reply_requested, .. } => {
                             self.frontier.send_modify(|f| f.server = f.server.max(server_end));
                             if reply_requested {
-                                stream.send_status(open.position(), done, Lsn::INVALID, false).await?;
+                                stream.send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false).await?;
                             }
                         }
                         WalMessage::EndOfTimeline { next } => {
@@ -589,12 +594,19 @@ impl ArchiveStream {
             })?;
             return Ok(Ended::Timeline(Box::new(stream.into_connection()?), next));
         }
-        stream.send_status(open.position(), done, Lsn::INVALID, false).await?;
+        stream
+            .send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false)
+            .await?;
         if let Ok(connection) = stream.stop().await {
             connection.close().await;
         }
         Ok(Ended::Done)
     }
+}
+
+/// The flush position that a status names: none before the server has sent anything.
+fn flushed(has_streamed: bool, durable: Lsn) -> Lsn {
+    if has_streamed { durable } else { Lsn::INVALID }
 }
 
 /// Where a timeline's ancestors end, without the words that servers add.
