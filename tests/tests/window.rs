@@ -143,10 +143,10 @@ impl Window {
         self.script(script, json!([path])).await.unwrap();
     }
 
-    /// Clicks what carries `text`: a button or a link.
+    /// Clicks what carries `text` on the screen: a button or a link.
     async fn press(&self, text: &str) {
         self.click(&format!(
-            "(//button|//a)[contains(normalize-space(.), \"{text}\") and not(@disabled)]"
+            "(//main//button|//main//a)[contains(normalize-space(.), \"{text}\") and not(@disabled)]"
         ))
         .await;
     }
@@ -154,7 +154,7 @@ impl Window {
     /// Follows a link until the screen with `label` is there: a layout that still moves under the
     /// pointer swallows a click, and a person clicks again.
     async fn follow(&self, text: &str, label: &str) {
-        let link = format!("(//button|//a)[contains(normalize-space(.), \"{text}\")]");
+        let link = format!("//main//a[contains(normalize-space(.), \"{text}\")]");
         let screen = format!("//label[normalize-space(.) = \"{label}\"]");
         self.until(&screen, async |w| {
             if w.find(&screen).await.is_ok() {
