@@ -199,3 +199,18 @@ fn the_main_way_on_15() {
 fn the_main_way_on_17() {
     goes_the_main_way(17);
 }
+
+#[test]
+fn the_main_way_on_14() {
+    goes_the_main_way(14);
+}
+
+#[test]
+fn the_main_way_on_16() {
+    goes_the_main_way(16);
+}
+
+#[test]
+fn the_main_way_on_18() {
+    goes_the_main_way(18);
+}

@@ -84,6 +84,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TIME")]
         to: Option<String>,
     },
+    /// What deleted, truncated or dropped a table: when, and in which transaction.
+    #[command(
+        after_help = "Examples:\n  holdfast find orders-eu --mass-deletes --from 2026-06-14T08:00:00Z\n  holdfast find orders-eu --table public.timeline_items\n  holdfast find orders-eu --xid 74211"
+    )]
+    Find(Find),
     /// Plan and run restores.
     #[command(subcommand)]
     Restore(Restore),
@@ -273,6 +278,36 @@ pub(crate) struct Target {
     /// Go on although this host differs from the source in ways that were named.
     #[arg(long)]
     pub(crate) accept_host_differences: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Find {
+    /// The cluster.
+    pub(crate) name: String,
+    /// What happened to this table: name, schema.name or database.schema.name, as it was called then.
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// What this transaction did.
+    #[arg(long, value_name = "XID")]
+    pub(crate) xid: Option<String>,
+    /// Dropped tables and databases.
+    #[arg(long)]
+    pub(crate) drops: bool,
+    /// Truncated tables.
+    #[arg(long)]
+    pub(crate) truncates: bool,
+    /// Transactions that deleted many rows of a table.
+    #[arg(long)]
+    pub(crate) mass_deletes: bool,
+    /// How many rows are many. Default: 100.
+    #[arg(long, value_name = "N", requires = "mass_deletes")]
+    pub(crate) rows: Option<u64>,
+    /// Only what ended at this time or later (RFC 3339 with an offset).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Only what ended at this time or earlier.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

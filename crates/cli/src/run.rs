@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use holdfast_engine::archive::ArchiveOptions;
 use holdfast_engine::backup::BackupOptions;
+use holdfast_engine::find::FindRequest;
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
@@ -133,6 +134,10 @@ async fn dispatch(
             let from = from.as_deref().map(parse_time).transpose()?;
             let to = to.as_deref().map(parse_time).transpose()?;
             output.result(&engine.points(&name, from, to).await?, tables::points)
+        }
+        Command::Find(find) => {
+            let found = engine.find(&find_request(find)?, cancel).await?;
+            output.result(&found, tables::found)
         }
         Command::Restore(command) => self::restore(&engine, command, output, cancel).await?,
         Command::Verify { name, level } => {
@@ -372,6 +377,28 @@ async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Re
             }))
         }
     }
+}
+
+fn find_request(find: arguments::Find) -> Result<FindRequest> {
+    let xid = |text: String| {
+        text.parse().map_err(|_| {
+            EngineError::usage(
+                format!("{text:?} is no transaction id"),
+                "A transaction id is a number, as the timeline and pg_current_xact_id() show it, without its epoch.",
+            )
+        })
+    };
+    Ok(FindRequest {
+        cluster: find.name,
+        table: find.table,
+        xid: find.xid.map(xid).transpose()?,
+        drops: find.drops,
+        truncates: find.truncates,
+        mass_deletes: find.mass_deletes,
+        rows: find.rows,
+        from: find.from.as_deref().map(parse_time).transpose()?,
+        to: find.to.as_deref().map(parse_time).transpose()?,
+    })
 }
 
 fn request(target: arguments::Target) -> Result<RestoreRequest> {

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use holdfast_engine::backup::BackupResult;
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
+use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome};
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
@@ -134,6 +135,84 @@ pub(crate) fn clusters(list: &[ClusterSummary]) -> String {
         })
         .collect();
     table(&["name", "PostgreSQL", "system identifier", "dsn"], &rows)
+}
+
+/// What was found, and how to go back to before it.
+pub(crate) fn found(found: &Found) -> String {
+    let mut text = if found.events.is_empty() {
+        format!("Nothing of the kind from {} to {}.", found.from_lsn, found.to_lsn)
+    } else {
+        let rows: Vec<_> = found
+            .events
+            .iter()
+            .map(|e| {
+                vec![
+                    time(e.commit_time),
+                    e.xid.clone(),
+                    e.commit_lsn.to_string(),
+                    what_happened(e),
+                    relation(e),
+                ]
+            })
+            .collect();
+        table(&["ended", "transaction", "LSN", "what", "where"], &rows)
+    };
+    if found.truncated {
+        text.push_str("\nThere is more: narrow it down with --from and --to.");
+    }
+    for gap in &found.gaps {
+        let _ = write!(
+            text,
+            "\nNot known: what happened from {} to {} ({}).",
+            gap.from_lsn, gap.to_lsn, gap.cause
+        );
+    }
+    if !found.names_known {
+        text.push_str(
+            "\nNo snapshot of the time is stored: tables are shown by the numbers of their files.",
+        );
+    }
+    let newest = found.events.iter().rev().find(|e| e.outcome == FoundOutcome::Committed);
+    if let Some(event) = newest {
+        let _ = write!(
+            text,
+            "\n\nJust before the last of these:\n  holdfast restore plan {} --target {} --exclusive --to DIR",
+            found.cluster, event.target
+        );
+    }
+    text
+}
+
+fn what_happened(event: &FoundEvent) -> String {
+    let rows = event.rows;
+    let estimate = event.rows_estimate.map_or(String::new(), |n| format!(" (about {n} rows)"));
+    let told = match event.kind {
+        FoundKind::Truncate => format!("truncated{estimate}"),
+        FoundKind::Rewrite => "rewritten".to_owned(),
+        FoundKind::Drop => format!("dropped{estimate}"),
+        FoundKind::DropDatabase => "database dropped".to_owned(),
+        FoundKind::Insert | FoundKind::Update | FoundKind::Delete => {
+            let parts =
+                [(rows.deleted, "deleted"), (rows.updated, "updated"), (rows.inserted, "inserted")];
+            let parts: Vec<_> = parts
+                .iter()
+                .filter(|(n, _)| *n > 0)
+                .map(|(n, word)| format!("{n} {word}"))
+                .collect();
+            parts.join(", ")
+        }
+    };
+    if event.outcome == FoundOutcome::Aborted { format!("{told}, rolled back") } else { told }
+}
+
+fn relation(event: &FoundEvent) -> String {
+    let database =
+        event.database.clone().unwrap_or_else(|| format!("database {}", event.database_oid));
+    match (&event.relation, event.relfilenode) {
+        (Some(relation), _) => format!("{database}.{relation}"),
+        (None, Some(file)) => format!("{database}, file {file}"),
+        (None, None) => database,
+    }
 }
 
 pub(crate) fn check(c: &ClusterCheck) -> String {

@@ -307,9 +307,7 @@ impl Engine {
         let cluster = self.catalog().cluster(name).await?;
         let dropped = async {
             let (mut connection, _) = self.connect_for_backup(&cluster).await?;
-            if connection.read_slot(&cluster.slot).await?.is_some() {
-                connection.drop_slot(&cluster.slot).await?;
-            }
+            connection.drop_slot(&cluster.slot).await?;
             connection.close().await;
             Ok::<_, EngineError>(())
         }

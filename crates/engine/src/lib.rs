@@ -10,6 +10,7 @@ mod catalog;
 pub mod cluster;
 pub mod demo;
 pub mod error;
+pub mod find;
 pub mod home;
 pub mod jobs;
 pub mod overview;

@@ -13,6 +13,7 @@
 //! | [`version`] | what differs between supported majors | `xlog_internal.h`, `pg_control.h`, `repl_gram.y` |
 //! | [`wal`] | segments, pages, records, events | `xlog_internal.h`, `xlogreader.c`, `xact.h` |
 //! | [`page`] | data page checksums | `checksum_impl.h` |
+//! | [`heap`] | rows of catalogs | `htup_details.h`, `pg_class.h` |
 //! | [`relation`] | names of relation files | `relpath.c` |
 //! | [`control`] | `global/pg_control` | `pg_control.h` |
 //! | [`tar`] | the archives `BASE_BACKUP` sends | `tar.c` |
@@ -22,6 +23,7 @@
 mod text;
 
 pub mod control;
+pub mod heap;
 pub mod label;
 pub mod lsn;
 pub mod manifest;
@@ -50,6 +52,8 @@ pub use tar::{TarEntry, TarError, TarEvent, TarKind, TarParser};
 pub use timeline::{TimelineHistory, TimelineHistoryError, TimelineId, TimelineSwitch};
 pub use timestamp::{PgTimestamp, TimestampParseError};
 pub use version::{BackupGrammar, ServerVersion, VersionTraits};
+pub use wal::block::{BlockReference, PageImage, RelationLocator};
+pub use wal::change::{WalChange, decode_change};
 pub use wal::error::{WalReadError, WalReadErrorKind};
 pub use wal::event::{LocatedEvent, ServerLimits, WalEvent, decode_event};
 pub use wal::reader::{WalExpectations, WalStreamReader};

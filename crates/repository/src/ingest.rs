@@ -268,12 +268,3 @@ impl Ingest {
         Ok(self.stats())
     }
 }
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        let handle = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(handle) = handle {
-            handle.abort();
-        }
-    }
-}

@@ -90,17 +90,22 @@ impl Connection {
         self.raw_query(&command).await.map(drop)
     }
 
-    /// Drops a slot.
+    /// Drops a slot; whether there was one.
     ///
     /// # Errors
-    /// [`WireError::Server`] with 42704 when there is none, 55006 while another session uses it.
-    pub async fn drop_slot(&mut self, name: &str) -> Result<(), WireError> {
+    /// [`WireError::Server`] with 55006 while another session uses it.
+    pub async fn drop_slot(&mut self, name: &str) -> Result<bool, WireError> {
         let command = if self.kind == SessionKind::Sql {
             format!("SELECT pg_catalog.pg_drop_replication_slot({})", sql_text::literal(name)?)
         } else {
             format!("DROP_REPLICATION_SLOT {}", sql_text::identifier(name)?)
         };
-        self.raw_query(&command).await.map(drop)
+        match self.raw_query(&command).await {
+            Ok(_) => Ok(true),
+            // It is gone already: another session was faster, or it never was.
+            Err(WireError::Server(error)) if error.sqlstate == "42704" => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a slot; `None` when there is none of this name.

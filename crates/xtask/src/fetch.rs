@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The PostgreSQL versions that the tests run against.
-pub(crate) const MAJORS: [u32; 2] = [15, 17];
+pub(crate) const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
 
 /// PostgreSQL of a major version: the machine's own, else fetched.
 pub(crate) fn postgresql(workspace: &Workspace, major: u32) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 use super::*;
 use std::{fs, process::Command, time::Duration};
 
-const MAJORS: [u32; 2] = [15, 17];
+const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
 
 #[test]
 fn servers_answer_with_their_version() {

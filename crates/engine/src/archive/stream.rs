@@ -243,11 +243,7 @@ impl ArchiveStream {
                     "the server gave up the replication slot {} (max_slot_wal_keep_size): it is made anew",
                     self.cluster.slot
                 ));
-                match connection.drop_slot(&self.cluster.slot).await {
-                    // Another process was faster.
-                    Err(WireError::Server(e)) if e.sqlstate == "42704" => {}
-                    dropped => dropped?,
-                }
+                connection.drop_slot(&self.cluster.slot).await?;
             }
             Some(slot) => return Ok(slot.restart_lsn),
             None => {}

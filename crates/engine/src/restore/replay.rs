@@ -192,8 +192,18 @@ pub(super) async fn run(
     let mut server = PrivateServer::start(location, settings, run_as)?;
     let mut connection: Option<Connection> = None;
     let mut fed = false;
+    let mut progress = Progress::new();
     loop {
         let outcome = step(&mut server, &mut connection).await;
+        let seen = (spool.taken(), connection.is_some(), replayed_to(&outcome));
+        if progress.is_over(seen, &prepared.request.destination) {
+            let error = EngineError::Program {
+                program: "the private PostgreSQL server, which came no further,".to_owned(),
+                output: crate::server::private::log_tail(&server.location.log),
+            };
+            let _ = server.stop(run_as).await;
+            return Err(error);
+        }
         let stopped = async |server: PrivateServer, error: EngineError| {
             let _ = server.stop(run_as).await;
             Err(error)
@@ -249,6 +259,47 @@ pub(super) async fn run(
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A server that comes no further for so long is given up: one segment never takes it that long.
+const STALLED_AFTER: Duration = Duration::from_mins(20);
+/// On a disk without any room it is not waited for: nothing will give way.
+const STALLED_ON_FULL_DISK_AFTER: Duration = Duration::from_secs(15);
+/// Less than this is no room.
+const NO_ROOM: u64 = 1 << 20;
+
+/// What has moved: segments taken, whether it can be asked, the time it has replayed to.
+type Seen = (u64, bool, Option<DateTime<Utc>>);
+
+/// When replay last came further.
+struct Progress {
+    seen: Seen,
+    since: tokio::time::Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { seen: (0, false, None), since: tokio::time::Instant::now() }
+    }
+
+    /// Whether replay has stood still for too long.
+    fn is_over(&mut self, seen: Seen, destination: &Path) -> bool {
+        if seen != self.seen {
+            *self = Self { seen, since: tokio::time::Instant::now() };
+        }
+        let still = self.since.elapsed();
+        still > STALLED_AFTER
+            || still > STALLED_ON_FULL_DISK_AFTER
+                && super::plan::free_space(destination).is_some_and(|free| free < NO_ROOM)
+    }
+}
+
+fn replayed_to(step: &Result<Step>) -> Option<DateTime<Utc>> {
+    match step {
+        Ok(Step::Replaying(to)) => *to,
+        Ok(Step::Paused(paused)) => paused.last_transaction.map(PgTimestamp::to_chrono),
+        _ => None,
     }
 }
 

@@ -121,14 +121,6 @@ mod xlog {
     pub(super) const END_OF_RECOVERY: u8 = 0x90;
 }
 
-/// Kinds of records of [`rmgr::XACT`] (`xact.h`), under the mask 0x70.
-mod transaction {
-    pub(super) const COMMIT: u8 = 0x00;
-    pub(super) const ABORT: u8 = 0x20;
-    pub(super) const COMMIT_PREPARED: u8 = 0x30;
-    pub(super) const ABORT_PREPARED: u8 = 0x40;
-}
-
 /// `XLOG_RUNNING_XACTS` of [`rmgr::STANDBY`] (`standbydefs.h`).
 const RUNNING_XACTS: u8 = 0x10;
 /// `MAXFNAMELEN`, the room a restore point's name has.
@@ -165,10 +157,7 @@ pub fn decode_event(record: &WalRecord, major: u32) -> Result<Option<WalEvent>, 
             let kind = kind & 0x70;
             if !matches!(
                 kind,
-                transaction::COMMIT
-                    | transaction::ABORT
-                    | transaction::COMMIT_PREPARED
-                    | transaction::ABORT_PREPARED
+                xact::COMMIT | xact::ABORT | xact::COMMIT_PREPARED | xact::ABORT_PREPARED
             ) {
                 return Ok(None);
             }
@@ -184,10 +173,10 @@ fn transaction_end(record: &WalRecord, kind: u8, data: &[u8], major: u32) -> Opt
     let end = xact::transaction_end(data, record.info, major)?;
     let time = end.time;
     Some(match kind {
-        transaction::COMMIT => WalEvent::Commit { xid: record.xid, time },
-        transaction::ABORT => WalEvent::Abort { xid: record.xid, time },
+        xact::COMMIT => WalEvent::Commit { xid: record.xid, time },
+        xact::ABORT => WalEvent::Abort { xid: record.xid, time },
         // The record's own id is not set here: whoever finishes a prepared transaction has none.
-        transaction::COMMIT_PREPARED => WalEvent::CommitPrepared { xid: end.prepared_xid?, time },
+        xact::COMMIT_PREPARED => WalEvent::CommitPrepared { xid: end.prepared_xid?, time },
         _ => WalEvent::AbortPrepared { xid: end.prepared_xid?, time },
     })
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::block::{BlockHead, BlockReference};
 use super::error::{WalReadError, WalReadErrorKind};
 use crate::lsn::Lsn;
 use crate::system::Xid;
@@ -19,8 +20,18 @@ pub mod rmgr {
     pub const XLOG: u8 = 0;
     /// Ends of transactions.
     pub const XACT: u8 = 1;
+    /// Creation and truncation of relation files.
+    pub const SMGR: u8 = 2;
+    /// Creation and removal of databases.
+    pub const DBASE: u8 = 4;
+    /// Which files hold the mapped catalogs.
+    pub const RELMAP: u8 = 7;
     /// What a hot standby needs to know.
     pub const STANDBY: u8 = 8;
+    /// Rows, second part: several at a time, pruning.
+    pub const HEAP2: u8 = 9;
+    /// Rows.
+    pub const HEAP: u8 = 10;
 }
 
 /// `XLOG_SWITCH` of the resource manager [`rmgr::XLOG`]: the rest of the segment is unused.
@@ -62,14 +73,6 @@ const ID_DATA_LONG: u8 = 254;
 const ID_ORIGIN: u8 = 253;
 const ID_TOPLEVEL_XID: u8 = 252;
 
-/// Flags of a block reference: it carries a page image; it is of the same relation as the last.
-const BLOCK_HAS_IMAGE: u8 = 0x10;
-const BLOCK_SAME_RELATION: u8 = 0x80;
-/// Flags of a page image. The one for compression was split in 15.
-const IMAGE_HAS_HOLE: u8 = 0x01;
-const IMAGE_COMPRESSED_14: u8 = 0x02;
-const IMAGE_COMPRESSED_15: u8 = 0x1C;
-
 impl WalRecord {
     /// Whether this is `XLOG_SWITCH`.
     pub fn is_switch(&self) -> bool {
@@ -92,11 +95,36 @@ impl WalRecord {
         })
     }
 
+    /// The pages the record changes, in the record's order, and its own data behind them.
+    ///
+    /// # Errors
+    /// [`WalReadErrorKind::Content`] when the references do not add up to the record's length.
+    pub fn parts(&self, major: u32) -> Result<(Vec<BlockReference<'_>>, &[u8]), WalReadError> {
+        let fail = || WalReadError::new(self.span.start, WalReadErrorKind::Content { what: "WAL" });
+        let mut heads = Vec::new();
+        let main = self.walk(major, |head| heads.push(head)).ok_or_else(fail)?;
+        let claimed: usize = heads.iter().map(BlockHead::length).sum();
+        let begin = self.data.len().checked_sub(claimed + main.len()).ok_or_else(fail)?;
+        let mut rest = Cursor::new(self.data.get(begin..).unwrap_or_default());
+        let mut blocks = Vec::with_capacity(heads.len());
+        for head in heads {
+            let block = head.with_bytes(&mut rest, major).ok_or_else(fail)?;
+            blocks.push(block);
+        }
+        Ok((blocks, main))
+    }
+
     fn split_main_data(&self, major: u32) -> Option<&[u8]> {
+        self.walk(major, |_| {})
+    }
+
+    /// Reads the heads of all block references; gives the main data.
+    fn walk(&self, major: u32, mut each: impl FnMut(BlockHead)) -> Option<&[u8]> {
         let mut rest = Cursor::new(&self.data);
         // Bytes at the record's end that the references read so far lay claim to.
         let mut claimed = 0usize;
         let mut main = 0usize;
+        let mut relation = None;
         while rest.remaining() > claimed {
             match rest.u8()? {
                 ID_DATA_SHORT => {
@@ -112,22 +140,9 @@ impl WalRecord {
                 ID_ORIGIN => rest.skip(2)?,
                 ID_TOPLEVEL_XID => rest.skip(4)?,
                 id if id <= BLOCK_ID_MAX => {
-                    let flags = rest.u8()?;
-                    claimed = claimed.checked_add(rest.u16()?.into())?;
-                    if flags & BLOCK_HAS_IMAGE != 0 {
-                        claimed = claimed.checked_add(rest.u16()?.into())?;
-                        rest.skip(2)?;
-                        let image = rest.u8()?;
-                        let compressed =
-                            if major < 15 { IMAGE_COMPRESSED_14 } else { IMAGE_COMPRESSED_15 };
-                        if image & IMAGE_HAS_HOLE != 0 && image & compressed != 0 {
-                            rest.skip(2)?;
-                        }
-                    }
-                    if flags & BLOCK_SAME_RELATION == 0 {
-                        rest.skip(12)?;
-                    }
-                    rest.skip(4)?;
+                    let head = BlockHead::read(id, &mut rest, major, &mut relation)?;
+                    claimed = claimed.checked_add(head.length())?;
+                    each(head);
                 }
                 _ => return None,
             }
@@ -202,6 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wal::block::{BLOCK_HAS_IMAGE, BLOCK_SAME_RELATION};
 
     fn record(data: Vec<u8>) -> WalRecord {
         let span = RecordSpan { start: Lsn(0x28), end: Lsn(0x60) };
@@ -228,7 +244,9 @@ mod tests {
         assert_eq!(with_image(0x03, &[5, 0], b"main").main_data(14).unwrap(), b"main");
         assert_eq!(with_image(0x09, &[5, 0], b"main").main_data(17).unwrap(), b"main");
         assert!(with_image(0x03, &[], b"main").main_data(14).is_err());
-        let mut long = vec![1, BLOCK_SAME_RELATION, 0, 0, 4, 4, 4, 4, ID_DATA_LONG, 3, 0, 0, 0];
+        let mut long = vec![1, 0, 0, 0];
+        long.extend([4; 16]);
+        long.extend([2, BLOCK_SAME_RELATION, 0, 0, 4, 4, 4, 4, ID_DATA_LONG, 3, 0, 0, 0]);
         long.extend(b"abc");
         assert_eq!(record(long).main_data(15).unwrap(), b"abc");
         assert_eq!(record(Vec::new()).main_data(15).unwrap(), b"");

@@ -12,6 +12,7 @@
 //!   5  origin                            not read
 //! ```
 
+use super::block::RelationLocator;
 use super::record::Cursor;
 use crate::system::Xid;
 use crate::timestamp::PgTimestamp;
@@ -26,10 +27,19 @@ const HAS_INVALIDATIONS: u32 = 1 << 3;
 const HAS_TWOPHASE: u32 = 1 << 4;
 const HAS_DROPPED_STATISTICS: u32 = 1 << 8;
 
-/// When a transaction ended, and which one if the record names another than its own.
+/// Kinds of records, under the mask 0x70.
+pub(super) const COMMIT: u8 = 0x00;
+pub(super) const ABORT: u8 = 0x20;
+pub(super) const COMMIT_PREPARED: u8 = 0x30;
+pub(super) const ABORT_PREPARED: u8 = 0x40;
+
+/// When a transaction ended, which one if the record names another than its own, and what went with
+/// it.
 pub(super) struct TransactionEnd {
     pub(super) time: PgTimestamp,
     pub(super) prepared_xid: Option<Xid>,
+    pub(super) subtransactions: Vec<Xid>,
+    pub(super) dropped: Vec<RelationLocator>,
 }
 
 /// Reads a commit's or abort's main data.
@@ -41,11 +51,17 @@ pub(super) fn transaction_end(data: &[u8], info: u8, major: u32) -> Option<Trans
     if has(HAS_DATABASE) {
         data.skip(8)?;
     }
+    let mut subtransactions = Vec::new();
     if has(HAS_SUBTRANSACTIONS) {
-        data.skip_counted(4)?;
+        for _ in 0..data.u32()? {
+            subtransactions.push(Xid(data.u32()?));
+        }
     }
+    let mut dropped = Vec::new();
     if has(HAS_RELATIONS) {
-        data.skip_counted(12)?;
+        for _ in 0..data.u32()? {
+            dropped.push(RelationLocator::read(&mut data)?);
+        }
     }
     if major >= 15 && has(HAS_DROPPED_STATISTICS) {
         data.skip_counted(if major >= 18 { 16 } else { 12 })?;
@@ -55,5 +71,5 @@ pub(super) fn transaction_end(data: &[u8], info: u8, major: u32) -> Option<Trans
         data.skip_counted(16)?;
     }
     let prepared_xid = if has(HAS_TWOPHASE) { Some(Xid(data.u32()?)) } else { None };
-    Some(TransactionEnd { time, prepared_xid })
+    Some(TransactionEnd { time, prepared_xid, subtransactions, dropped })
 }

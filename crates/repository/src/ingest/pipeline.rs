@@ -71,31 +71,40 @@ pub(super) async fn run(
         counters,
     };
     let mut builder: Option<PackBuilder> = None;
-    while let Some(step) = steps.next().await {
-        match step? {
-            Step::Frame(frame, extents) => {
-                let filled =
-                    fill(&repository, builder.take(), options.pack_size, frame, extents).await?;
-                if filled.stored_bytes() >= options.pack_size
-                    || filled.extent_count() >= EXTENTS_PER_PACK
-                {
-                    let pack = finish(&repository, filled).await?;
-                    output.upload(pack).await?;
-                } else {
-                    builder = Some(filled);
+    let outcome = async {
+        while let Some(step) = steps.next().await {
+            match step? {
+                Step::Frame(frame, extents) => {
+                    let filled =
+                        fill(&repository, builder.take(), options.pack_size, frame, extents)
+                            .await?;
+                    if filled.stored_bytes() >= options.pack_size
+                        || filled.extent_count() >= EXTENTS_PER_PACK
+                    {
+                        let pack = finish(&repository, filled).await?;
+                        output.upload(pack).await?;
+                    } else {
+                        builder = Some(filled);
+                    }
                 }
-            }
-            Step::Finish => {
-                if let Some(last) = builder.take() {
-                    let pack = finish(&repository, last).await?;
-                    output.upload(pack).await?;
+                Step::Finish => {
+                    if let Some(last) = builder.take() {
+                        let pack = finish(&repository, last).await?;
+                        output.upload(pack).await?;
+                    }
+                    output.finish().await?;
+                    return Ok(());
                 }
-                return output.finish().await;
             }
         }
+        // The ingest was dropped before its end.
+        Err(RepositoryError::Cancelled)
     }
-    // The ingest was dropped: what is stored stays unreferenced.
-    Ok(())
+    .await;
+    if outcome.is_err() {
+        output.take_back().await;
+    }
+    outcome
 }
 
 async fn fill(
@@ -167,6 +176,7 @@ impl Output {
             return Ok(());
         }
         self.durable_extents = 0;
+        // Before the index object may be there: from then on nothing of it is taken back.
         let packs = std::mem::take(&mut self.durable);
         let path = format!("{INDEX_PREFIX}/{}", Uuid::new_v4().simple());
         let receipt = self
@@ -184,10 +194,24 @@ impl Output {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         while !self.uploads.is_empty() {
             self.settle_one().await?;
         }
         self.write_index().await
+    }
+
+    /// Removes the packs that no index object names: nobody could find what is in them, and a store
+    /// that is full needs the room. What cannot be removed stays as garbage, which loses nothing.
+    async fn take_back(&mut self) {
+        while let Some(uploaded) = self.uploads.join_next().await {
+            self.durable.extend(uploaded.ok().and_then(Result::ok));
+        }
+        for directory in self.durable.drain(..) {
+            let path = directory.pack.path();
+            if let Err(error) = self.repository.delete(&path).await {
+                tracing::warn!(%path, %error, "an unfinished run's pack was left behind");
+            }
+        }
     }
 }
