@@ -214,6 +214,7 @@ fn restore_request(
             })
             .transpose()?,
         accept_host_differences,
+        placement: holdfast_engine::restore::Placement::New,
     })
 }
 

@@ -101,6 +101,16 @@ pub(crate) enum Command {
         #[arg(long, default_value = "data", value_name = "LEVEL")]
         level: String,
     },
+    /// For restore_command: fetch one WAL file. Exits 0 served, 1 proven absent, 200 anything else.
+    #[command(
+        after_help = "Example, in postgresql.conf:\n  restore_command = 'holdfast wal-get --repo s3://backups/orders %f %p'"
+    )]
+    WalGet(WalGet),
+    /// For archive_command: archive one WAL file. Exits 0 once it is durable, else 1.
+    #[command(
+        after_help = "Example, in postgresql.conf:\n  archive_command = 'holdfast wal-put --repo s3://backups/orders %p'"
+    )]
+    WalPut(WalPut),
     /// Look at jobs, attach to one, cancel one.
     #[command(subcommand)]
     Jobs(Jobs),
@@ -269,15 +279,49 @@ pub(crate) struct Target {
     /// latest, current or a number.
     #[arg(long, default_value = "latest")]
     pub(crate) timeline: String,
-    /// The new data directory: absent or empty.
+    /// The new data directory: absent or empty, unless --in-place is given.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// Restore beside the data directory DIR, prove it, then let the two change places; the old one is kept.
+    #[arg(long)]
+    pub(crate) in_place: bool,
     /// Begin with this snapshot.
     #[arg(long, value_name = "ID")]
     pub(crate) snapshot: Option<String>,
     /// Go on although this host differs from the source in ways that were named.
     #[arg(long)]
     pub(crate) accept_host_differences: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalPlace {
+    /// The repository; not needed when this home knows only one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) repo: Option<String>,
+    /// The cluster's data directory. Default: where PostgreSQL runs the command.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) data_directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalGet {
+    /// The file's name: %f.
+    pub(crate) file: String,
+    /// Where it goes: %p.
+    pub(crate) destination: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: WalPlace,
+    /// Fetch what follows the file into the spool, and nothing else.
+    #[arg(long, hide = true)]
+    pub(crate) ahead: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalPut {
+    /// The file: %p.
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: WalPlace,
 }
 
 #[derive(Debug, Args)]
@@ -349,6 +393,16 @@ pub(crate) enum Restore {
     },
     /// Stop a restored server and remove the copy.
     Discard {
+        /// The restore's job.
+        job: String,
+    },
+    /// Put the directory back that a restore in place has set aside; the copy is kept.
+    SwapBack {
+        /// The restore's job.
+        job: String,
+    },
+    /// Remove what a restore in place has set aside. There is no way back from this.
+    Purge {
         /// The restore's job.
         job: String,
     },

@@ -11,6 +11,7 @@ mod output;
 mod run;
 mod secrets;
 mod tables;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return output::usage(&error),
+        Err(error) => {
+            let code = output::usage(&error);
+            let helped = code == ExitCode::SUCCESS;
+            return wal::failure_code(std::env::args())
+                .filter(|_| !helped)
+                .map_or(code, ExitCode::from);
+        }
     };
     tracing_subscriber::fmt()
         .with_env_filter(
@@ -43,10 +50,17 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime could not start: {error}");
-            return ExitCode::from(1);
+            return ExitCode::from(wal::failure_code(std::env::args()).unwrap_or(1));
         }
     };
-    let code = runtime.block_on(run::run(arguments, output));
+    let work = std::panic::AssertUnwindSafe(|| runtime.block_on(run::run(arguments, output)));
+    let code = match std::panic::catch_unwind(work) {
+        Ok(code) => code,
+        Err(panic) => match wal::failure_code(std::env::args()) {
+            Some(code) => ExitCode::from(code),
+            None => std::panic::resume_unwind(panic),
+        },
+    };
     // Blocking work that was cancelled must not hold the process up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     code

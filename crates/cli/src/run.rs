@@ -20,10 +20,15 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{secrets, tables};
+use crate::{secrets, tables, wal};
 
 /// Runs the command to its end; a first Ctrl-C cancels it in good order, a second ends at once.
 pub(crate) async fn run(arguments: Arguments, output: Output) -> ExitCode {
+    match &arguments.command {
+        Command::WalGet(wanted) => return wal::get(&arguments, wanted, output).await,
+        Command::WalPut(given) => return wal::put(&arguments, given, output).await,
+        _ => {}
+    }
     let cancel = CancellationToken::new();
     tokio::spawn(watch_signals(cancel.clone()));
     let orderly = ends_in_order(&arguments.command);
@@ -110,7 +115,9 @@ async fn dispatch(
     }
     let engine = open(&arguments, output).await?;
     let done = match command {
-        Command::Demo(_) => return Err(EngineError::Fault("the demo was run before".to_owned())),
+        Command::Demo(_) | Command::WalGet(_) | Command::WalPut(_) => {
+            return Err(EngineError::Fault("a command was run twice".to_owned()));
+        }
         Command::Repo(command) => repo(&engine, &arguments, command, output, cancel).await?,
         Command::Cluster(command) => cluster(&engine, command, output).await?,
         Command::Backup { name, reason } => {
@@ -414,6 +421,11 @@ fn request(target: arguments::Target) -> Result<RestoreRequest> {
             .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
             .transpose()?,
         accept_host_differences: target.accept_host_differences,
+        placement: if target.in_place {
+            restore::Placement::InPlace
+        } else {
+            restore::Placement::New
+        },
     })
 }
 
@@ -451,6 +463,20 @@ async fn restore(
             Ok(output.result(&json!({ "cancelling": job }), |_| {
                 format!("Restore {job} was asked to stop")
             }))
+        }
+        Restore::SwapBack { job } => {
+            let swapped = engine.swap_back_restore(job.parse()?).await?;
+            Ok(output.result(&swapped, |s| {
+                format!(
+                    "{} holds what it held before the restore; the copy is kept in {}",
+                    s.data_directory.display(),
+                    s.set_aside.display()
+                )
+            }))
+        }
+        Restore::Purge { job } => {
+            let purged = engine.purge_restore(job.parse()?).await?;
+            Ok(output.result(&purged, |p| format!("{} is gone", p.removed.display())))
         }
         Restore::Discard { job } => {
             engine.discard_restore(job.parse()?).await?;

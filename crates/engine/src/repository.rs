@@ -17,6 +17,7 @@ use crate::Engine;
 use crate::catalog::repositories::{RepositorySummary, UnlockSource};
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
+use crate::home::Home;
 use crate::secrets::{self, HeldUnlock};
 
 /// What a new repository is made with.
@@ -143,7 +144,7 @@ impl Engine {
                    (--recovery-key-file)."
                 .to_owned(),
         })?;
-        let repository = open_at(&url, self, &held).await?;
+        let repository = open_at(&url, self.home(), &held).await?;
         if keychain {
             add_keychain_slot(&repository, &host_label()).await?;
         }
@@ -210,7 +211,7 @@ impl Engine {
             Some(self.demo_passphrase_path(summary.id)),
         )
         .await?;
-        let repository = open_at(&url, self, &held).await?;
+        let repository = open_at(&url, self.home(), &held).await?;
         if repository.id() != summary.id {
             return Err(EngineError::integrity(
                 "foreign_repository",
@@ -276,6 +277,7 @@ impl Engine {
             added.push(add_keychain_slot(&repository, label).await?);
             let updated = RepositorySummary { unlock: UnlockSource::Keychain, ..summary.clone() };
             self.catalog().put_repository(&updated).await?;
+            self.list_repositories().await?;
         }
         if let Some(path) = &recovery_key_file {
             let sheet = RecoverySheet::begin(path, &RepositoryUrl::parse(&summary.url)?)?;
@@ -294,8 +296,22 @@ impl Engine {
         let summary =
             RepositorySummary { id: repository.id(), url, attached_at: Utc::now(), unlock };
         self.catalog().put_repository(&summary).await?;
+        self.list_repositories().await?;
         self.open_repositories().lock().await.insert(summary.id, repository);
         Ok(summary)
+    }
+
+    /// Writes the list of repositories for the commands that do not open the catalog.
+    pub(crate) async fn list_repositories(&self) -> Result<()> {
+        let list = self.repositories().await?;
+        let text =
+            serde_json::to_vec_pretty(&list).map_err(|e| EngineError::Fault(e.to_string()))?;
+        let path = repository_list(self.home());
+        let mut file = tempfile::NamedTempFile::new_in(self.home().root())
+            .map_err(EngineError::file("create", &path))?;
+        std::io::Write::write_all(&mut file, &text).map_err(EngineError::file("write", &path))?;
+        file.persist(&path).map_err(|e| EngineError::file("write", &path)(e.error))?;
+        Ok(())
     }
 
     /// Rebuilds the catalog's clusters from the newest document of each in the repository.
@@ -342,10 +358,59 @@ async fn answers(store: &Store) -> Result<()> {
     }
 }
 
-async fn open_at(url: &RepositoryUrl, engine: &Engine, held: &HeldUnlock) -> Result<Repository> {
+async fn open_at(url: &RepositoryUrl, home: &Home, held: &HeldUnlock) -> Result<Repository> {
     let store = Store::open(url).await?;
     answers(&store).await?;
-    Ok(Repository::open(store, engine.home().device()?, held.as_unlock()).await?)
+    Ok(Repository::open(store, home.device()?, held.as_unlock()).await?)
+}
+
+fn repository_list(home: &Home) -> PathBuf {
+    home.root().join("repositories.json")
+}
+
+/// Opens a repository for a command that must not wait for the catalog: `which`, or the only one.
+pub(crate) async fn open_without_catalog(
+    home: &Home,
+    given: &secrets::GivenSecrets,
+    which: Option<&str>,
+) -> Result<Repository> {
+    let path = repository_list(home);
+    let known: Vec<RepositorySummary> = match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(EngineError::file("read", &path)(error)),
+    };
+    let canonical = which.map(RepositoryUrl::parse).transpose()?;
+    let summary = match &canonical {
+        Some(url) => known.into_iter().find(|r| r.url == url.to_string()),
+        None if known.len() == 1 => known.into_iter().next(),
+        None => {
+            return Err(EngineError::usage(
+                format!("this home knows {} repositories", known.len()),
+                "Name the repository with --repo URL.",
+            ));
+        }
+    };
+    let (url, held) = match (summary, canonical) {
+        (Some(summary), _) => {
+            let url = RepositoryUrl::parse(&summary.url)?;
+            (url, secrets::unlock_for(given, &summary, None).await?)
+        }
+        (None, Some(url)) => {
+            let held = secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
+                code: "key_required",
+                message: format!("the repository {url} is locked and no key was given"),
+                hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
+                    .to_owned(),
+            })?;
+            (url, held)
+        }
+        (None, None) => {
+            return Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() });
+        }
+    };
+    open_at(&url, home, &held).await
 }
 
 fn fresh_wrapping_key() -> Result<Zeroizing<[u8; 32]>> {

@@ -5,6 +5,7 @@
 //! that is still being written, `history/<system>/<timeline>.history` a timeline's ancestry,
 //! `coverage/<system>/…` a gap.
 
+mod files;
 mod index;
 mod stream;
 mod upload;
@@ -16,6 +17,7 @@ use holdfast_postgres::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use files::{WalFiles, WalSpool};
 pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
 pub(crate) use stream::ArchiveStream;
 pub use stream::{ArchiveOptions, ArchiveResult, Frontier};

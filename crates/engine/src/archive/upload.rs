@@ -46,28 +46,34 @@ pub(super) async fn run(
     while let Some(upload) = uploads.recv().await {
         put(&repository, &upload).await?;
         durable.send_replace(upload.durable_to);
-        // What is superfluous now costs a little space if a delete fails; it loses nothing.
-        let superfluous = match upload.replaces {
-            Replaces::Nothing => Vec::new(),
-            Replaces::Slices(paths) => paths,
-            Replaces::Directory(prefix) => match repository.list(&prefix).await {
-                Ok(entries) => entries.into_iter().map(|e| e.path).collect(),
-                Err(error) => {
-                    tracing::warn!(%prefix, %error, "slices could not be listed");
-                    Vec::new()
-                }
-            },
-        };
-        for path in superfluous {
-            if let Err(error) = repository.delete(&path).await {
-                tracing::warn!(%path, %error, "a superseded slice was left behind");
-            }
-        }
+        remove_superfluous(&repository, upload.replaces).await;
     }
     Ok(())
 }
 
-async fn put(repository: &Repository, upload: &Upload) -> Result<()> {
+/// Removes what an upload has made superfluous. What stays when a delete fails costs a little space;
+/// it loses nothing.
+pub(super) async fn remove_superfluous(repository: &Repository, replaces: Replaces) {
+    let superfluous = match replaces {
+        Replaces::Nothing => Vec::new(),
+        Replaces::Slices(paths) => paths,
+        Replaces::Directory(prefix) => match repository.list(&prefix).await {
+            Ok(entries) => entries.into_iter().map(|e| e.path).collect(),
+            Err(error) => {
+                tracing::warn!(%prefix, %error, "slices could not be listed");
+                Vec::new()
+            }
+        },
+    };
+    for path in superfluous {
+        if let Err(error) = repository.delete(&path).await {
+            tracing::warn!(%path, %error, "a superseded slice was left behind");
+        }
+    }
+}
+
+/// Stores a piece; one that is stored already with the same content is stored.
+pub(super) async fn put(repository: &Repository, upload: &Upload) -> Result<()> {
     let (kind, mode) = if upload.sealed {
         (ObjectKind::WalSegment, PutKind::CreateOnly)
     } else {

@@ -11,7 +11,9 @@ use holdfast_postgres::{
 use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 
 use super::index::{NamedPoint, SegmentIndex, TransactionEnd};
-use super::{Gap, coverage_prefix, history_prefix, slices_prefix, wal_prefix};
+use super::{
+    Gap, coverage_prefix, history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix,
+};
 use crate::catalog::Catalog;
 use crate::error::{EngineError, Result};
 
@@ -167,6 +169,42 @@ impl ArchiveView {
         }
         view.gaps.sort_by_key(|g| (g.timeline, g.from_lsn));
         Ok(view)
+    }
+
+    /// One segment of one timeline, without a look at anything else; none when nothing of it is
+    /// archived.
+    pub(crate) async fn load_segment(
+        repository: &Repository,
+        system: SystemIdentifier,
+        segment_size: WalSegmentSize,
+        file: WalFileName,
+    ) -> Result<Option<(Self, StoredSegment)>> {
+        let mut view = Self {
+            system,
+            segment_size,
+            histories: BTreeMap::new(),
+            gaps: Vec::new(),
+            timelines: BTreeMap::new(),
+        };
+        let whole = segment_path(system, file.timeline, file.segment, segment_size);
+        let slices = slice_directory(system, file.timeline, file.segment, segment_size);
+        let mut paths = Vec::new();
+        for entry in repository.list(&slices).await? {
+            paths.push((entry.path, ObjectKind::WalSlice));
+        }
+        // Behind the list: a segment sealed in between is then found whole.
+        paths.push((format!("{whole}.partial"), ObjectKind::WalSegment));
+        paths.push((whole, ObjectKind::WalSegment));
+        for (path, kind) in paths {
+            match repository.get_sealed_metadata::<SegmentIndex>(&path, kind).await {
+                Ok(index) => view.add(Piece { path, kind, index }, 0),
+                Err(RepositoryError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        view.arrange();
+        let stored = view.segment(file.timeline, file.segment).cloned();
+        Ok(stored.map(|stored| (view, stored)))
     }
 
     fn add(&mut self, piece: Piece, size: u64) {

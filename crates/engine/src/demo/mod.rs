@@ -201,6 +201,7 @@ impl Engine {
         }
         self.open_repositories().lock().await.remove(&record.repository);
         self.catalog().forget_repository(record.repository).await?;
+        self.list_repositories().await?;
         let _ = std::fs::remove_file(self.demo_passphrase_path(record.repository));
         blocking(move || {
             match std::fs::remove_dir_all(&record.directory) {
@@ -226,6 +227,7 @@ impl Engine {
                 destination: record.directory.join("restored"),
                 snapshot: None,
                 accept_host_differences: false,
+                placement: crate::restore::Placement::New,
             },
             at_target: AtTarget::Promote,
             start: true,

@@ -3,6 +3,7 @@
 mod feed;
 mod fetch;
 mod host;
+mod in_place;
 mod plan;
 mod prove;
 mod replay;
@@ -28,6 +29,7 @@ use crate::server::private::{PrivateServer, ServerLocation, blocking, run};
 use crate::snapshot::{Proof, proofs_prefix};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
+pub use in_place::{Placement, Purged, Swapped};
 pub use plan::{
     Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
 };
@@ -100,6 +102,9 @@ pub struct RestoreResult {
 struct RestoreRecord {
     location: ServerLocation,
     work_directory: PathBuf,
+    /// What a restore in place keeps.
+    #[serde(default)]
+    set_aside: Option<in_place::SetAside>,
 }
 
 impl RestoreRecord {
@@ -168,6 +173,15 @@ impl Engine {
                 "Add --start, or choose --at-target promote or shutdown.",
             ));
         }
+        if options.request.placement == Placement::InPlace
+            && (options.start || options.fetch_only || options.at_target == AtTarget::Pause)
+        {
+            return Err(EngineError::usage(
+                "a restore in place ends with the directory, not with a private server",
+                "Leave out --start and --fetch-only, choose --at-target promote or shutdown, and start the server as \
+                 always. To look first, restore to a new directory with --start --at-target pause.",
+            ));
+        }
         match &options.plan_hash {
             Some(hash) => self.prepare_stored(options.request.clone(), hash).await,
             None => self.prepare(options.request.clone(), None, true).await,
@@ -180,9 +194,21 @@ impl Engine {
         prepared: Prepared,
         options: &RunOptions,
     ) -> Result<RestoreResult> {
+        let mut prepared = prepared;
+        let replaced = (prepared.request.placement == Placement::InPlace)
+            .then(|| prepared.request.destination.clone());
+        if let Some(directory) = &replaced {
+            prepared.request.destination = in_place::staging(directory, job.id);
+        }
         let destination = prepared.request.destination.clone();
         let mut cleanup = Cleanup::begin(&destination, &job)?;
-        let outcome = self.run_restore(&job, &prepared, options, &mut cleanup).await;
+        let outcome = match self.run_restore(&job, &prepared, options, &mut cleanup).await {
+            Ok(result) => match &replaced {
+                Some(directory) => self.take_place(&job, &destination, directory, result).await,
+                None => Ok(result),
+            },
+            Err(error) => Err(error),
+        };
         match outcome {
             Ok(result) => {
                 cleanup.keep(result.running);
@@ -292,8 +318,12 @@ impl Engine {
                 None,
             ));
         }
-        RestoreRecord { location: location.clone(), work_directory: work.0.clone() }
-            .write(&self.home().jobs(), job.id)?;
+        let record = RestoreRecord {
+            location: location.clone(),
+            work_directory: work.0.clone(),
+            set_aside: None,
+        };
+        record.write(&self.home().jobs(), job.id)?;
         let log = job.directory.join("server.log");
         let _ = std::fs::copy(work.log(), &log);
         let mut result =
@@ -301,6 +331,30 @@ impl Engine {
         if result.verified {
             self.keep_proof(job, prepared, &result, began.elapsed()).await?;
         }
+        result.phases = job.reporter.phases();
+        Ok(result)
+    }
+
+    /// The proven copy takes the place of the old directory.
+    async fn take_place(
+        &self,
+        job: &JobContext,
+        staging: &Path,
+        directory: &Path,
+        mut result: RestoreResult,
+    ) -> Result<RestoreResult> {
+        job.check()?;
+        job.reporter.phase("swapping", None, None);
+        let jobs = self.home().jobs();
+        let mut record = RestoreRecord::read(&jobs, job.id)?;
+        let (staging, directory, id) = (staging.to_path_buf(), directory.to_path_buf(), job.id);
+        result.data_directory = directory.display().to_string();
+        blocking(move || {
+            record.set_aside = Some(in_place::swap_in(&staging, &directory, id)?);
+            record.location.data_directory = directory;
+            record.write(&jobs, id)
+        })
+        .await?;
         result.phases = job.reporter.phases();
         Ok(result)
     }
@@ -383,6 +437,16 @@ impl Engine {
                 format!("Cancel it first: `holdfast restore cancel {job}`."),
             ));
         }
+        if RestoreRecord::read(&self.home().jobs(), job)?.set_aside.is_some() {
+            return Err(EngineError::refused(
+                "restored_in_place",
+                "the restore took the place of a data directory",
+                format!(
+                    "Put the old one back with `holdfast restore swap-back {job}`, or let the copy stay and remove the \
+                     old one with `holdfast restore purge {job}`."
+                ),
+            ));
+        }
         self.remove_restore(job).await
     }
 
@@ -404,6 +468,11 @@ impl Engine {
             std::fs::remove_file(&path).map_err(EngineError::file("remove", path))
         })
         .await?;
+        self.note_stopped(job).await
+    }
+
+    /// Notes in a restore's result that its server does not run any more.
+    async fn note_stopped(&self, job: JobId) -> Result<()> {
         if let Ok(mut result) = self.restore_result(job).await {
             result.running = false;
             result.port = None;

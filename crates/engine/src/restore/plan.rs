@@ -13,6 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::host;
+use super::in_place::{self, Placement};
 use super::resolve::{self, Miss, Stop, StopRule, Way};
 use crate::archive::{ArchiveView, Leg, PointEvent, TransactionKind};
 use crate::cluster::Cluster;
@@ -45,6 +46,8 @@ pub struct RestoreRequest {
     pub snapshot: Option<Uuid>,
     /// Go on although this host differs from the source in ways that were named.
     pub accept_host_differences: bool,
+    /// Whether the destination is new, or a data directory whose place the copy takes.
+    pub placement: Placement,
 }
 
 /// Along which timeline to recover.
@@ -331,8 +334,11 @@ impl Engine {
             ));
         }
         let destination = absolute(&request.destination)?;
-        check_destination(&destination)?;
         let cluster = self.cluster(&request.cluster).await?;
+        match request.placement {
+            Placement::New => check_destination(&destination)?,
+            Placement::InPlace => in_place::check(&destination, cluster.system_identifier)?,
+        }
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let view = self.archive_view(&cluster).await?;
         let snapshots = self.snapshots(&cluster).await?;
@@ -963,6 +969,7 @@ fn plan_hash(
         request.exclusive,
         request.accept_host_differences,
         destination,
+        request.placement,
         stop,
         names,
         binaries.map(|b| (&b.version, &b.bin_directory)),
@@ -981,7 +988,7 @@ fn steps(
         title: title.to_owned(),
         detail,
     };
-    vec![
+    let mut steps = vec![
         step(
             "fetching",
             "Fetch the snapshot",
@@ -1013,7 +1020,15 @@ fn steps(
             ),
         ),
         step("handing over", "Hand over", "promote, pause or shut down, as asked".to_owned()),
-    ]
+    ];
+    if request.placement == Placement::InPlace {
+        steps.push(step(
+            "swapping",
+            "Take its place",
+            "the old directory is set aside beside it, until it is purged".to_owned(),
+        ));
+    }
+    steps
 }
 
 fn command(request: &RestoreRequest, destination: &Path) -> String {
@@ -1040,7 +1055,11 @@ fn command(request: &RestoreRequest, destination: &Path) -> String {
     if let Some(id) = request.snapshot {
         text.push_str(&format!(" --snapshot {id}"));
     }
-    text.push_str(&format!(" --to {} --start", quote(&destination.display().to_string())));
+    text.push_str(&format!(" --to {}", quote(&destination.display().to_string())));
+    text.push_str(match request.placement {
+        Placement::New => " --start",
+        Placement::InPlace => " --in-place",
+    });
     text
 }
 

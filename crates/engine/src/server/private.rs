@@ -51,18 +51,7 @@ impl ServerLocation {
 
     /// Whether its process is there.
     pub fn is_running(&self) -> bool {
-        let Ok(text) = std::fs::read_to_string(self.data_directory.join("postmaster.pid")) else {
-            return false;
-        };
-        let Some(pid) = text.lines().next().and_then(|l| l.trim().parse::<u32>().ok()) else {
-            return false;
-        };
-        if cfg!(target_os = "linux") {
-            // Another program may have got the number since: only a postgres counts.
-            return std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|c| c.trim() == "postgres");
-        }
-        true
+        server_runs_in(&self.data_directory)
     }
 
     /// Stops it and waits until it is gone; nothing to do when it does not run.
@@ -103,6 +92,22 @@ impl ServerLocation {
         }
         Ok(())
     }
+}
+
+/// Whether a PostgreSQL server runs in a data directory, whoever started it.
+pub fn server_runs_in(data_directory: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(data_directory.join("postmaster.pid")) else {
+        return false;
+    };
+    let Some(pid) = text.lines().next().and_then(|l| l.trim().parse::<u32>().ok()) else {
+        return false;
+    };
+    if cfg!(target_os = "linux") {
+        // Another program may have got the number since: only a postgres counts.
+        return std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|c| c.trim() == "postgres");
+    }
+    true
 }
 
 /// A started server whose process this program is the parent of. Dropping it does not stop it.

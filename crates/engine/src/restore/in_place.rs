@@ -1,0 +1,269 @@
+//! Restoring in place: the copy is made and proven beside the data directory, then the two change
+//! places in one step. The old one is kept until it is purged, and can be swapped back.
+
+use std::path::{Path, PathBuf};
+
+use holdfast_postgres::{ControlFile, SystemIdentifier};
+use serde::{Deserialize, Serialize};
+
+use super::RestoreRecord;
+use super::fetch::sync_directory;
+use crate::Engine;
+use crate::error::{EngineError, Result};
+use crate::jobs::{JobId, JobState};
+use crate::server::private::{blocking, server_runs_in};
+
+/// Where a restore puts the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// Into a directory that is absent or empty.
+    #[default]
+    New,
+    /// In the place of an existing data directory of the same cluster, which is set aside.
+    InPlace,
+}
+
+/// What a restore in place has set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SetAside {
+    /// Where it is now.
+    path: PathBuf,
+    /// Whether it is the restored copy, because the old directory was swapped back.
+    is_copy: bool,
+}
+
+/// The end of a change of places.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct Swapped {
+    /// The data directory, which now holds what was there before the restore.
+    #[ts(type = "string")]
+    pub data_directory: PathBuf,
+    /// Where the restored copy is kept until it is purged.
+    #[ts(type = "string")]
+    pub set_aside: PathBuf,
+}
+
+/// What a purge removed.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct Purged {
+    /// The directory that is gone.
+    #[ts(type = "string")]
+    pub removed: PathBuf,
+}
+
+/// Refuses a directory that cannot be replaced: no data directory, another cluster's, in use.
+pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
+    let refused = |message: String, hint: &str| {
+        Err(EngineError::refused("destination_unusable", message, hint.to_owned()))
+    };
+    let path = directory.join("global/pg_control");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refused(
+                format!("{} is no data directory", directory.display()),
+                "--in-place replaces an existing data directory. Leave it out to restore to a new directory.",
+            );
+        }
+        Err(error) => return Err(EngineError::file("read", &path)(error)),
+    };
+    // A damaged pg_control may be the very reason for the restore: only a readable one can object.
+    if let Ok(control) = ControlFile::parse(&bytes)
+        && control.system_identifier != system
+    {
+        return refused(
+            format!(
+                "{} is of another cluster (system identifier {} instead of {system})",
+                directory.display(),
+                control.system_identifier
+            ),
+            "Check the path: a restore never replaces another cluster.",
+        );
+    }
+    if directory.is_symlink() || directory.parent().is_none() {
+        return refused(
+            format!("{} cannot change places", directory.display()),
+            "Name the directory itself, not a link to it; it must lie in a directory of its file system.",
+        );
+    }
+    require_stopped(directory)
+}
+
+/// Refuses while a server runs in a directory.
+fn require_stopped(directory: &Path) -> Result<()> {
+    if !server_runs_in(directory) {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        "server_running",
+        format!("a PostgreSQL server runs in {}", directory.display()),
+        format!("Stop it first: pg_ctl stop -D {}", directory.display()),
+    ))
+}
+
+/// Where the copy is made: beside the directory, on the same file system.
+pub(super) fn staging(directory: &Path, job: JobId) -> PathBuf {
+    beside(directory, "new", job)
+}
+
+fn beside(directory: &Path, what: &str, job: JobId) -> PathBuf {
+    let name = directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let job = job.to_string();
+    directory.with_file_name(format!("{name}.holdfast-{what}-{}", job.get(24..).unwrap_or(&job)))
+}
+
+/// Puts the copy in the directory's place; gives where the directory is now.
+pub(super) fn swap_in(staging: &Path, directory: &Path, job: JobId) -> Result<SetAside> {
+    require_stopped(directory)?;
+    #[cfg(unix)]
+    give_owner_of(directory, staging)?;
+    let aside = beside(directory, "old", job);
+    exchange(staging, directory, &aside)?;
+    Ok(SetAside { path: aside, is_copy: false })
+}
+
+/// The copy belongs to whom the directory belonged: only that account can start it.
+#[cfg(unix)]
+fn give_owner_of(directory: &Path, copy: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, lchown};
+    fn own(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+        lchown(path, Some(uid), Some(gid))?;
+        if std::fs::symlink_metadata(path)?.is_dir() {
+            for entry in std::fs::read_dir(path)? {
+                own(&entry?.path(), uid, gid)?;
+            }
+        }
+        Ok(())
+    }
+    let facts = |path: &Path| std::fs::metadata(path).map_err(EngineError::file("read", path));
+    let (old, new) = (facts(directory)?, facts(copy)?);
+    if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
+        return Ok(());
+    }
+    own(copy, old.uid(), old.gid()).map_err(EngineError::file("hand over", copy))
+}
+
+/// Exchanges two directories and gives the one that comes out of `directory` its new name. Where the
+/// file system can, there is no moment without a data directory.
+fn exchange(incoming: &Path, directory: &Path, aside: &Path) -> Result<()> {
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    #[cfg(target_os = "linux")]
+    let exchanged = rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        incoming,
+        rustix::fs::CWD,
+        directory,
+        rustix::fs::RenameFlags::EXCHANGE,
+    )
+    .is_ok();
+    #[cfg(not(target_os = "linux"))]
+    let exchanged = false;
+    if exchanged {
+        std::fs::rename(incoming, aside).map_err(EngineError::file("set aside", incoming))?;
+    } else {
+        std::fs::rename(directory, aside).map_err(EngineError::file("set aside", directory))?;
+        if let Err(error) = std::fs::rename(incoming, directory) {
+            // Back to where it was: the directory must not be gone because of us.
+            let _ = std::fs::rename(aside, directory);
+            return Err(EngineError::file("place", directory)(error));
+        }
+    }
+    sync_directory(parent)
+}
+
+impl Engine {
+    /// Puts the directory back that a restore in place has set aside; the copy is set aside instead.
+    ///
+    /// # Errors
+    /// Not found for another kind of restore; refused while a server runs there, when it was swapped
+    /// back already, or when the old directory was purged.
+    pub async fn swap_back_restore(&self, job: JobId) -> Result<Swapped> {
+        let (mut record, aside) = self.in_place_record(job).await?;
+        if aside.is_copy {
+            return Err(EngineError::refused(
+                "already_swapped_back",
+                "the old directory is back in its place already",
+                format!(
+                    "Remove the copy with `holdfast restore purge {job}` when it is not needed."
+                ),
+            ));
+        }
+        let directory = record.location.data_directory.clone();
+        let copy = beside(&directory, "copy", job);
+        let swapped = Swapped { data_directory: directory.clone(), set_aside: copy.clone() };
+        let jobs = self.home().jobs();
+        blocking(move || {
+            require_stopped(&directory)?;
+            exchange(&aside.path, &directory, &copy)?;
+            record.set_aside = Some(SetAside { path: copy, is_copy: true });
+            record.write(&jobs, job)
+        })
+        .await?;
+        Ok(swapped)
+    }
+
+    /// Removes what a restore in place has set aside: the old directory, or the copy after it was
+    /// swapped back. There is no way back from this.
+    ///
+    /// # Errors
+    /// Not found when nothing is set aside; when files cannot be removed.
+    pub async fn purge_restore(&self, job: JobId) -> Result<Purged> {
+        let (mut record, aside) = self.in_place_record(job).await?;
+        require_stopped(&aside.path)?;
+        let jobs = self.home().jobs();
+        let removed = aside.path.clone();
+        blocking(move || {
+            std::fs::remove_dir_all(&aside.path)
+                .map_err(EngineError::file("remove", &aside.path))?;
+            record.set_aside = None;
+            record.write(&jobs, job)
+        })
+        .await?;
+        Ok(Purged { removed })
+    }
+
+    async fn in_place_record(&self, job: JobId) -> Result<(RestoreRecord, SetAside)> {
+        let (summary, _) = self.job(job).await?;
+        if summary.state == JobState::Running {
+            return Err(EngineError::refused(
+                "job_running",
+                "the restore is still running",
+                format!("Cancel it first: `holdfast restore cancel {job}`."),
+            ));
+        }
+        let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        let aside = record.set_aside.clone().ok_or_else(|| EngineError::NotFound {
+            what: "directory set aside by the restore",
+            name: job.to_string(),
+        })?;
+        Ok((record, aside))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn two_directories_change_places() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        for name in ["data", "new"] {
+            std::fs::create_dir(path(name)).unwrap();
+            std::fs::write(path(name).join("who"), name).unwrap();
+        }
+        exchange(&path("new"), &path("data"), &path("old")).unwrap();
+        let who = |name: &str| std::fs::read_to_string(path(name).join("who")).unwrap();
+        assert_eq!((who("data"), who("old")), ("new".to_owned(), "data".to_owned()));
+        assert!(!path("new").exists());
+    }
+
+    #[test]
+    fn only_a_data_directory_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let error = check(place.path(), SystemIdentifier(7)).unwrap_err();
+        assert_eq!(error.to_object().code, "destination_unusable");
+    }
+}
