@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use holdfast_engine::backup::BackupOptions;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::repository::NewRepository;
-use holdfast_engine::restore::{RestoreRequest, RunOptions, TimelineChoice};
+use holdfast_engine::restore::{
+    InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
+    Swapped, TimelineChoice,
+};
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::verify::Depth;
 use holdfast_engine::{Engine, EngineError, ErrorObject};
@@ -13,6 +16,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 #[allow(clippy::wildcard_imports, reason = "every request is used here")]
 use crate::requests::*;
@@ -42,7 +46,7 @@ macro_rules! commands {
 commands! {
     workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
     points, commits, density, backup_start, archive_start, verify_start, restore_destination, restore_plan,
-    restore_run, restore_promote, restore_discard, jobs_list, job_show, job_cancel, demo_start, demo_discard,
+    restore_run, restore_step, restore_inspect, restore_promote, restore_discard, restore_swap_back, restore_purge, jobs_list, job_show, job_cancel, demo_start, demo_discard,
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
@@ -194,6 +198,7 @@ fn restore_request(
     to: String,
     snapshot: Option<&str>,
     accept_host_differences: bool,
+    placement: Option<Placement>,
 ) -> Outcome<RestoreRequest> {
     if to.trim().is_empty() {
         return Err(EngineError::usage(
@@ -214,7 +219,7 @@ fn restore_request(
             })
             .transpose()?,
         accept_host_differences,
-        placement: holdfast_engine::restore::Placement::New,
+        placement: placement.unwrap_or_default(),
     })
 }
 
@@ -230,6 +235,7 @@ async fn restore_plan(
         r.to,
         r.snapshot.as_deref(),
         r.accept_host_differences,
+        r.placement,
     )?;
     engine.plan_restore(request).await
 }
@@ -243,6 +249,7 @@ async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
         r.to,
         r.snapshot.as_deref(),
         r.accept_host_differences,
+        r.placement,
     )?;
     let options = RunOptions {
         request,
@@ -254,10 +261,24 @@ async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
     engine.start_restore(options).await.map(started)
 }
 
-async fn restore_promote(
-    engine: &Engine,
-    r: JobRef,
-) -> Outcome<holdfast_engine::restore::RestoreResult> {
+async fn restore_step(engine: &Engine, r: RestoreStep) -> Outcome<RestoreResult> {
+    engine.step_restore(r.job.parse()?, r.commits, CancellationToken::new()).await
+}
+
+async fn restore_inspect(engine: &Engine, r: RestoreInspect) -> Outcome<Inspection> {
+    let request = InspectRequest { database: r.database, sql: r.sql, rows: r.rows };
+    engine.inspect_restore(r.job.parse()?, &request, CancellationToken::new()).await
+}
+
+async fn restore_swap_back(engine: &Engine, r: JobRef) -> Outcome<Swapped> {
+    engine.swap_back_restore(r.job.parse()?).await
+}
+
+async fn restore_purge(engine: &Engine, r: JobRef) -> Outcome<Purged> {
+    engine.purge_restore(r.job.parse()?).await
+}
+
+async fn restore_promote(engine: &Engine, r: JobRef) -> Outcome<RestoreResult> {
     engine.promote_restore(r.job.parse()?).await
 }
 

@@ -5,7 +5,7 @@ use holdfast_engine::RepositorySummary;
 use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
-use holdfast_engine::restore::AtTarget;
+use holdfast_engine::restore::{AtTarget, Placement};
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
 use serde::{Deserialize, Serialize};
@@ -193,6 +193,10 @@ pub struct RestorePlanRequest {
     pub snapshot: Option<String>,
     /// Go on although this host differs.
     pub accept_host_differences: bool,
+    /// Into a new directory unless said otherwise.
+    #[serde(default)]
+    #[ts(optional)]
+    pub placement: Option<Placement>,
 }
 
 /// Runs a plan that was shown.
@@ -213,12 +217,41 @@ pub struct RestoreRunRequest {
     pub snapshot: Option<String>,
     /// As it was planned.
     pub accept_host_differences: bool,
+    /// As it was planned.
+    #[serde(default)]
+    #[ts(optional)]
+    pub placement: Option<Placement>,
     /// The plan's hash.
     pub plan_hash: String,
     /// What to do at the target.
     pub at_target: AtTarget,
     /// Whether the private server stays up.
     pub start: bool,
+}
+
+/// Takes a restore that is paused at its target forward.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreStep {
+    /// The restore's job.
+    pub job: String,
+    /// How many commits.
+    #[ts(type = "number")]
+    pub commits: i64,
+}
+
+/// Looks into a restored copy.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreInspect {
+    /// The restore's job.
+    pub job: String,
+    /// The database; "postgres" when none is named.
+    pub database: Option<String>,
+    /// One query: SELECT, VALUES, TABLE or WITH.
+    pub sql: String,
+    /// How many rows at most; 1000 when not said.
+    pub rows: Option<u32>,
 }
 
 /// Names a job.

@@ -381,6 +381,34 @@ pub(crate) enum Restore {
         #[arg(long)]
         fetch_only: bool,
     },
+    /// Take a restore that is paused at its target some commits forward.
+    #[command(
+        after_help = "Example:\n  holdfast restore step 0198f0a0-0000-7000-8000-000000000000 3"
+    )]
+    Step {
+        /// The restore's job.
+        job: String,
+        /// How many commits. There is no way back: restore again for an earlier target.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        commits: i64,
+    },
+    /// Run one query on a restored copy that runs: read-only, with limits.
+    #[command(
+        after_help = "Example:\n  holdfast restore inspect 0198f0a0-0000-7000-8000-000000000000 --database app --sql 'SELECT count(*) FROM orders'"
+    )]
+    Inspect {
+        /// The restore's job.
+        job: String,
+        /// SELECT, VALUES, TABLE or WITH.
+        #[arg(long)]
+        sql: String,
+        /// The database.
+        #[arg(long, default_value = "postgres")]
+        database: String,
+        /// How many rows at most; never more than 10000.
+        #[arg(long, default_value_t = 1000)]
+        rows: u32,
+    },
     /// End recovery of a restore that is paused at its target.
     Promote {
         /// The restore's job.

@@ -9,7 +9,7 @@ use holdfast_engine::find::FindRequest;
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
-use holdfast_engine::restore::{self, RestoreRequest, RunOptions};
+use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, RunOptions};
 use holdfast_engine::target::{Target, parse_time};
 use holdfast_engine::verify::{Depth, VerifyResult};
 use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
@@ -55,7 +55,7 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Backup { .. }
         | Command::Archive { .. }
         | Command::Verify { .. }
-        | Command::Restore(Restore::Run { .. })
+        | Command::Restore(Restore::Run { .. } | Restore::Step { .. })
         | Command::Repo(Repo::Check { .. }) => true,
         #[cfg(feature = "development-host")]
         Command::DevelopmentHost { .. } => true,
@@ -453,6 +453,15 @@ async fn restore(
             };
             let result = engine.restore(options, cancel.clone()).await?;
             Ok(output.result(&result, tables::restore))
+        }
+        Restore::Step { job, commits } => {
+            let result = engine.step_restore(job.parse()?, commits, cancel.clone()).await?;
+            Ok(output.result(&result, tables::restore))
+        }
+        Restore::Inspect { job, sql, database, rows } => {
+            let request = InspectRequest { database: Some(database), sql, rows: Some(rows) };
+            let seen = engine.inspect_restore(job.parse()?, &request, cancel.clone()).await?;
+            Ok(output.result(&seen, tables::inspection))
         }
         Restore::Promote { job } => {
             let result = engine.promote_restore(job.parse()?).await?;

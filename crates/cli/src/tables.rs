@@ -10,7 +10,7 @@ use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome};
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
-use holdfast_engine::restore::{RestorePlan, RestoreResult};
+use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::verify::VerifyResult;
 use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
 
@@ -356,6 +356,24 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
     }
     let _ = write!(text, "\n\nChecks{}\n\n{}", findings(&r.checks), phases(&r.phases));
     text
+}
+
+/// A value of a restored database must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(crate) fn inspection(i: &Inspection) -> String {
+    let titles: Vec<_> = i.columns.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<String>> = i
+        .rows
+        .iter()
+        .map(|row| {
+            row.iter().map(|c| c.as_deref().map_or_else(|| "NULL".to_owned(), printable)).collect()
+        })
+        .collect();
+    let more = if i.truncated { " (there are more)" } else { "" };
+    format!("{}\n{} rows{more}", table(&titles, &rows), i.rows.len())
 }
 
 pub(crate) fn verify(v: &VerifyResult) -> String {

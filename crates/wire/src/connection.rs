@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use holdfast_postgres::ServerVersion;
+use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,35 @@ impl Connection {
         }
         frontend::query(text, self.framed.output())
             .map_err(|_| WireError::Misuse { what: "a zero byte in a command" })?;
+        self.busy = true;
+        self.framed.flush(during).await
+    }
+
+    /// Sends one statement without parameters in the extended protocol, and `Sync`.
+    pub(crate) async fn send_statement(
+        &mut self,
+        sql: &str,
+        during: &'static str,
+    ) -> Result<(), WireError> {
+        if self.busy {
+            return Err(WireError::Misuse { what: "an earlier command was not read to its end" });
+        }
+        let output = self.framed.output();
+        let zero = |_| WireError::Misuse { what: "a zero byte in a command" };
+        frontend::parse("", sql, std::iter::empty(), output).map_err(zero)?;
+        let none = std::iter::empty::<i16>;
+        frontend::bind(
+            "",
+            "",
+            none(),
+            std::iter::empty::<()>(),
+            |(), _| Ok(IsNull::Yes),
+            none(),
+            output,
+        )
+        .map_err(|_| WireError::Misuse { what: "a statement that cannot be bound" })?;
+        frontend::execute("", 0, output).map_err(zero)?;
+        frontend::sync(output);
         self.busy = true;
         self.framed.flush(during).await
     }

@@ -19,6 +19,8 @@ pub(crate) mod tag {
     pub(crate) const DATA_ROW: u8 = b'D';
     pub(crate) const COMMAND_COMPLETE: u8 = b'C';
     pub(crate) const EMPTY_QUERY: u8 = b'I';
+    pub(crate) const PARSE_COMPLETE: u8 = b'1';
+    pub(crate) const BIND_COMPLETE: u8 = b'2';
     pub(crate) const COPY_IN: u8 = b'G';
     pub(crate) const COPY_OUT: u8 = b'H';
     pub(crate) const COPY_BOTH: u8 = b'W';

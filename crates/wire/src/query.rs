@@ -66,6 +66,16 @@ impl Connection {
         Ok(self.query_row(sql).await?.and_then(|row| row.into_iter().next()).flatten())
     }
 
+    /// Runs exactly one statement, without its rows: the extended protocol's `Parse` takes no second one
+    /// behind a semicolon (postgres.c, `exec_parse_message`).
+    ///
+    /// # Errors
+    /// As [`Connection::query`]; [`WireError::Server`] with 42601 for more than one statement.
+    pub async fn execute_one(&mut self, sql: &str) -> Result<(), WireError> {
+        self.send_statement(sql, "sending a statement").await?;
+        self.collect("waiting for a statement's end").await.map(drop)
+    }
+
     pub(crate) async fn raw_query(&mut self, sql: &str) -> Result<Vec<RawResultSet>, WireError> {
         self.send_command(sql, "sending a query").await?;
         self.collect("waiting for a query's answer").await
@@ -111,6 +121,7 @@ impl Connection {
                     sets.push(set);
                 }
                 tag::EMPTY_QUERY => sets.push(RawResultSet::default()),
+                tag::PARSE_COMPLETE | tag::BIND_COMPLETE => {}
                 tag::ERROR => {
                     let error = ServerError::parse(&frame.body)?;
                     failure.get_or_insert(error);

@@ -657,6 +657,46 @@ at_target: AtTarget,
  * Whether the private server runs.
  */
 running: boolean, };
+export type Placement = "new" | "in_place";
+export type Inspection = { 
+/**
+ * The database that was asked.
+ */
+database: string, 
+/**
+ * Up to where the copy has been replayed; none once it takes writes.
+ */
+replayed_to: string | null, 
+/**
+ * The names of the columns.
+ */
+columns: Array<string>, 
+/**
+ * The rows, in PostgreSQL's text form.
+ */
+rows: Array<Array<string | null>>, 
+/**
+ * Whether there are more rows than are given.
+ */
+truncated: boolean, 
+/**
+ * How long it took.
+ */
+seconds: number, };
+export type Swapped = { 
+/**
+ * The data directory, which now holds what was there before the restore.
+ */
+data_directory: string, 
+/**
+ * Where the restored copy is kept until it is purged.
+ */
+set_aside: string, };
+export type Purged = { 
+/**
+ * The directory that is gone.
+ */
+removed: string, };
 export type BackupResult = { 
 /**
  * The job.
@@ -1127,7 +1167,11 @@ snapshot: string | null,
 /**
  * Go on although this host differs.
  */
-accept_host_differences: boolean, }; response: RestorePlan };
+accept_host_differences: boolean, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, }; response: RestorePlan };
   restore_run: { request: { 
 /**
  * The cluster.
@@ -1158,6 +1202,10 @@ snapshot: string | null,
  */
 accept_host_differences: boolean, 
 /**
+ * As it was planned.
+ */
+placement?: Placement, 
+/**
  * The plan's hash.
  */
 plan_hash: string, 
@@ -1169,6 +1217,32 @@ at_target: AtTarget,
  * Whether the private server stays up.
  */
 start: boolean, }; response: JobRef };
+  restore_step: { request: { 
+/**
+ * The restore's job.
+ */
+job: string, 
+/**
+ * How many commits.
+ */
+commits: number, }; response: RestoreResult };
+  restore_inspect: { request: { 
+/**
+ * The restore's job.
+ */
+job: string, 
+/**
+ * The database; "postgres" when none is named.
+ */
+database: string | null, 
+/**
+ * One query: SELECT, VALUES, TABLE or WITH.
+ */
+sql: string, 
+/**
+ * How many rows at most; 1000 when not said.
+ */
+rows: number | null, }; response: Inspection };
   restore_promote: { request: { 
 /**
  * The job.
@@ -1179,6 +1253,16 @@ job: string, }; response: RestoreResult };
  * The job.
  */
 job: string, }; response: null };
+  restore_swap_back: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: Swapped };
+  restore_purge: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: Purged };
   jobs_list: { request: Record<string, never>; response: JobSummary[] };
   job_show: { request: { 
 /**

@@ -115,6 +115,16 @@ impl JournalReader {
         events.last().map(|e| e.phase.clone())
     }
 
+    /// Whether the journal ends with a whole line, or has none.
+    pub(super) fn ends_whole(directory: &Path) -> bool {
+        let Ok(mut file) = std::fs::File::open(directory.join("journal")) else { return true };
+        let mut last = [0];
+        match file.seek(SeekFrom::End(-1)) {
+            Ok(_) => std::io::Read::read_exact(&mut file, &mut last).is_ok() && last == *b"\n",
+            Err(_) => true,
+        }
+    }
+
     /// The number of the last event.
     pub fn last_seq(directory: &Path) -> u64 {
         let length = std::fs::metadata(directory.join("journal")).map_or(0, |m| m.len());

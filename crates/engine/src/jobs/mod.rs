@@ -169,6 +169,28 @@ struct RunLock {
     watch: mark::Watch,
 }
 
+/// A job that was taken up after its end.
+#[derive(Debug)]
+pub(crate) struct TakenUp {
+    /// The job's own end.
+    pub(crate) context: JobContext,
+    engine: Engine,
+    _lock: File,
+}
+
+impl TakenUp {
+    /// Notes in the journal that the work is done.
+    pub(crate) fn finished(&self) {
+        self.context.reporter.ended(JobEventKind::Finished, None);
+    }
+}
+
+impl Drop for TakenUp {
+    fn drop(&mut self) {
+        self.engine.running().tokens().remove(&self.context.id);
+    }
+}
+
 fn lock_file(directory: &Path) -> Result<File> {
     let path = directory.join("lock");
     File::options()
@@ -313,6 +335,34 @@ impl Engine {
         let value = outcome?;
         recorded?;
         Ok(value)
+    }
+
+    /// Takes up a job that has ended, for more work on what it left: its lock is held, and its journal
+    /// goes on, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`]; refused while somebody works on it.
+    pub(crate) async fn take_up(&self, id: JobId, cancel: CancellationToken) -> Result<TakenUp> {
+        self.catalog().job(id).await?;
+        let directory = self.home().jobs().join(id.to_string());
+        let lock = lock_file(&directory)?;
+        // Somebody who only looks holds it for a moment.
+        let mut tries = 0;
+        while lock.try_lock().is_err() {
+            tries += 1;
+            if tries > 20 {
+                return Err(EngineError::refused(
+                    "job_running",
+                    "the job runs, or somebody works on what it left",
+                    format!("Look at it with `holdfast jobs attach {id}`, or cancel it first."),
+                ));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        let reporter = Reporter::open(id, &directory, self.progress_listener())?;
+        self.running().tokens().insert(id, cancel.clone());
+        let context = JobContext { id, reporter, cancel, directory };
+        Ok(TakenUp { context, engine: self.clone(), _lock: lock })
     }
 
     /// Waits until no job of this process runs any more, at most `limit`.

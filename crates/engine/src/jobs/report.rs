@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::{JobEvent, JobEventKind, JobId, ProgressListener};
+use super::{JobEvent, JobEventKind, JobId, JournalReader, ProgressListener};
 use crate::error::{EngineError, Result};
 
 /// Progress is written at most this often; the last numbers of a phase are never lost.
@@ -48,21 +48,27 @@ struct Inner {
 }
 
 impl Reporter {
+    /// Opens a job's journal, to go on after its last event.
     pub(super) fn open(
         job: JobId,
         directory: &Path,
         listener: Option<ProgressListener>,
     ) -> Result<Self> {
         let path = directory.join("journal");
-        let file = File::options()
+        let seq = JournalReader::last_seq(directory);
+        let mut file = File::options()
             .create(true)
             .append(true)
             .open(&path)
             .map_err(EngineError::file("create", &path))?;
+        if !JournalReader::ends_whole(directory) {
+            // A process that was killed has left half a line: it must not swallow the next one.
+            file.write_all(b"\n").map_err(EngineError::file("write", &path))?;
+        }
         let inner = Inner {
             job,
             file,
-            seq: 0,
+            seq,
             phase: "start".to_owned(),
             phase_began: Instant::now(),
             phases: Vec::new(),

@@ -4,7 +4,10 @@
 //! script that only copies a ready file. Its exit codes: 0 served; 1 for what is proven not to be
 //! part of the plan; 200 for everything else, so that PostgreSQL stops rather than promote early.
 
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +41,13 @@ impl Spool {
         run_as: &RunAs,
     ) -> Result<Self> {
         let spool = Self { directory: directory.to_path_buf(), run_as: run_as.clone() };
+        // What an earlier replay of the same restore left.
+        match std::fs::remove_dir_all(directory) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::file("empty", directory)(e));
+            }
+            _ => {}
+        }
         for part in ["ready", "taken"] {
             let path = directory.join(part);
             std::fs::create_dir_all(&path).map_err(EngineError::file("create", &path))?;
@@ -71,8 +81,10 @@ impl Spool {
         std::fs::rename(&part, &ready).map_err(EngineError::file("place", &ready))
     }
 
-    fn was_taken(&self, name: &str) -> bool {
-        self.directory.join("taken").join(name).exists()
+    /// What PostgreSQL asked for last.
+    fn asked(&self) -> Option<String> {
+        let name = std::fs::read_to_string(self.directory.join("asked")).ok()?;
+        Some(name.trim_end().to_owned())
     }
 
     fn forget(&self, name: &str) {
@@ -108,6 +120,7 @@ case $? in
   1) exit 1 ;;
   *) exit 200 ;;
 esac
+printf '%s\n' "$1" > "$spool/asked.part" && mv -f "$spool/asked.part" "$spool/asked" || exit 200
 waited=0
 while [ ! -f "$spool/ready/$1" ]; do
   [ -f "$spool/failed" ] && exit 200
@@ -122,45 +135,63 @@ exit 0
     )
 }
 
-/// Fetches the plan's WAL in order, a few segments ahead of replay, until all is served.
+/// Fetches the plan's WAL, from what PostgreSQL asked for last on and a few segments ahead of it, until
+/// it is stopped. PostgreSQL does not ask in order only: it reads the checkpoint's record before it goes
+/// back to where replay begins, and a server that is started again begins at a later segment.
+///
+/// # Errors
+/// What a read fails with, after the script was told.
 pub(super) async fn feed(
     repository: Repository,
     segments: Vec<(WalFileName, StoredSegment)>,
-    system: (ViewFacts, WalSegmentSize),
+    system: (Arc<ArchiveView>, WalSegmentSize),
     spool: Spool,
-) -> Result<()> {
-    let fed = feed_all(&repository, &segments, system, &spool).await;
-    if fed.is_err() {
-        spool.fail();
-    }
-    fed
+    first: SegmentNo,
+) -> EngineError {
+    let error = match feed_all(&repository, &segments, system, &spool, first).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    spool.fail();
+    error
 }
-
-/// What is needed of the archive view to read a segment.
-pub(super) type ViewFacts = std::sync::Arc<ArchiveView>;
 
 async fn feed_all(
     repository: &Repository,
     segments: &[(WalFileName, StoredSegment)],
-    (view, size): (ViewFacts, WalSegmentSize),
+    (view, size): (Arc<ArchiveView>, WalSegmentSize),
     spool: &Spool,
-) -> Result<()> {
+    first: SegmentNo,
+) -> Result<Infallible> {
     let names: Vec<_> = segments.iter().map(|(f, _)| f.render(size)).collect();
-    for (n, (file, stored)) in segments.iter().enumerate() {
-        // Wait until replay is close enough behind.
-        while n >= AHEAD && !spool.was_taken(&names[n - AHEAD]) {
+    let numbers: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(n, name)| (name.as_str(), n)).collect();
+    let mut at = segments.iter().position(|(f, _)| f.segment >= first).unwrap_or_default();
+    let mut ready = BTreeSet::new();
+    loop {
+        if let Some(n) = spool.asked().and_then(|name| numbers.get(name.as_str()).copied()) {
+            at = n;
+        }
+        let kept = at.saturating_sub(BEHIND)..at.saturating_add(AHEAD);
+        ready.retain(|n| {
+            let keep = kept.contains(n);
+            if !keep {
+                spool.forget(&names[*n]);
+            }
+            keep
+        });
+        let Some(n) = (at..kept.end.min(names.len())).find(|n| !ready.contains(n)) else {
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if let Some(old) = n.checked_sub(AHEAD + BEHIND) {
-            spool.forget(&names[old]);
-        }
+            continue;
+        };
+        let (file, stored) = &segments[n];
         let content = view.read_segment(repository, stored).await?;
         let content = whole(file.segment, &content, size)?;
         let name = names[n].clone();
         let spool = spool.clone();
         blocking(move || spool.place(&name, &content)).await?;
+        ready.insert(n);
     }
-    Ok(())
 }
 
 /// An unfinished segment is padded with zeros to full size: PostgreSQL takes no other.

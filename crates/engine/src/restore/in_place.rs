@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 
 use holdfast_postgres::{ControlFile, SystemIdentifier};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use super::RestoreRecord;
 use super::fetch::sync_directory;
+use super::record::RestoreRecord;
 use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobId, JobState};
 use crate::server::private::{blocking, server_runs_in};
 
 /// Where a restore puts the copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Placement {
     /// Into a directory that is absent or empty.
@@ -179,6 +180,7 @@ impl Engine {
     /// Not found for another kind of restore; refused while a server runs there, when it was swapped
     /// back already, or when the old directory was purged.
     pub async fn swap_back_restore(&self, job: JobId) -> Result<Swapped> {
+        let _taken = self.take_up(job, CancellationToken::new()).await?;
         let (mut record, aside) = self.in_place_record(job).await?;
         if aside.is_copy {
             return Err(EngineError::refused(
@@ -209,6 +211,7 @@ impl Engine {
     /// # Errors
     /// Not found when nothing is set aside; when files cannot be removed.
     pub async fn purge_restore(&self, job: JobId) -> Result<Purged> {
+        let _taken = self.take_up(job, CancellationToken::new()).await?;
         let (mut record, aside) = self.in_place_record(job).await?;
         require_stopped(&aside.path)?;
         let jobs = self.home().jobs();

@@ -2,19 +2,20 @@
 
 mod feed;
 mod fetch;
+mod gate;
 mod host;
 mod in_place;
+mod inspect;
 mod plan;
 mod prove;
+mod record;
 mod replay;
 mod resolve;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use holdfast_postgres::WalSegmentSize;
 use holdfast_repository::ObjectKind;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +31,16 @@ use crate::snapshot::{Proof, proofs_prefix};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
 pub use in_place::{Placement, Purged, Swapped};
+pub use inspect::{InspectRequest, Inspection};
+pub(crate) use plan::Prepared;
 pub use plan::{
     Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
 };
-pub(crate) use plan::{Prepared, history_files};
 pub use resolve::{Stop, StopRule};
 
-use replay::{Paused, WorkDirectory};
+use gate::Gate;
+use record::RestoreRecord;
+use replay::{Paused, Site, WorkDirectory};
 
 /// What to do once the target is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
@@ -95,36 +99,6 @@ pub struct RestoreResult {
     pub at_target: AtTarget,
     /// Whether the private server runs.
     pub running: bool,
-}
-
-/// A finished restore as later commands find it: in its job's directory.
-#[derive(Debug, Serialize, Deserialize)]
-struct RestoreRecord {
-    location: ServerLocation,
-    work_directory: PathBuf,
-    /// What a restore in place keeps.
-    #[serde(default)]
-    set_aside: Option<in_place::SetAside>,
-}
-
-impl RestoreRecord {
-    fn path(jobs: &Path, job: JobId) -> PathBuf {
-        jobs.join(job.to_string()).join("restore")
-    }
-
-    fn write(&self, jobs: &Path, job: JobId) -> Result<()> {
-        let path = Self::path(jobs, job);
-        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
-        std::fs::write(&path, text).map_err(EngineError::file("write", path))
-    }
-
-    fn read(jobs: &Path, job: JobId) -> Result<Self> {
-        let path = Self::path(jobs, job);
-        let text = std::fs::read(&path)
-            .map_err(|_| EngineError::NotFound { what: "restore", name: job.to_string() })?;
-        serde_json::from_slice(&text)
-            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))
-    }
 }
 
 impl Engine {
@@ -279,37 +253,13 @@ impl Engine {
         cleanup.sockets = Some(sockets.clone());
         let location = replay::location(prepared, binaries, &work, sockets)?;
         cleanup.server = Some((location.clone(), run_as.clone()));
-        let histories = history_files(&prepared.repository, &prepared.view).await?;
-        let size: WalSegmentSize = prepared.cluster.segment_size;
-        let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
-        let spool = feed::Spool::create(&work.spool(), &names, &histories, &run_as)?;
-        let settings =
-            replay::settings(prepared, &work, &location, &spool.restore_command(), options.start);
-        let view = Arc::new(self.archive_view(&prepared.cluster).await?);
-        let segments = feed::stored_segments(prepared)?;
-        let mut feeder = tokio::spawn(feed::feed(
-            prepared.repository.clone(),
-            segments,
-            (view, size),
-            spool.clone(),
-        ));
-        let replayed =
-            replay::run(job, prepared, location.clone(), &settings, &run_as, &spool, &mut feeder)
-                .await;
-        feeder.abort();
-        let (server, paused) = replayed?;
-
-        job.reporter.phase("proving", None, None);
-        checks.extend(prove::stop(prepared, &paused, &work.log()));
-        let proven = checks.iter().all(|c| c.severity < Severity::Error);
-        if !proven {
-            let _ = server.stop(&run_as).await;
-            return Err(not_proven(&checks));
-        }
-        checks.extend(prove::databases(&location, prepared.snapshot.server_version.major()).await);
+        let site = Site { location: location.clone(), work, run_as, listen: options.start };
+        let proven =
+            gate::replay_and_prove(job, prepared, &site, prepared.snapshot.start_lsn).await?;
+        checks.extend(proven.checks);
 
         job.reporter.phase("handing over", None, None);
-        let running = self.hand_over(server, &location, options, &run_as).await?;
+        let running = self.hand_over(proven.server, &location, options, &site.run_as).await?;
         if options.at_target == AtTarget::Promote {
             checks.push(Finding::new(
                 Severity::Ok,
@@ -320,14 +270,16 @@ impl Engine {
         }
         let record = RestoreRecord {
             location: location.clone(),
-            work_directory: work.0.clone(),
+            work_directory: site.work.0.clone(),
             set_aside: None,
+            gate: (options.at_target == AtTarget::Pause)
+                .then(|| Gate { plan: prepared.plan.clone(), stop: prepared.stop.clone() }),
         };
         record.write(&self.home().jobs(), job.id)?;
         let log = job.directory.join("server.log");
-        let _ = std::fs::copy(work.log(), &log);
+        let _ = std::fs::copy(site.work.log(), &log);
         let mut result =
-            result(job, prepared, options, checks, Some((&location, &paused)), running);
+            result(job, prepared, options, checks, Some((&location, &proven.paused)), running);
         if result.verified {
             self.keep_proof(job, prepared, &result, began.elapsed()).await?;
         }
@@ -376,6 +328,7 @@ impl Engine {
             server.stop(run_as).await?;
             return Ok(false);
         }
+        server.let_go();
         Ok(true)
     }
 
@@ -409,21 +362,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Promotes a restored server that is paused at its target.
-    ///
-    /// # Errors
-    /// Not found, or refused when its server does not run.
-    pub async fn promote_restore(&self, job: JobId) -> Result<RestoreResult> {
-        let record = RestoreRecord::read(&self.home().jobs(), job)?;
-        require_running(&record.location)?;
-        replay::promote(&record.location).await?;
-        let mut result = self.restore_result(job).await?;
-        result.at_target = AtTarget::Promote;
-        let value = serde_json::to_value(&result).map_err(|e| EngineError::Fault(e.to_string()))?;
-        self.catalog().set_job_result(job, &value).await?;
-        Ok(result)
-    }
-
     /// Stops a restored server and removes the copy.
     ///
     /// # Errors
@@ -437,6 +375,7 @@ impl Engine {
                 format!("Cancel it first: `holdfast restore cancel {job}`."),
             ));
         }
+        let _taken = self.take_up(job, CancellationToken::new()).await?;
         if RestoreRecord::read(&self.home().jobs(), job)?.set_aside.is_some() {
             return Err(EngineError::refused(
                 "restored_in_place",
@@ -477,11 +416,14 @@ impl Engine {
             result.running = false;
             result.port = None;
             result.dsn = None;
-            let value =
-                serde_json::to_value(&result).map_err(|e| EngineError::Fault(e.to_string()))?;
-            self.catalog().set_job_result(job, &value).await?;
+            self.keep_restore_result(job, &result).await?;
         }
         Ok(())
+    }
+
+    async fn keep_restore_result(&self, job: JobId, result: &RestoreResult) -> Result<()> {
+        let value = serde_json::to_value(result).map_err(|e| EngineError::Fault(e.to_string()))?;
+        self.catalog().set_job_result(job, &value).await
     }
 
     async fn restore_result(&self, job: JobId) -> Result<RestoreResult> {

@@ -1,6 +1,7 @@
 //! The plan of a restore: everything decided before a byte is written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::host;
 use super::in_place::{self, Placement};
 use super::resolve::{self, Miss, Stop, StopRule, Way};
-use crate::archive::{ArchiveView, Leg, PointEvent, TransactionKind};
+use crate::archive::{ArchiveView, Leg, PointEvent, TransactionEnd, TransactionKind};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::points::{Commit, SnapshotSummary};
@@ -200,13 +201,12 @@ pub(crate) struct Prepared {
     pub(crate) cluster: Cluster,
     pub(crate) repository: Repository,
     pub(crate) snapshot: Snapshot,
-    pub(crate) view: ArchiveView,
+    pub(crate) view: Arc<ArchiveView>,
     pub(crate) legs: Vec<Leg>,
     pub(crate) stop: Stop,
     pub(crate) wal: Vec<WalFileName>,
-    /// The transaction end whose time PostgreSQL will have noted last. It stops after an LSN without
-    /// noting the time of the record at which it stops.
-    pub(crate) last_noted_transaction: Option<crate::archive::TransactionEnd>,
+    /// The transaction end whose time PostgreSQL will have noted last.
+    pub(crate) last_noted_transaction: Option<TransactionEnd>,
 }
 
 impl Prepared {
@@ -392,13 +392,7 @@ impl Engine {
         let proof =
             snapshots.iter().find(|(s, _)| s.id == snapshot.id).and_then(|(_, p)| p.clone());
         let loss = loss(&events, end, &view, &legs, reachable, &request.target);
-        let last_noted_transaction = match (&stop.rule, stop.at) {
-            (StopRule::Lsn(_), Some(record)) if !stop.before => {
-                resolve::around(&events, record.start).0
-            }
-            _ => last,
-        }
-        .map(|(_, t)| t);
+        let last_noted_transaction = last_noted(&stop, &events, end);
         let hash =
             plan_hash(&cluster, &snapshot, &request, &destination, &stop, &wal, binaries.as_ref());
         let wal_bytes = end.distance_from(snapshot.start_lsn);
@@ -435,7 +429,7 @@ impl Engine {
             cluster,
             repository,
             snapshot,
-            view,
+            view: Arc::new(view),
             legs,
             stop,
             wal,
@@ -890,7 +884,12 @@ async fn first_record_at(
 }
 
 /// The files of WAL that replay will ask for, in order.
-fn wal_files(view: &ArchiveView, legs: &[Leg], start: Lsn, end: Lsn) -> Result<Vec<WalFileName>> {
+pub(super) fn wal_files(
+    view: &ArchiveView,
+    legs: &[Leg],
+    start: Lsn,
+    end: Lsn,
+) -> Result<Vec<WalFileName>> {
     let size = view.segment_size;
     let last = size.segment_of(Lsn(end.0.saturating_sub(1)));
     let mut files = Vec::new();
@@ -908,7 +907,17 @@ fn wal_files(view: &ArchiveView, legs: &[Leg], start: Lsn, end: Lsn) -> Result<V
     Ok(files)
 }
 
-fn loss(
+/// The transaction end whose time PostgreSQL will have noted last. It stops after an LSN without
+/// noting the time of the record at which it stops.
+pub(super) fn last_noted(stop: &Stop, events: &[PointEvent], end: Lsn) -> Option<TransactionEnd> {
+    let end = match (&stop.rule, stop.at) {
+        (StopRule::Lsn(_), Some(record)) if !stop.before => record.start,
+        _ => end,
+    };
+    resolve::around(events, end).0.map(|(_, t)| t)
+}
+
+pub(super) fn loss(
     events: &[PointEvent],
     end: Lsn,
     view: &ArchiveView,
@@ -1137,7 +1146,7 @@ fn refuse_host(findings: &[Finding], accepted: bool) -> Result<()> {
 
 /// Replaying CREATE TABLESPACE links to the very path that the source uses: on the source's own
 /// machine the copy would write into the source's files, on another there is no such path.
-fn refuse_tablespace(
+pub(super) fn refuse_tablespace(
     view: &ArchiveView,
     legs: &[Leg],
     snapshot: &Snapshot,

@@ -71,7 +71,7 @@ fn stop_xid(prepared: &Prepared) -> Option<String> {
 }
 
 /// The end of the last replayed record against the prediction.
-fn position(prepared: &Prepared, replayed: Lsn) -> Finding {
+pub(super) fn position(prepared: &Prepared, replayed: Lsn) -> Finding {
     let end = prepared.end();
     let (low, high) = (end.0.saturating_sub(LARGEST_PAGE_HEADER), end.0 + LARGEST_PAGE_HEADER);
     finding(

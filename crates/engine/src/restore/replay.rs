@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, PgTimestamp, ServerLimits};
 use holdfast_wire::Connection;
 
+use super::feed;
 use super::host;
-use super::plan::Prepared;
+use super::plan::{Prepared, history_files};
 use super::resolve::StopRule;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
@@ -45,6 +46,20 @@ impl WorkDirectory {
         self.path("server.log")
     }
 
+    /// Begins the server's log anew; what it said so far stays in the job's directory.
+    pub(super) fn begin_log(&self, job: &Path) -> Result<()> {
+        let log = self.log();
+        let said = std::fs::read(&log).unwrap_or_default();
+        let kept = job.join("server.log");
+        let mut all = std::fs::read(&kept).unwrap_or_default();
+        if !all.ends_with(&said) {
+            all.extend_from_slice(&said);
+            std::fs::write(&kept, all).map_err(EngineError::file("write", kept))?;
+        }
+        let file = std::fs::File::options().write(true).truncate(true).open(&log);
+        file.map(drop).map_err(EngineError::file("empty", log))
+    }
+
     /// Writes settings and access rules of our own: nothing of the source's is used.
     pub(super) fn create(&self, run_as: &RunAs) -> Result<()> {
         std::fs::create_dir_all(self.spool()).map_err(EngineError::file("create", self.spool()))?;
@@ -69,17 +84,11 @@ impl WorkDirectory {
 
 /// The private server's settings. They are given on its command line, where `postgresql.auto.conf`
 /// of the source cannot override them.
-pub(super) fn settings(
-    prepared: &Prepared,
-    work: &WorkDirectory,
-    location: &ServerLocation,
-    restore_command: &str,
-    listen: bool,
-) -> Vec<(String, String)> {
+fn settings(prepared: &Prepared, site: &Site, restore_command: &str) -> Vec<(String, String)> {
     let snapshot = &prepared.snapshot;
     let limits =
         prepared.view.limits(&prepared.legs, snapshot.start_lsn, prepared.end(), snapshot.limits);
-    let mut list = base_settings(work, location, limits, listen);
+    let mut list = base_settings(&site.work, &site.location, limits, site.listen);
     let mut set = |name: &str, value: String| list.push((name.to_owned(), value));
     set(
         "shared_preload_libraries",
@@ -175,23 +184,58 @@ pub(super) struct Paused {
     pub(super) last_transaction: Option<PgTimestamp>,
 }
 
-/// Starts the server and waits until it is paused at the target.
-pub(super) async fn run(
+/// A copy with its private server and everything of its own around it.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) location: ServerLocation,
+    pub(super) work: WorkDirectory,
+    pub(super) run_as: RunAs,
+    /// Whether the server listens on loopback, beside its socket.
+    pub(super) listen: bool,
+}
+
+/// Brings the copy's server up and replays until it is paused at the stop of `prepared`. WAL is served
+/// from the segment of `first` on, and from wherever else PostgreSQL asks for.
+pub(super) async fn to_stop(
     job: &JobContext,
     prepared: &Prepared,
-    location: ServerLocation,
+    site: &Site,
+    first: Lsn,
+) -> Result<(PrivateServer, Paused)> {
+    let histories = history_files(&prepared.repository, &prepared.view).await?;
+    let size = prepared.cluster.segment_size;
+    let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
+    let spool = feed::Spool::create(&site.work.spool(), &names, &histories, &site.run_as)?;
+    let settings = settings(prepared, site, &spool.restore_command());
+    let segments = feed::stored_segments(prepared)?;
+    let mut feeder = tokio::spawn(feed::feed(
+        prepared.repository.clone(),
+        segments,
+        (prepared.view.clone(), size),
+        spool.clone(),
+        size.segment_of(first),
+    ));
+    let replayed = run(job, prepared, site, &settings, &spool, &mut feeder).await;
+    feeder.abort();
+    replayed
+}
+
+/// Starts the server and waits until it is paused at the target.
+async fn run(
+    job: &JobContext,
+    prepared: &Prepared,
+    site: &Site,
     settings: &[(String, String)],
-    run_as: &RunAs,
-    spool: &super::feed::Spool,
-    feeder: &mut tokio::task::JoinHandle<Result<()>>,
+    spool: &feed::Spool,
+    feeder: &mut tokio::task::JoinHandle<EngineError>,
 ) -> Result<(PrivateServer, Paused)> {
     let reporter = &job.reporter;
+    let run_as = &site.run_as;
     let segments = prepared.wal.len() as u64;
     reporter.phase("replaying", Some("segments"), Some(segments));
     let target = prepared.plan.target.clone();
-    let mut server = PrivateServer::start(location, settings, run_as)?;
+    let mut server = PrivateServer::start(site.location.clone(), settings, run_as)?;
     let mut connection: Option<Connection> = None;
-    let mut fed = false;
     let mut progress = Progress::new();
     loop {
         let outcome = step(&mut server, &mut connection).await;
@@ -232,34 +276,25 @@ pub(super) async fn run(
                 return stopped(server, error).await;
             }
             Err(error) => {
-                if fed || feeder.is_finished() {
-                    // A feeder that failed is the cause of whatever the server says.
-                    if let Ok(Err(cause)) = if fed { Ok(Ok(())) } else { feeder.await } {
-                        return stopped(server, cause).await;
-                    }
-                }
+                // A feeder that failed is the cause of whatever the server says.
+                let error = if feeder.is_finished() { cause(feeder).await } else { error };
                 return stopped(server, error).await;
             }
         }
         if job.cancel.is_cancelled() {
             return stopped(server, EngineError::Cancelled).await;
         }
-        if !fed && feeder.is_finished() {
-            fed = true;
-            match (&mut *feeder).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return stopped(server, error).await,
-                Err(error) => {
-                    return stopped(
-                        server,
-                        EngineError::Fault(format!("the WAL feed failed: {error}")),
-                    )
-                    .await;
-                }
-            }
+        if feeder.is_finished() {
+            let error = cause(feeder).await;
+            return stopped(server, error).await;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What ended the feeder.
+async fn cause(feeder: &mut tokio::task::JoinHandle<EngineError>) -> EngineError {
+    feeder.await.unwrap_or_else(|e| EngineError::Fault(format!("the WAL feed failed: {e}")))
 }
 
 /// A server that comes no further for so long is given up: one segment never takes it that long.
@@ -348,7 +383,7 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
 }
 
 /// Whether the server is in recovery, whether it is paused, and how far it is.
-async fn look(connection: &mut Connection) -> Result<(bool, bool, Paused)> {
+pub(super) async fn look(connection: &mut Connection) -> Result<(bool, bool, Paused)> {
     let sql = "SELECT pg_catalog.pg_is_in_recovery(), \
                CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() END, \
                pg_catalog.pg_last_wal_replay_lsn(), \

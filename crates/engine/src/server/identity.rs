@@ -113,6 +113,22 @@ impl RunAs {
         Ok(())
     }
 
+    /// Makes a directory that only this user can enter, unless it is there.
+    ///
+    /// # Errors
+    /// [`EngineError::File`].
+    pub fn private_directory(&self, path: &Path) -> Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(EngineError::file("create", path)(e))
+            }
+            _ => self.own(path),
+        }
+    }
+
     /// Whether every directory above `path` can be searched by this user.
     #[cfg(unix)]
     pub(super) fn can_reach(&self, path: &Path) -> bool {

@@ -54,11 +54,26 @@ impl ServerLocation {
         server_runs_in(&self.data_directory)
     }
 
-    /// Stops it and waits until it is gone; nothing to do when it does not run.
+    /// Stops it and waits until it is gone, with the directory of its socket; nothing to do when it
+    /// does not run.
     ///
     /// # Errors
     /// [`EngineError::Program`] when it does not stop.
     pub async fn stop(&self, run_as: &RunAs) -> Result<()> {
+        self.halt(run_as).await?;
+        if let Err(error) = std::fs::remove_dir_all(&self.socket_directory)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.socket_directory.display(), %error, "socket directory was left behind");
+        }
+        Ok(())
+    }
+
+    /// Stops it and waits until it is gone; it may be started again at the same place.
+    ///
+    /// # Errors
+    /// [`EngineError::Program`] when it does not stop.
+    pub async fn halt(&self, run_as: &RunAs) -> Result<()> {
         if self.is_running() {
             let location = self.clone();
             let run_as = run_as.clone();
@@ -84,11 +99,6 @@ impl ServerLocation {
                 Ok(String::new())
             })
             .await?;
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.socket_directory)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.socket_directory.display(), %error, "socket directory was left behind");
         }
         Ok(())
     }
@@ -178,6 +188,13 @@ impl PrivateServer {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Lets it run on by itself. This process still waits for its end, so that it never stays a zombie.
+    pub fn let_go(mut self) {
+        std::thread::spawn(move || {
+            let _ = self.child.wait();
+        });
     }
 
     /// The server's failure, with what it last said.

@@ -1,0 +1,59 @@
+//! What a restore leaves for later commands: where its server is, what it keeps, where it is paused.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::gate::Gate;
+use super::in_place::SetAside;
+use super::replay::{Site, WorkDirectory};
+use crate::error::{EngineError, Result};
+use crate::jobs::JobId;
+use crate::server::identity::RunAs;
+use crate::server::private::ServerLocation;
+
+/// A finished restore as later commands find it: in its job's directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RestoreRecord {
+    pub(super) location: ServerLocation,
+    pub(super) work_directory: PathBuf,
+    /// What a restore in place keeps.
+    #[serde(default)]
+    pub(super) set_aside: Option<SetAside>,
+    /// Where it is paused, until it is promoted.
+    #[serde(default)]
+    pub(super) gate: Option<Gate>,
+}
+
+impl RestoreRecord {
+    pub(super) fn path(jobs: &Path, job: JobId) -> PathBuf {
+        jobs.join(job.to_string()).join("restore")
+    }
+
+    /// Written aside and renamed: a record is whole or the one before.
+    pub(super) fn write(&self, jobs: &Path, job: JobId) -> Result<()> {
+        let path = Self::path(jobs, job);
+        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
+        let aside = path.with_extension("part");
+        std::fs::write(&aside, text).map_err(EngineError::file("write", &aside))?;
+        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+    }
+
+    pub(super) fn read(jobs: &Path, job: JobId) -> Result<Self> {
+        let path = Self::path(jobs, job);
+        let text = std::fs::read(&path)
+            .map_err(|_| EngineError::NotFound { what: "restore", name: job.to_string() })?;
+        serde_json::from_slice(&text)
+            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))
+    }
+
+    /// The copy with its server and its working files.
+    pub(super) fn site(&self, run_as: RunAs) -> Site {
+        Site {
+            location: self.location.clone(),
+            work: WorkDirectory(self.work_directory.clone()),
+            run_as,
+            listen: true,
+        }
+    }
+}
