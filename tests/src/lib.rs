@@ -31,3 +31,9 @@ pub fn prove_duration(short: Duration) -> Duration {
         .and_then(|text| text.parse().ok())
         .map_or(short, Duration::from_secs)
 }
+
+/// How often a test does what it does with chance: `short` in the ordinary run, `HOLDFAST_PROVE_RUNS`
+/// when `cargo xtask prove` asks for more.
+pub fn prove_runs(short: u32) -> u32 {
+    std::env::var("HOLDFAST_PROVE_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+}

@@ -112,6 +112,8 @@ pub fn typescript() -> String {
         "restore_run": RestoreRunRequest => "JobRef",
         "restore_step": RestoreStep => "RestoreResult",
         "restore_inspect": RestoreInspect => "Inspection",
+        "restore_pause": JobRef => "null",
+        "restore_resume": JobRef => "null",
         "restore_promote": JobRef => "RestoreResult",
         "restore_discard": JobRef => "null",
         "restore_swap_back": JobRef => "Swapped",

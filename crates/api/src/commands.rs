@@ -6,8 +6,8 @@ use holdfast_engine::backup::BackupOptions;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::repository::NewRepository;
 use holdfast_engine::restore::{
-    InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
-    Swapped, TimelineChoice,
+    InspectRequest, Inspection, Purged, RestoreRequest, RestoreResult, RunOptions, Swapped,
+    TimelineChoice,
 };
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::verify::Depth;
@@ -46,7 +46,7 @@ macro_rules! commands {
 commands! {
     workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
     points, commits, density, backup_start, archive_start, verify_start, restore_destination, restore_plan,
-    restore_run, restore_step, restore_inspect, restore_promote, restore_discard, restore_swap_back, restore_purge, jobs_list, job_show, job_cancel, demo_start, demo_discard,
+    restore_run, restore_step, restore_inspect, restore_pause, restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, jobs_list, job_show, job_cancel, demo_start, demo_discard,
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
@@ -190,36 +190,26 @@ async fn restore_destination(engine: &Engine, r: ClusterName) -> Outcome<Destina
     Ok(Destination { path: engine.suggest_destination(&r.cluster).await?.display().to_string() })
 }
 
-fn restore_request(
-    cluster: String,
-    target: &str,
-    exclusive: bool,
-    timeline: Option<&str>,
-    to: String,
-    snapshot: Option<&str>,
-    accept_host_differences: bool,
-    placement: Option<Placement>,
-) -> Outcome<RestoreRequest> {
-    if to.trim().is_empty() {
+fn restore_request(r: RestorePlanRequest) -> Outcome<RestoreRequest> {
+    if r.to.trim().is_empty() {
         return Err(EngineError::usage(
             "a restore needs a destination",
             "Name a directory that does not exist yet.",
         ));
     }
     Ok(RestoreRequest {
-        cluster,
-        target: target.parse()?,
-        exclusive,
-        timeline: timeline.map_or(Ok(TimelineChoice::Latest), str::parse)?,
-        destination: PathBuf::from(to),
-        snapshot: snapshot
-            .map(|s| {
-                s.parse()
-                    .map_err(|_| EngineError::NotFound { what: "snapshot", name: s.to_owned() })
-            })
+        cluster: r.cluster,
+        target: r.target.parse()?,
+        exclusive: r.exclusive,
+        timeline: r.timeline.map_or(Ok(TimelineChoice::Latest), |t| t.parse())?,
+        destination: PathBuf::from(r.to),
+        snapshot: r
+            .snapshot
+            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
             .transpose()?,
-        accept_host_differences,
-        placement: placement.unwrap_or_default(),
+        accept_host_differences: r.accept_host_differences,
+        placement: r.placement.unwrap_or_default(),
+        tablespaces: r.tablespaces.unwrap_or_default(),
     })
 }
 
@@ -227,30 +217,21 @@ async fn restore_plan(
     engine: &Engine,
     r: RestorePlanRequest,
 ) -> Outcome<holdfast_engine::restore::RestorePlan> {
-    let request = restore_request(
-        r.cluster,
-        &r.target,
-        r.exclusive,
-        r.timeline.as_deref(),
-        r.to,
-        r.snapshot.as_deref(),
-        r.accept_host_differences,
-        r.placement,
-    )?;
-    engine.plan_restore(request).await
+    engine.plan_restore(restore_request(r)?).await
 }
 
 async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
-    let request = restore_request(
-        r.cluster,
-        &r.target,
-        r.exclusive,
-        r.timeline.as_deref(),
-        r.to,
-        r.snapshot.as_deref(),
-        r.accept_host_differences,
-        r.placement,
-    )?;
+    let request = restore_request(RestorePlanRequest {
+        cluster: r.cluster,
+        target: r.target,
+        exclusive: r.exclusive,
+        timeline: r.timeline,
+        to: r.to,
+        snapshot: r.snapshot,
+        accept_host_differences: r.accept_host_differences,
+        placement: r.placement,
+        tablespaces: r.tablespaces,
+    })?;
     let options = RunOptions {
         request,
         at_target: r.at_target,
@@ -268,6 +249,14 @@ async fn restore_step(engine: &Engine, r: RestoreStep) -> Outcome<RestoreResult>
 async fn restore_inspect(engine: &Engine, r: RestoreInspect) -> Outcome<Inspection> {
     let request = InspectRequest { database: r.database, sql: r.sql, rows: r.rows };
     engine.inspect_restore(r.job.parse()?, &request, CancellationToken::new()).await
+}
+
+async fn restore_pause(engine: &Engine, r: JobRef) -> Outcome<()> {
+    engine.pause_job(r.job.parse()?).await
+}
+
+async fn restore_resume(engine: &Engine, r: JobRef) -> Outcome<()> {
+    engine.start_resume(r.job.parse()?).await
 }
 
 async fn restore_swap_back(engine: &Engine, r: JobRef) -> Outcome<Swapped> {

@@ -1,5 +1,8 @@
 //! Requests, and the responses that are not the engine's own types.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
 use holdfast_engine::RepositorySummary;
 use holdfast_engine::cluster::ClusterSummary;
@@ -197,6 +200,10 @@ pub struct RestorePlanRequest {
     #[serde(default)]
     #[ts(optional)]
     pub placement: Option<Placement>,
+    /// Directories of their own for tablespaces, by oid.
+    #[serde(default)]
+    #[ts(optional, type = "Record<string, string>")]
+    pub tablespaces: Option<BTreeMap<u32, PathBuf>>,
 }
 
 /// Runs a plan that was shown.
@@ -221,6 +228,10 @@ pub struct RestoreRunRequest {
     #[serde(default)]
     #[ts(optional)]
     pub placement: Option<Placement>,
+    /// As it was planned.
+    #[serde(default)]
+    #[ts(optional, type = "Record<string, string>")]
+    pub tablespaces: Option<BTreeMap<u32, PathBuf>>,
     /// The plan's hash.
     pub plan_hash: String,
     /// What to do at the target.

@@ -279,18 +279,33 @@ pub(crate) struct Target {
     /// latest, current or a number.
     #[arg(long, default_value = "latest")]
     pub(crate) timeline: String,
-    /// The new data directory: absent or empty, unless --in-place is given.
+    /// The new data directory: absent or empty, unless --in-place or --delta is given.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
     /// Restore beside the data directory DIR, prove it, then let the two change places; the old one is kept.
     #[arg(long)]
     pub(crate) in_place: bool,
+    /// Overwrite the data directory DIR: what stands there is kept where its content is right. No way back.
+    #[arg(long, conflicts_with = "in_place")]
+    pub(crate) delta: bool,
+    /// A directory of its own for a tablespace; all others are placed inside the data directory.
+    #[arg(long = "tablespace", value_name = "OID=DIR", value_parser = tablespace)]
+    pub(crate) tablespaces: Vec<(u32, PathBuf)>,
     /// Begin with this snapshot.
     #[arg(long, value_name = "ID")]
     pub(crate) snapshot: Option<String>,
     /// Go on although this host differs from the source in ways that were named.
     #[arg(long)]
     pub(crate) accept_host_differences: bool,
+}
+
+fn tablespace(text: &str) -> Result<(u32, PathBuf), String> {
+    let wrong = || "write it OID=DIR, such as 16385=/srv/fast".to_owned();
+    let (oid, directory) = text.split_once('=').ok_or_else(wrong)?;
+    if directory.is_empty() {
+        return Err(wrong());
+    }
+    Ok((oid.parse().map_err(|_| wrong())?, PathBuf::from(directory)))
 }
 
 #[derive(Debug, Args)]
@@ -411,6 +426,19 @@ pub(crate) enum Restore {
     },
     /// End recovery of a restore that is paused at its target.
     Promote {
+        /// The restore's job.
+        job: String,
+    },
+    /// Ask a running restore to pause: it fetches and replays nothing more until it is resumed.
+    Pause {
+        /// The restore's job.
+        job: String,
+    },
+    /// Go on with a restore: one that is paused, was interrupted, or whose store was away for too long.
+    #[command(
+        after_help = "Example:\n  holdfast restore resume 0198f0a0-0000-7000-8000-000000000000"
+    )]
+    Resume {
         /// The restore's job.
         job: String,
     },

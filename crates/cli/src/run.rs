@@ -9,7 +9,7 @@ use holdfast_engine::find::FindRequest;
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
-use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, RunOptions};
+use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, Resumed, RunOptions};
 use holdfast_engine::target::{Target, parse_time};
 use holdfast_engine::verify::{Depth, VerifyResult};
 use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
@@ -55,7 +55,7 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Backup { .. }
         | Command::Archive { .. }
         | Command::Verify { .. }
-        | Command::Restore(Restore::Run { .. } | Restore::Step { .. })
+        | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
         | Command::Repo(Repo::Check { .. }) => true,
         #[cfg(feature = "development-host")]
         Command::DevelopmentHost { .. } => true,
@@ -421,11 +421,12 @@ fn request(target: arguments::Target) -> Result<RestoreRequest> {
             .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
             .transpose()?,
         accept_host_differences: target.accept_host_differences,
-        placement: if target.in_place {
-            restore::Placement::InPlace
-        } else {
-            restore::Placement::New
+        placement: match (target.in_place, target.delta) {
+            (true, _) => restore::Placement::InPlace,
+            (_, true) => restore::Placement::Delta,
+            _ => restore::Placement::New,
         },
+        tablespaces: target.tablespaces.into_iter().collect(),
     })
 }
 
@@ -466,6 +467,19 @@ async fn restore(
         Restore::Promote { job } => {
             let result = engine.promote_restore(job.parse()?).await?;
             Ok(output.result(&result, tables::restore))
+        }
+        Restore::Pause { job } => {
+            engine.pause_job(job.parse()?).await?;
+            Ok(output.result(&json!({ "pausing": job }), |_| {
+                format!("Restore {job} was asked to pause")
+            }))
+        }
+        Restore::Resume { job } => {
+            match engine.resume_restore(job.parse()?, cancel.clone()).await? {
+                Resumed::Continues => Ok(output
+                    .result(&json!({ "resuming": job }), |_| format!("Restore {job} goes on"))),
+                Resumed::Ended(result) => Ok(output.result(&*result, tables::restore)),
+            }
         }
         Restore::Cancel { job } => {
             engine.cancel_job(job.parse()?).await?;

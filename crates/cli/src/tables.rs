@@ -347,6 +347,14 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
         commit(r.stopped_before.as_ref()),
         r.data_directory,
     );
+    if r.bytes_reused > 0 {
+        let _ = write!(
+            text,
+            "\nKept            {} that stood there already; {} written",
+            bytes(r.bytes_reused),
+            bytes(r.bytes_written)
+        );
+    }
     if let Some(dsn) = &r.dsn {
         let _ = write!(
             text,
@@ -401,7 +409,11 @@ pub(crate) fn jobs(list: &[JobSummary]) -> String {
             vec![
                 j.id.to_string(),
                 time(j.created_at),
-                j.state.as_str().to_owned(),
+                match (j.paused, j.resumable) {
+                    (true, _) => "paused".to_owned(),
+                    (_, true) => format!("{}, can be resumed", j.state.as_str()),
+                    _ => j.state.as_str().to_owned(),
+                },
                 j.title.clone(),
                 j.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
             ]

@@ -151,6 +151,15 @@ pub enum EngineError {
         /// The end of what it printed.
         output: String,
     },
+    /// A restore failed that can go on: what it wrote is kept.
+    #[error("{source}")]
+    Resumable {
+        /// The job that can be resumed.
+        job: String,
+        /// Why it failed.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// Cancelled by whoever ran it.
     #[error("cancelled")]
     Cancelled,
@@ -232,6 +241,7 @@ impl EngineError {
             Self::NotFound { .. } => "not_found",
             Self::Program { output, .. } if says_disk_full(output) => "disk_full",
             Self::Program { .. } => "program_failed",
+            Self::Resumable { source, .. } => source.code(),
             Self::Cancelled => "cancelled",
             Self::Fault(_) => "internal_fault",
         }
@@ -266,6 +276,11 @@ impl EngineError {
                 other => other,
             })),
             Self::Program { output, .. } => Some(output.clone()),
+            Self::Resumable { job, source } => Some(format!(
+                "{} What was written is kept: `holdfast restore resume {job}` goes on, `holdfast restore discard {job}` \
+                 removes it.",
+                source.hint().unwrap_or_default()
+            )),
             Self::Cancelled => None,
             Self::Fault(_) => Some("This is a fault of Holdfast. Please report it with the job's journal.".to_owned()),
         }
@@ -290,6 +305,7 @@ impl EngineError {
             Self::Integrity { .. } => Outcome::Integrity,
             Self::NotPermitted { .. } => Outcome::NotPermitted,
             Self::Program { output, .. } if says_disk_full(output) => Outcome::Refused,
+            Self::Resumable { source, .. } => source.outcome(),
             Self::Cancelled => Outcome::Cancelled,
             Self::Catalog { .. } | Self::File { .. } | Self::Program { .. } | Self::Fault(_) => {
                 Outcome::Fault
@@ -297,14 +313,22 @@ impl EngineError {
         }
     }
 
+    /// What really failed.
+    fn cause(&self) -> &Self {
+        match self {
+            Self::Resumable { source, .. } => source.cause(),
+            other => other,
+        }
+    }
+
     /// The error as it crosses to a front end.
     pub fn to_object(&self) -> ErrorObject {
-        let retryable = match self {
+        let retryable = match self.cause() {
             Self::Wire(e) => e.retryable(),
             Self::Repository(e) => e.retryable(),
             _ => false,
         };
-        let details = match self {
+        let details = match self.cause() {
             Self::Refused { details, .. } | Self::Integrity { details, .. } => details.clone(),
             Self::NotFound { what, name } => json!({ "what": what, "name": name }),
             Self::File { path, .. } => json!({ "path": path }),

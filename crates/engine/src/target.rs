@@ -9,7 +9,8 @@ use holdfast_postgres::{Lsn, Xid};
 use crate::error::EngineError;
 
 /// A recovery target: `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Target {
     /// The last whole record that is archived.
     Latest,
@@ -35,6 +36,20 @@ impl fmt::Display for Target {
             Self::Lsn(l) => write!(f, "lsn:{l}"),
             Self::Name(n) => write!(f, "name:{n}"),
         }
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.to_string()
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = EngineError;
+
+    fn try_from(text: String) -> Result<Self, EngineError> {
+        text.parse()
     }
 }
 

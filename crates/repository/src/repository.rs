@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::container::frame::Codec;
 use crate::crypto::{Signer, hex};
 use crate::error::{RepositoryError, Result};
+use crate::extent::ExtentId;
 use crate::index::Index;
 use crate::keys::{DeviceId, ReaderKeys, RepositoryKey, WriterKeys};
 use crate::root::{
@@ -294,6 +295,12 @@ impl Repository {
     /// Bytes of an extent.
     pub fn extent_size(&self) -> usize {
         self.inner.root.extent_size as usize
+    }
+
+    /// The name that content has, or would have, as an extent: what two places hold can be compared
+    /// without reading either from the store.
+    pub fn extent_id(&self, content: &[u8]) -> ExtentId {
+        self.inner.writer.extent_id(content)
     }
 
     /// Whether stored content can be decrypted with the keys at hand.

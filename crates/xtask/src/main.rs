@@ -39,7 +39,8 @@ cargo xtask <errand>
   bench [--gigabytes LIST] [--runs N] [--major N]
                                `holdfast backup` beside `pg_basebackup | zstd`; 0.2,2 and 3 and 17
                                unless said otherwise
-  prove [--seconds N] [FILTER] the tests that can be lengthened, for N seconds each (600)
+  prove [--seconds N] [--runs N] [FILTER]
+                               the tests that can be lengthened: N seconds each (600), or N runs (100)
   session COMMAND…             runs a command in a private desktop session: display, bus, keychain
 ";
 

@@ -13,12 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs them; each reads `HOLDFAST_PROVE_SECONDS` and goes on for so long.
+/// Runs them; each reads `HOLDFAST_PROVE_SECONDS` and goes on for so long, or `HOLDFAST_PROVE_RUNS` and
+/// does it so often.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
     let mut arguments = arguments.to_vec();
     let seconds = take_value(&mut arguments, "--seconds")?.unwrap_or_else(|| "600".into());
     let seconds: u64 =
         seconds.parse().map_err(|_| format!("{seconds} is not a number of seconds"))?;
+    let runs = take_value(&mut arguments, "--runs")?.unwrap_or_else(|| "100".into());
+    let runs: u32 = runs.parse().map_err(|_| format!("{runs} is not a number of runs"))?;
     ensure(workspace, &[Need::Build, Need::Servers, Need::Store, Need::Nextest])?;
     let began = Instant::now();
 
@@ -34,7 +37,8 @@ pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<Exit
         .args(["--filterset", "package(holdfast-tests)"])
         .args(&arguments)
         .env("HOLDFAST_BIN", workspace.target.join("debug/holdfast"))
-        .env("HOLDFAST_PROVE_SECONDS", seconds.to_string());
+        .env("HOLDFAST_PROVE_SECONDS", seconds.to_string())
+        .env("HOLDFAST_PROVE_RUNS", runs.to_string());
     // What they report of their work is part of the proof: it is shown as it comes.
     let well = tests.status()?.success();
     let state = if well { "ok" } else { "FAILED" };

@@ -656,8 +656,16 @@ at_target: AtTarget,
 /**
  * Whether the private server runs.
  */
-running: boolean, };
-export type Placement = "new" | "in_place";
+running: boolean, 
+/**
+ * Bytes of the files that stood at the destination already, by their content.
+ */
+bytes_reused: number, 
+/**
+ * Bytes of the files that were written.
+ */
+bytes_written: number, };
+export type Placement = "new" | "in_place" | "delta";
 export type Inspection = { 
 /**
  * The database that was asked.
@@ -885,7 +893,15 @@ finished_at: string | null,
 /**
  * Why it failed.
  */
-error: ErrorObject | null, };
+error: ErrorObject | null, 
+/**
+ * It runs, and does nothing until it is resumed.
+ */
+paused: boolean, 
+/**
+ * It did not end well, and `restore_resume` goes on with what it left.
+ */
+resumable: boolean, };
 export type JobEventKind = "phase_started" | "progress" | "log" | "warning" | "finished" | "failed" | "cancelled";
 export type JobEvent = { 
 /**
@@ -1171,7 +1187,11 @@ accept_host_differences: boolean,
 /**
  * Into a new directory unless said otherwise.
  */
-placement?: Placement, }; response: RestorePlan };
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, }; response: RestorePlan };
   restore_run: { request: { 
 /**
  * The cluster.
@@ -1205,6 +1225,10 @@ accept_host_differences: boolean,
  * As it was planned.
  */
 placement?: Placement, 
+/**
+ * As it was planned.
+ */
+tablespaces?: Record<string, string>, 
 /**
  * The plan's hash.
  */
@@ -1243,6 +1267,16 @@ sql: string,
  * How many rows at most; 1000 when not said.
  */
 rows: number | null, }; response: Inspection };
+  restore_pause: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: null };
+  restore_resume: { request: { 
+/**
+ * The job.
+ */
+job: string, }; response: null };
   restore_promote: { request: { 
 /**
  * The job.

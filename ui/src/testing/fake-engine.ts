@@ -64,6 +64,8 @@ function restoreResult(id: string, verified: boolean): JobResult {
     ],
     at_target: "pause",
     running: true,
+    bytes_reused: 0,
+    bytes_written: 52_613_349_376,
   };
 }
 
@@ -304,11 +306,30 @@ export class FakeEngine {
       return makePlan(target, exclusive, to);
     },
     restore_run: () => ({ job: "job-restore-running" }),
+    restore_step: ({ job: id }) => {
+      const { kind: _, ...result } = restoreResult(id, true) as Extract<JobResult, { kind: "restore" }>;
+      return result;
+    },
+    restore_inspect: ({ database }) => ({
+      database: database ?? "postgres",
+      replayed_to: "3/5A1F0220",
+      columns: ["id", "couple"],
+      rows: [
+        ["1", "Ada & Grace"],
+        ["2", null],
+      ],
+      truncated: false,
+      seconds: 0.012,
+    }),
+    restore_pause: () => null,
+    restore_resume: () => null,
     restore_promote: ({ job: id }) => {
       const { kind: _, ...result } = restoreResult(id, true) as Extract<JobResult, { kind: "restore" }>;
       return result;
     },
     restore_discard: () => null,
+    restore_swap_back: () => ({ data_directory: "/srv/orders", set_aside: "/srv/orders.holdfast-copy" }),
+    restore_purge: () => ({ removed: "/srv/orders.holdfast-old" }),
     jobs_list: () => (this.scene === "first-run" || this.scene === "no-keychain" ? [] : JOBS),
     job_show: ({ job: id }) => this.detail(id),
     job_cancel: () => null,

@@ -151,6 +151,8 @@ export function job(id: string, more: Partial<JobSummary> = {}): JobSummary {
     created_at: before(700),
     finished_at: before(120),
     error: null,
+    paused: false,
+    resumable: false,
     ...more,
   };
 }

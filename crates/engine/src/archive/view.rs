@@ -442,17 +442,25 @@ impl ArchiveView {
         last
     }
 
-    /// The first tablespace at a path of its own that is made along `legs` in `[from, to)`.
-    pub fn tablespace_made(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Option<(Lsn, &str)> {
-        legs.iter().find_map(|leg| {
+    /// The tablespaces at a path of their own that are made along `legs` in `[from, to)`: where each
+    /// record starts, and the path.
+    pub fn tablespaces_made(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Vec<(Lsn, &str)> {
+        let mut made: Vec<(Lsn, &str)> = Vec::new();
+        for leg in legs {
             let begin = leg.from.max(from);
             let end = leg.to.map_or(to, |t| t.min(to));
-            self.segments(leg.timeline)
-                .flat_map(|(_, segment)| &segment.pieces)
-                .flat_map(|piece| &piece.index.tablespaces)
-                .find(|(at, _)| *at >= begin && *at < end)
-                .map(|(at, path)| (*at, path.as_str()))
-        })
+            made.extend(
+                self.segments(leg.timeline)
+                    .flat_map(|(_, segment)| &segment.pieces)
+                    .flat_map(|piece| &piece.index.tablespaces)
+                    .filter(|(at, _)| *at >= begin && *at < end)
+                    .map(|(at, path)| (*at, path.as_str())),
+            );
+        }
+        // Pieces of a segment may overlap by a record.
+        made.sort_unstable();
+        made.dedup();
+        made
     }
 
     /// The strictest settings a replaying server needs on the way.

@@ -9,13 +9,15 @@ use crate::jobs::{JobId, JobKind, JobState, JobSummary};
 const INSERT: &str = "INSERT INTO jobs (id, kind, cluster, title, state, created_at) VALUES (?, ?, ?, ?, 'running', ?)";
 const FINISH: &str =
     "UPDATE jobs SET state = ?, finished_at = ?, error = ?, result = ? WHERE id = ?";
+const REOPEN: &str =
+    "UPDATE jobs SET state = 'running', finished_at = NULL, error = NULL WHERE id = ?";
 const SET_RESULT: &str = "UPDATE jobs SET result = ? WHERE id = ?";
 const ALL: &str = "SELECT id, kind, cluster, title, state, created_at, finished_at, error FROM jobs ORDER BY id DESC LIMIT 500";
 const ONE: &str =
     "SELECT id, kind, cluster, title, state, created_at, finished_at, error FROM jobs WHERE id = ?";
 const RESULT: &str = "SELECT result FROM jobs WHERE id = ?";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[INSERT, FINISH, SET_RESULT, ALL, ONE, RESULT];
+pub(super) const STATEMENTS: &[&str] = &[INSERT, FINISH, REOPEN, SET_RESULT, ALL, ONE, RESULT];
 
 impl Catalog {
     pub(crate) async fn insert_job(&self, job: &JobSummary) -> Result<()> {
@@ -46,6 +48,16 @@ impl Catalog {
             .execute(self.pool())
             .await
             .map_err(EngineError::catalog("record the job's end"))?;
+        Ok(())
+    }
+
+    /// A job that goes on is running again.
+    pub(crate) async fn reopen_job(&self, id: JobId) -> Result<()> {
+        sqlx::query(REOPEN)
+            .bind(id.to_string())
+            .execute(self.pool())
+            .await
+            .map_err(EngineError::catalog("record that the job goes on"))?;
         Ok(())
     }
 
@@ -106,5 +118,7 @@ fn from_row(row: &sqlx::sqlite::SqliteRow) -> Result<JobSummary> {
         created_at: from_text(row.get(5))?,
         finished_at: finished.as_deref().map(from_text).transpose()?,
         error: error.and_then(|e| serde_json::from_str(&e).ok()),
+        paused: false,
+        resumable: false,
     })
 }

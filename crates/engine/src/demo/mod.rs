@@ -23,7 +23,9 @@ use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
 use crate::points::Commit;
 use crate::repository::NewRepository;
-use crate::restore::{AtTarget, RestoreRequest, RestoreResult, RunOptions, TimelineChoice};
+use crate::restore::{
+    AtTarget, Purpose, RestoreRequest, RestoreResult, RunOptions, TimelineChoice,
+};
 use crate::server::identity::{RunAs, socket_directory};
 use crate::server::private::{PrivateServer, ServerLocation, blocking, free_port, run};
 use crate::target::Target;
@@ -228,6 +230,7 @@ impl Engine {
                 snapshot: None,
                 accept_host_differences: false,
                 placement: crate::restore::Placement::New,
+                tablespaces: std::collections::BTreeMap::new(),
             },
             at_target: AtTarget::Promote,
             start: true,
@@ -235,7 +238,7 @@ impl Engine {
             plan_hash: None,
         };
         job.reporter.phase("planning", None, None);
-        let prepared = self.prepare(options.request.clone(), None, true).await?;
+        let prepared = self.prepare(options.request.clone(), None, Purpose::Run).await?;
         let restore = self.restore_in(job.clone(), prepared, &options).await?;
         let dsn = restore
             .dsn
@@ -279,7 +282,10 @@ impl Engine {
             () = job.cancel.cancelled() => Err(EngineError::Cancelled),
         };
         match prepared {
-            Ok(record) => Ok(record),
+            Ok(record) => {
+                stage.server.let_go();
+                Ok(record)
+            }
             Err(error) => {
                 let Stage { server, run_as, directory } = stage;
                 let _ = server.stop(&run_as).await;

@@ -7,10 +7,12 @@
 
 mod journal;
 mod mark;
+mod patience;
 mod report;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
@@ -19,10 +21,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use journal::{JobEvent, JobEventKind, JournalReader};
+use mark::{Mark, Watch};
+pub(crate) use patience::Patience;
 pub use report::Reporter;
 
 use crate::Engine;
-use crate::error::{EngineError, ErrorObject, Result};
+use crate::error::{EngineError, ErrorObject, Outcome, Result};
 
 /// A job's identity: a UUID of version 7, so that ids sort by time.
 #[derive(
@@ -115,6 +119,10 @@ pub struct JobSummary {
     pub finished_at: Option<DateTime<Utc>>,
     /// Why it failed.
     pub error: Option<ErrorObject>,
+    /// It runs, and does nothing until it is resumed.
+    pub paused: bool,
+    /// It did not end well, and `restore_resume` goes on with what it left.
+    pub resumable: bool,
 }
 
 /// A running job's own end: report with it, watch its cancellation.
@@ -128,6 +136,8 @@ pub struct JobContext {
     pub cancel: CancellationToken,
     /// The job's directory: journal, and whatever the job keeps.
     pub directory: PathBuf,
+    /// Whether somebody asked the job to pause.
+    pub(crate) paused: Arc<AtomicBool>,
 }
 
 impl JobContext {
@@ -137,6 +147,18 @@ impl JobContext {
     /// [`EngineError::Cancelled`].
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Whether the job is to do nothing for now.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed) && !self.cancel.is_cancelled()
+    }
+
+    /// Blocks while the job is paused; for threads that may block.
+    pub fn wait_while_paused(&self) {
+        while self.is_paused() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }
 
@@ -166,7 +188,7 @@ struct RunLock {
     #[allow(dead_code, reason = "held, not read")]
     lock: File,
     #[allow(dead_code, reason = "held, not read")]
-    watch: mark::Watch,
+    watch: Watch,
 }
 
 /// A job that was taken up after its end.
@@ -202,6 +224,25 @@ fn lock_file(directory: &Path) -> Result<File> {
         .map_err(EngineError::file("open", &path))
 }
 
+/// Takes the lock of a job that nobody works on.
+async fn lock_of_ended(id: JobId, directory: &Path) -> Result<File> {
+    let lock = lock_file(directory)?;
+    // Somebody who only looks holds it for a moment.
+    let mut tries = 0;
+    while lock.try_lock().is_err() {
+        tries += 1;
+        if tries > 20 {
+            return Err(EngineError::refused(
+                "job_running",
+                "the job runs, or somebody works on what it left",
+                format!("Look at it with `holdfast jobs attach {id}`, or cancel it first."),
+            ));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    Ok(lock)
+}
+
 /// Whether a process holds the lock of a job's directory. Looking takes a shared lock, so that two who
 /// look at once do not take each other for the job.
 fn is_held(directory: &Path) -> bool {
@@ -234,16 +275,59 @@ impl Engine {
             created_at: Utc::now(),
             finished_at: None,
             error: None,
+            paused: false,
+            resumable: false,
         };
         if let Err(error) = self.catalog().insert_job(&summary).await {
             // Without a row nobody would ever find what is in it.
             let _ = std::fs::remove_dir_all(&directory);
             return Err(error);
         }
+        let (context, lock) = self.run_from(id, directory, lock, cancel)?;
+        Ok((context, summary, lock))
+    }
+
+    /// What a job that begins, or goes on, works with.
+    fn run_from(
+        &self,
+        id: JobId,
+        directory: PathBuf,
+        lock: File,
+        cancel: CancellationToken,
+    ) -> Result<(JobContext, RunLock)> {
         let reporter = Reporter::open(id, &directory, self.progress_listener())?;
         self.running().tokens().insert(id, cancel.clone());
-        let watch = mark::Watch::start(directory.clone(), cancel.clone());
-        Ok((JobContext { id, reporter, cancel, directory }, summary, RunLock { lock, watch }))
+        let paused = Arc::new(AtomicBool::new(false));
+        let watch =
+            Watch::start(directory.clone(), cancel.clone(), paused.clone(), reporter.clone());
+        Ok((JobContext { id, reporter, cancel, directory, paused }, RunLock { lock, watch }))
+    }
+
+    /// Goes on with a job that was interrupted or failed, under its own name.
+    ///
+    /// # Errors
+    /// As [`Engine::run_job`]; refused while the job runs.
+    pub(crate) async fn continue_job<T, F>(
+        &self,
+        id: JobId,
+        cancel: CancellationToken,
+        work: impl FnOnce(JobContext) -> F,
+    ) -> Result<T>
+    where
+        T: Serialize,
+        F: Future<Output = Result<T>>,
+    {
+        let mut summary = self.catalog().job(id).await?;
+        let directory = self.home().jobs().join(id.to_string());
+        let lock = lock_of_ended(id, &directory).await?;
+        for mark in [Mark::Cancel, Mark::Pause] {
+            mark.take_away(&directory)?;
+        }
+        self.catalog().reopen_job(id).await?;
+        summary.error = None;
+        let (context, lock) = self.run_from(id, directory, lock, cancel)?;
+        context.reporter.log("resumed");
+        self.conclude_job(context.clone(), summary, lock, work(context).await).await
     }
 
     /// Runs `work` as a job to its end. The future may be dropped: the job then counts as
@@ -314,7 +398,7 @@ impl Engine {
                 result = serde_json::to_value(value).ok();
                 (JobEventKind::Finished, None)
             }
-            Err(EngineError::Cancelled) => {
+            Err(error) if error.outcome() == Outcome::Cancelled => {
                 summary.state = JobState::Cancelled;
                 summary.error = Some(EngineError::Cancelled.to_object());
                 (JobEventKind::Cancelled, Some("cancelled".to_owned()))
@@ -345,23 +429,10 @@ impl Engine {
     pub(crate) async fn take_up(&self, id: JobId, cancel: CancellationToken) -> Result<TakenUp> {
         self.catalog().job(id).await?;
         let directory = self.home().jobs().join(id.to_string());
-        let lock = lock_file(&directory)?;
-        // Somebody who only looks holds it for a moment.
-        let mut tries = 0;
-        while lock.try_lock().is_err() {
-            tries += 1;
-            if tries > 20 {
-                return Err(EngineError::refused(
-                    "job_running",
-                    "the job runs, or somebody works on what it left",
-                    format!("Look at it with `holdfast jobs attach {id}`, or cancel it first."),
-                ));
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-        }
+        let lock = lock_of_ended(id, &directory).await?;
         let reporter = Reporter::open(id, &directory, self.progress_listener())?;
         self.running().tokens().insert(id, cancel.clone());
-        let context = JobContext { id, reporter, cancel, directory };
+        let context = JobContext { id, reporter, cancel, directory, paused: Arc::default() };
         Ok(TakenUp { context, engine: self.clone(), _lock: lock })
     }
 
@@ -411,35 +482,88 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Refused`] when it does not run any more.
     pub async fn cancel_job(&self, id: JobId) -> Result<()> {
-        let (job, _) = self.job(id).await?;
-        if job.state != JobState::Running {
-            return Err(EngineError::refused(
-                "job_not_running",
-                format!("the job is {}", job.state.as_str()),
-                "Only a running job can be cancelled.",
-            ));
-        }
-        if let Some(token) = self.running().tokens().get(&id) {
+        let job = self.running_job(id, "cancelled").await?;
+        if let Some(token) = self.running().tokens().get(&job.id) {
             token.cancel();
             return Ok(());
         }
-        mark::leave(&self.home().jobs().join(id.to_string()))
+        Mark::Cancel.leave(&self.home().jobs().join(id.to_string()))
+    }
+
+    /// Asks a restore to pause: it fetches and feeds nothing more until it is resumed. What is replaying
+    /// pauses at the next segment of WAL.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] when it does not run, or is a job that cannot pause.
+    pub async fn pause_job(&self, id: JobId) -> Result<()> {
+        let job = self.running_job(id, "paused").await?;
+        if job.kind != JobKind::Restore {
+            return Err(EngineError::refused(
+                "job_cannot_pause",
+                format!("a running {} cannot pause", job.kind.as_str()),
+                match job.kind {
+                    JobKind::Backup => {
+                        "The replication protocol has no pause: a server that waits for us ends the backup. Cancel it and \
+                         run it again: nothing is stored twice."
+                    }
+                    JobKind::Archive => {
+                        "Cancel it and start it again: the slot keeps the WAL at the server meanwhile. Watch its disk."
+                    }
+                    _ => "Cancel it and run it again.",
+                },
+            ));
+        }
+        Mark::Pause.leave(&self.home().jobs().join(id.to_string()))
+    }
+
+    /// Lets a paused job go on.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] when it does not run, or is not paused.
+    pub async fn unpause_job(&self, id: JobId) -> Result<()> {
+        self.running_job(id, "resumed").await?;
+        let directory = self.home().jobs().join(id.to_string());
+        if !Mark::Pause.is_left(&directory) {
+            return Err(EngineError::refused(
+                "job_running",
+                "the job runs and is not paused",
+                format!("Look at it with `holdfast jobs attach {id}`."),
+            ));
+        }
+        Mark::Pause.take_away(&directory)
+    }
+
+    async fn running_job(&self, id: JobId, what: &str) -> Result<JobSummary> {
+        let (job, _) = self.job(id).await?;
+        if job.state == JobState::Running {
+            return Ok(job);
+        }
+        Err(EngineError::refused(
+            "job_not_running",
+            format!("the job is {}", job.state.as_str()),
+            if job.resumable {
+                format!(
+                    "`holdfast restore resume {id}` goes on with it, `holdfast restore discard {id}` removes what it left."
+                )
+            } else {
+                format!("Only a running job can be {what}.")
+            },
+        ))
     }
 
     fn check_alive(&self, job: &mut JobSummary) {
-        if job.state != JobState::Running {
-            return;
-        }
         let directory = self.home().jobs().join(job.id.to_string());
-        if self.running().tokens().contains_key(&job.id) {
-            job.phase = JournalReader::last_phase(&directory);
-            return;
+        if job.state == JobState::Running {
+            if self.running().tokens().contains_key(&job.id) || is_held(&directory) {
+                job.phase = JournalReader::last_phase(&directory);
+                job.paused = Mark::Pause.is_left(&directory);
+            } else {
+                job.state = JobState::Interrupted;
+            }
         }
-        if is_held(&directory) {
-            job.phase = JournalReader::last_phase(&directory);
-        } else {
-            job.state = JobState::Interrupted;
-        }
+        job.resumable = job.kind == JobKind::Restore
+            && !matches!(job.state, JobState::Running | JobState::Succeeded)
+            && crate::restore::can_resume(&directory);
     }
 }
 

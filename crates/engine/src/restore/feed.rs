@@ -15,8 +15,10 @@ use holdfast_postgres::{SegmentNo, WalFileName, WalSegmentSize};
 use holdfast_repository::Repository;
 
 use super::plan::Prepared;
+use super::tablespace::{self, Patch};
 use crate::archive::{ArchiveView, StoredSegment};
 use crate::error::{EngineError, Result};
+use crate::jobs::{JobContext, Patience};
 use crate::server::identity::RunAs;
 use crate::server::private::blocking;
 
@@ -91,6 +93,16 @@ impl Spool {
         let _ = std::fs::remove_file(self.directory.join("ready").join(name));
     }
 
+    /// Tells the script whether its waiting counts: a restore that is paused may wait for ever.
+    fn pause(&self, paused: bool) {
+        let mark = self.directory.join("paused");
+        let _ = match (paused, mark.exists()) {
+            (true, false) => std::fs::write(mark, b""),
+            (false, true) => std::fs::remove_file(mark),
+            _ => Ok(()),
+        };
+    }
+
     /// Tells the script that nothing more comes: it then ends with 200.
     pub(super) fn fail(&self) {
         let _ = std::fs::write(self.directory.join("failed"), b"");
@@ -124,8 +136,8 @@ printf '%s\n' "$1" > "$spool/asked.part" && mv -f "$spool/asked.part" "$spool/as
 waited=0
 while [ ! -f "$spool/ready/$1" ]; do
   [ -f "$spool/failed" ] && exit 200
-  waited=$((waited + 1))
-  [ "$waited" -gt 15000 ] && exit 200
+  [ -f "$spool/paused" ] || waited=$((waited + 1))
+  [ "$waited" -gt 90000 ] && exit 200
   sleep 0.02 || exit 200
 done
 cp -- "$spool/ready/$1" "$2" || exit 200
@@ -147,8 +159,11 @@ pub(super) async fn feed(
     system: (Arc<ArchiveView>, WalSegmentSize),
     spool: Spool,
     first: SegmentNo,
+    job: JobContext,
+    patches: Vec<Patch>,
 ) -> EngineError {
-    let error = match feed_all(&repository, &segments, system, &spool, first).await {
+    let error = match feed_all(&repository, &segments, system, &spool, first, &job, &patches).await
+    {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -162,13 +177,21 @@ async fn feed_all(
     (view, size): (Arc<ArchiveView>, WalSegmentSize),
     spool: &Spool,
     first: SegmentNo,
+    job: &JobContext,
+    patches: &[Patch],
 ) -> Result<Infallible> {
     let names: Vec<_> = segments.iter().map(|(f, _)| f.render(size)).collect();
     let numbers: HashMap<&str, usize> =
         names.iter().enumerate().map(|(n, name)| (name.as_str(), n)).collect();
     let mut at = segments.iter().position(|(f, _)| f.segment >= first).unwrap_or_default();
     let mut ready = BTreeSet::new();
+    let mut patience = Patience::new();
     loop {
+        spool.pause(job.is_paused());
+        if job.is_paused() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
         if let Some(n) = spool.asked().and_then(|name| numbers.get(name.as_str()).copied()) {
             at = n;
         }
@@ -185,8 +208,15 @@ async fn feed_all(
             continue;
         };
         let (file, stored) = &segments[n];
-        let content = view.read_segment(repository, stored).await?;
-        let content = whole(file.segment, &content, size)?;
+        let content = match view.read_segment(repository, stored).await {
+            Ok(content) => content,
+            Err(error) => {
+                patience.after(job, error).await?;
+                continue;
+            }
+        };
+        let mut content = whole(file.segment, &content, size)?;
+        tablespace::apply(patches, size.start_of(file.segment), &mut content);
         let name = names[n].clone();
         let spool = spool.clone();
         blocking(move || spool.place(&name, &content)).await?;

@@ -4,6 +4,7 @@
 //! the server and starts it again with a later target, which is the record of a commit in the archive's
 //! index. Where it then stops is proven like the first stop. There is no step back: replay has no undo.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_postgres::{ControlFile, Lsn, TimelineId};
@@ -16,7 +17,7 @@ use super::plan::{self, Prepared, RestorePlan, RestoreRequest, TimelineChoice};
 use super::record::RestoreRecord;
 use super::replay::{self, Paused, Site};
 use super::resolve::{self, Stop, StopRule};
-use super::{AtTarget, Placement, RestoreResult, not_proven, prove, require_running};
+use super::{AtTarget, RestoreResult, not_proven, prove, require_running, tablespace};
 use crate::archive::{PointEvent, TransactionEnd, TransactionKind};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId};
@@ -87,7 +88,9 @@ impl Engine {
         let gate = record.gate.clone().ok_or_else(not_paused)?;
         let outlook = self.outlook(&record, &gate).await?;
         require_paused(&record, &outlook.here).await?;
-        let next = step_forward(&outlook, commits)?;
+        let next = step_forward(&outlook, commits).await?;
+        record.moving = Some(Gate { plan: next.plan.clone(), stop: next.stop.clone() });
+        record.write(&jobs, job)?;
 
         let site = record.site(self.run_as()?);
         let context = &taken.context;
@@ -118,9 +121,22 @@ impl Engine {
                 }
             }
         };
-        proven.server.let_go();
-        record.gate = Some(Gate { plan: prepared.plan.clone(), stop: prepared.stop.clone() });
-        record.write(&jobs, job)?;
+        let result = self.paused_at(job, record, prepared, proven).await?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        taken.finished();
+        Ok(result)
+    }
+
+    /// Records where a copy is paused now, and lets its server run on.
+    async fn paused_at(
+        &self,
+        job: JobId,
+        mut record: RestoreRecord,
+        prepared: Prepared,
+        proven: Proven,
+    ) -> Result<RestoreResult> {
         let mut result = self.restore_result(job).await?;
         result.reached = prepared.plan.predicted.clone();
         result.reached.lsn = proven.paused.replayed;
@@ -128,10 +144,32 @@ impl Engine {
         result.verified = proven.checks.iter().all(|c| c.severity < Severity::Error);
         result.checks.retain(|c| KEPT_CHECKS.contains(&c.code.as_str()));
         result.checks.extend(proven.checks);
+        result.running = true;
+        result.port = Some(record.location.port);
+        result.dsn = Some(record.location.dsn("postgres"));
+        record.gate = Some(Gate { plan: prepared.plan, stop: prepared.stop });
+        record.moving = None;
+        record.write(&self.home().jobs(), job)?;
         self.keep_restore_result(job, &result).await?;
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        proven.server.let_go();
+        Ok(result)
+    }
+
+    /// Brings a paused copy up again whose server does not run any more: where it was paused, or where
+    /// an interrupted step was heading.
+    pub(super) async fn reopen_gate(
+        &self,
+        job: JobId,
+        cancel: CancellationToken,
+    ) -> Result<RestoreResult> {
+        let taken = self.take_up(job, cancel).await?;
+        let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        let gate = record.moving.clone().or_else(|| record.gate.clone()).ok_or_else(not_paused)?;
+        let site = record.site(self.run_as()?);
+        record.location.halt(&site.run_as).await?;
+        let outlook = self.outlook(&record, &gate).await?;
+        let proven = replay_again(&taken.context, &outlook.here, &site, outlook.redo).await?;
+        let result = self.paused_at(job, record, outlook.here, proven).await?;
         taken.finished();
         Ok(result)
     }
@@ -169,9 +207,19 @@ impl Engine {
                 snapshot: Some(id),
                 // They were accepted when the copy was made.
                 accept_host_differences: true,
-                placement: Placement::New,
+                placement: record.placement,
+                tablespaces: BTreeMap::new(),
             },
             last_noted_transaction: plan::last_noted(&stop, &events, end),
+            patches: tablespace::patches(
+                &repository,
+                &view,
+                &legs,
+                &snapshot,
+                stop.at.map_or(end, |r| r.end.max(end)),
+                plan.server.as_ref(),
+            )
+            .await?,
             cluster,
             repository,
             snapshot,
@@ -286,7 +334,7 @@ async fn require_paused(record: &RestoreRecord, here: &Prepared) -> Result<()> {
 }
 
 /// The stop after the `commits`-th commit from here, with all that a replay to it needs.
-fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
+async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
     let here = &outlook.here;
     let ahead: Vec<(TimelineId, &TransactionEnd)> = outlook
         .events
@@ -315,7 +363,15 @@ fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
     };
     let stop = Stop { rule, at: Some(commit.span), before: false, at_transaction: true };
     let end = commit.span.end;
-    plan::refuse_tablespace(&here.view, &here.legs, &here.snapshot, end)?;
+    let patches = tablespace::patches(
+        &here.repository,
+        &here.view,
+        &here.legs,
+        &here.snapshot,
+        end,
+        here.plan.server.as_ref(),
+    )
+    .await?;
     let (_, next) = resolve::around(&outlook.events, end);
     let wal = plan::wal_files(&here.view, &here.legs, outlook.redo, end)?;
     let mut plan = here.plan.clone();
@@ -341,6 +397,7 @@ fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
         last_noted_transaction: plan::last_noted(&stop, &outlook.events, end),
         stop,
         wal,
+        patches,
     })
 }
 

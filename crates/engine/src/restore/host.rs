@@ -25,7 +25,7 @@ pub(super) fn check(
             Some(install_hint(version.major())),
         )),
         Some(b) => {
-            if minor(&b.version) < version.minor() {
+            if super::plan::server_minor(b) < version.minor() {
                 findings.push(Finding::new(
                     Severity::Warning,
                     "older_minor_version",
@@ -57,10 +57,6 @@ fn install_hint(major: u32) -> String {
             "apt-get install postgresql-{major}   (or set HOLDFAST_PG_BIN_{major} to a directory that has postgres)"
         )
     }
-}
-
-fn minor(version: &str) -> u32 {
-    version.split('.').nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
 }
 
 /// A data directory is laid out for one kind of processor.

@@ -23,6 +23,9 @@ pub enum Placement {
     New,
     /// In the place of an existing data directory of the same cluster, which is set aside.
     InPlace,
+    /// Over an existing data directory of the same cluster: what stands there is kept where its content
+    /// is right, and overwritten or removed where it is not. No way back.
+    Delta,
 }
 
 /// What a restore in place has set aside.
@@ -92,7 +95,7 @@ pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
 }
 
 /// Refuses while a server runs in a directory.
-fn require_stopped(directory: &Path) -> Result<()> {
+pub(super) fn require_stopped(directory: &Path) -> Result<()> {
     if !server_runs_in(directory) {
         return Ok(());
     }
@@ -114,19 +117,76 @@ fn beside(directory: &Path, what: &str, job: JobId) -> PathBuf {
     directory.with_file_name(format!("{name}.holdfast-{what}-{}", job.get(24..).unwrap_or(&job)))
 }
 
-/// Puts the copy in the directory's place; gives where the directory is now.
-pub(super) fn swap_in(staging: &Path, directory: &Path, job: JobId) -> Result<SetAside> {
-    require_stopped(directory)?;
+/// Which directory it is, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity(u64, u64);
+
+/// The identity of a directory.
+///
+/// # Errors
+/// [`EngineError::File`].
+pub(super) fn identity(directory: &Path) -> Result<Identity> {
+    let found =
+        std::fs::symlink_metadata(directory).map_err(EngineError::file("look at", directory))?;
     #[cfg(unix)]
-    give_owner_of(directory, staging)?;
+    return Ok(Identity(
+        std::os::unix::fs::MetadataExt::dev(&found),
+        std::os::unix::fs::MetadataExt::ino(&found),
+    ));
+    #[cfg(not(unix))]
+    {
+        let made = found.created().map_err(EngineError::file("look at", directory))?;
+        let since = made.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(Identity(since.as_secs(), since.subsec_nanos().into()))
+    }
+}
+
+/// Puts the copy in the directory's place; gives where the directory is now. May be called again after
+/// it was interrupted: `copy` tells which of the two directories is the copy.
+pub(super) fn swap_in(
+    staging: &Path,
+    directory: &Path,
+    job: JobId,
+    copy: Identity,
+) -> Result<SetAside> {
     let aside = beside(directory, "old", job);
-    exchange(staging, directory, &aside)?;
+    let is_copy = |path: &Path| identity(path).is_ok_and(|found| found == copy);
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    if is_copy(directory) {
+        // Stopped right behind the exchange: what is called the copy is the old directory.
+        if staging.exists() {
+            std::fs::rename(staging, &aside).map_err(EngineError::file("set aside", staging))?;
+            sync_directory(parent)?;
+        }
+    } else if is_copy(staging) && directory.exists() {
+        require_stopped(directory)?;
+        #[cfg(unix)]
+        give_owner_of(directory, staging)?;
+        exchange(staging, directory, &aside)?;
+    } else if is_copy(staging) && aside.exists() {
+        std::fs::rename(staging, directory).map_err(EngineError::file("place", directory))?;
+        sync_directory(parent)?;
+    } else {
+        return Err(EngineError::integrity(
+            "copy_moved",
+            format!("the copy is neither at {} nor at {}", staging.display(), directory.display()),
+            "Somebody has moved it. Nothing was removed: look at the directories beside it.",
+        ));
+    }
     Ok(SetAside { path: aside, is_copy: false })
 }
 
 /// The copy belongs to whom the directory belonged: only that account can start it.
 #[cfg(unix)]
 fn give_owner_of(directory: &Path, copy: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let old = std::fs::metadata(directory).map_err(EngineError::file("read", directory))?;
+    give_to(copy, old.uid(), old.gid())
+}
+
+/// Gives a whole tree to an account; links themselves, not what they lead to.
+#[cfg(unix)]
+pub(super) fn give_to(tree: &Path, uid: u32, gid: u32) -> Result<()> {
     use std::os::unix::fs::{MetadataExt as _, lchown};
     fn own(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
         lchown(path, Some(uid), Some(gid))?;
@@ -137,12 +197,11 @@ fn give_owner_of(directory: &Path, copy: &Path) -> Result<()> {
         }
         Ok(())
     }
-    let facts = |path: &Path| std::fs::metadata(path).map_err(EngineError::file("read", path));
-    let (old, new) = (facts(directory)?, facts(copy)?);
-    if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
+    let new = std::fs::metadata(tree).map_err(EngineError::file("read", tree))?;
+    if (uid, gid) == (new.uid(), new.gid()) {
         return Ok(());
     }
-    own(copy, old.uid(), old.gid()).map_err(EngineError::file("hand over", copy))
+    own(tree, uid, gid).map_err(EngineError::file("hand over", tree))
 }
 
 /// Exchanges two directories and gives the one that comes out of `directory` its new name. Where the
@@ -261,6 +320,41 @@ mod tests {
         let who = |name: &str| std::fs::read_to_string(path(name).join("who")).unwrap();
         assert_eq!((who("data"), who("old")), ("new".to_owned(), "data".to_owned()));
         assert!(!path("new").exists());
+    }
+
+    /// Whatever moment it is interrupted at, the second call ends with the copy in its place and the old
+    /// directory aside.
+    #[test]
+    fn an_interrupted_swap_is_ended() {
+        for stopped in ["before", "behind the exchange", "between two renames", "at the end"] {
+            let place = tempfile::tempdir().unwrap();
+            let job = JobId(uuid::Uuid::nil());
+            let directory = place.path().join("data");
+            let (new, old) = (staging(&directory, job), beside(&directory, "old", job));
+            for (path, who) in [(&directory, "old"), (&new, "copy")] {
+                std::fs::create_dir(path).unwrap();
+                std::fs::write(path.join("who"), who).unwrap();
+            }
+            let copy = identity(&new).unwrap();
+            match stopped {
+                "behind the exchange" => {
+                    std::fs::rename(&directory, place.path().join("t")).unwrap();
+                    std::fs::rename(&new, &directory).unwrap();
+                    std::fs::rename(place.path().join("t"), &new).unwrap();
+                }
+                "between two renames" => std::fs::rename(&directory, &old).unwrap(),
+                "at the end" => drop(swap_in(&new, &directory, job, copy).unwrap()),
+                _ => {}
+            }
+            let aside = swap_in(&new, &directory, job, copy).unwrap();
+            let who = |path: &Path| std::fs::read_to_string(path.join("who")).unwrap();
+            assert_eq!(
+                (who(&directory), who(&aside.path)),
+                ("copy".into(), "old".into()),
+                "{stopped}"
+            );
+            assert!(!new.exists(), "{stopped}");
+        }
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Restore: plan, fetch, replay to the target, pause, prove, hand over.
 
+mod delta;
 mod feed;
 mod fetch;
 mod gate;
 mod host;
 mod in_place;
 mod inspect;
+mod place;
 mod plan;
 mod prove;
 mod record;
 mod replay;
 mod resolve;
+mod resume;
+mod tablespace;
+mod unfinished;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Outcome, Result};
 use crate::jobs::{JobContext, JobId, JobKind, JobState};
 use crate::points::Commit;
 use crate::server::binaries::ServerBinaries;
@@ -32,15 +37,19 @@ use crate::{Engine, Finding, PhaseTime, Severity};
 
 pub use in_place::{Placement, Purged, Swapped};
 pub use inspect::{InspectRequest, Inspection};
-pub(crate) use plan::Prepared;
 pub use plan::{
     Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
 };
+pub(crate) use plan::{Prepared, Purpose};
 pub use resolve::{Stop, StopRule};
+pub use resume::Resumed;
+pub(crate) use unfinished::can_resume;
 
 use gate::Gate;
+use place::Place;
 use record::RestoreRecord;
 use replay::{Paused, Site, WorkDirectory};
+use unfinished::Unfinished;
 
 /// What to do once the target is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
@@ -56,7 +65,7 @@ pub enum AtTarget {
 }
 
 /// How to run a restore.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunOptions {
     /// What to restore, and to where.
     pub request: RestoreRequest,
@@ -99,6 +108,14 @@ pub struct RestoreResult {
     pub at_target: AtTarget,
     /// Whether the private server runs.
     pub running: bool,
+    /// Bytes of the files that stood at the destination already, by their content.
+    #[serde(default)]
+    #[ts(type = "number")]
+    pub bytes_reused: u64,
+    /// Bytes of the files that were written.
+    #[serde(default)]
+    #[ts(type = "number")]
+    pub bytes_written: u64,
 }
 
 impl Engine {
@@ -148,6 +165,14 @@ impl Engine {
             ));
         }
         if options.request.placement == Placement::InPlace
+            && !options.request.tablespaces.is_empty()
+        {
+            return Err(EngineError::usage(
+                "a restore in place keeps its tablespaces inside",
+                "Leave out --tablespace, or restore to a new directory.",
+            ));
+        }
+        if options.request.placement == Placement::InPlace
             && (options.start || options.fetch_only || options.at_target == AtTarget::Pause)
         {
             return Err(EngineError::usage(
@@ -158,7 +183,7 @@ impl Engine {
         }
         match &options.plan_hash {
             Some(hash) => self.prepare_stored(options.request.clone(), hash).await,
-            None => self.prepare(options.request.clone(), None, true).await,
+            None => self.prepare(options.request.clone(), None, Purpose::Run).await,
         }
     }
 
@@ -168,36 +193,49 @@ impl Engine {
         prepared: Prepared,
         options: &RunOptions,
     ) -> Result<RestoreResult> {
-        let mut prepared = prepared;
-        let replaced = (prepared.request.placement == Placement::InPlace)
-            .then(|| prepared.request.destination.clone());
-        if let Some(directory) = &replaced {
-            prepared.request.destination = in_place::staging(directory, job.id);
-        }
-        let destination = prepared.request.destination.clone();
-        let mut cleanup = Cleanup::begin(&destination, &job)?;
-        let outcome = match self.run_restore(&job, &prepared, options, &mut cleanup).await {
-            Ok(result) => match &replaced {
-                Some(directory) => self.take_place(&job, &destination, directory, result).await,
-                None => Ok(result),
-            },
-            Err(error) => Err(error),
+        let begun = Begun::new(&job, &prepared, options, self.run_as()?)?;
+        self.restore_from(job, prepared, options, begun).await
+    }
+
+    /// Runs a restore from wherever its directory stands.
+    async fn restore_from(
+        &self,
+        job: JobContext,
+        mut prepared: Prepared,
+        options: &RunOptions,
+        mut begun: Begun,
+    ) -> Result<RestoreResult> {
+        let directory = prepared.request.destination.clone();
+        prepared.request.destination.clone_from(&begun.unfinished.directory);
+        let outcome = match self.run_restore(&job, &prepared, options, &mut begun).await {
+            Ok((result, server)) if prepared.request.placement == Placement::InPlace => {
+                self.take_place(&job, &mut begun, &directory, result).await.map(|r| (r, server))
+            }
+            other => other,
         };
         match outcome {
-            Ok(result) => {
-                cleanup.keep(result.running);
+            Ok((result, server)) => {
+                begun.ended(result.running)?;
+                if let Some(server) = server {
+                    server.let_go();
+                }
                 Ok(result)
             }
             Err(error) => {
                 // Asked before the removal gives the space back.
-                let error = name_full_disk(error, &destination, &prepared);
-                job.reporter.log("removing what was written");
+                let error = name_full_disk(error, &begun.unfinished.directory, &prepared);
+                let kept = begun.is_kept_after(&error);
+                job.reporter.log(if kept {
+                    "stopping; what was written is kept"
+                } else {
+                    "removing what was written"
+                });
                 blocking(move || {
-                    cleanup.undo();
+                    begun.undo(kept);
                     Ok(())
                 })
                 .await?;
-                Err(error)
+                Err(if kept { unfinished::resumable(job.id, error) } else { error })
             }
         }
     }
@@ -207,29 +245,31 @@ impl Engine {
         job: &JobContext,
         prepared: &Prepared,
         options: &RunOptions,
-        cleanup: &mut Cleanup,
-    ) -> Result<RestoreResult> {
+        begun: &mut Begun,
+    ) -> Result<(RestoreResult, Option<PrivateServer>)> {
         let began = std::time::Instant::now();
-        let run_as = self.run_as()?;
         let destination = &prepared.request.destination;
         for finding in
             prepared.plan.host_findings.iter().filter(|f| f.severity >= Severity::Warning)
         {
             job.reporter.warning(finding.message.clone());
         }
-        create_private(destination)?;
-        fetch::fetch(
-            &prepared.repository,
-            &prepared.snapshot,
-            destination,
-            &job.reporter,
-            &job.cancel,
-        )
-        .await?;
+        let place = Place {
+            data_directory: destination.clone(),
+            tablespaces: prepared.request.tablespaces.clone(),
+        };
+        place.roots().try_for_each(create_private)?;
+        let standing = begun.resumed || prepared.request.placement == Placement::Delta;
+        let fetched =
+            fetch::fetch(job, &prepared.repository, &prepared.snapshot, &place, standing).await?;
         let mut checks = vec![Finding::new(
             Severity::Ok,
             "content_authenticated",
-            "every block was authenticated as it was written",
+            if standing {
+                "every block was authenticated as it was written, or compared with its authenticated hash where it stood"
+            } else {
+                "every block was authenticated as it was written"
+            },
             None,
         )];
         let binaries = prepared.plan.server.clone();
@@ -238,28 +278,34 @@ impl Engine {
             checks.push(verify_files(binaries, destination).await?);
         }
         job.check()?;
+        let fetched = |result: RestoreResult| RestoreResult {
+            bytes_reused: fetched.reused,
+            bytes_written: fetched.written,
+            ..result
+        };
         if options.fetch_only {
-            return Ok(result(job, prepared, options, checks, None, false));
+            begun.give_back()?;
+            return Ok((fetched(result(job, prepared, options, checks, None, false)), None));
         }
         let binaries = binaries
             .ok_or_else(|| EngineError::Fault("a plan without a server was run".to_owned()))?;
+        let run_as = begun.run_as.clone();
         {
-            let (destination, run_as) = (destination.clone(), run_as.clone());
-            blocking(move || prepare_data_directory(&destination, &run_as)).await?;
+            let (place, run_as) = (place.clone(), run_as.clone());
+            blocking(move || prepare_data_directory(&place, &run_as)).await?;
         }
-        let work = cleanup.work.clone();
+        let work = WorkDirectory(begun.unfinished.work_directory.clone());
         work.create(&run_as)?;
         let sockets = socket_directory(&run_as)?;
-        cleanup.sockets = Some(sockets.clone());
         let location = replay::location(prepared, binaries, &work, sockets)?;
-        cleanup.server = Some((location.clone(), run_as.clone()));
+        begun.note_server(location.clone())?;
         let site = Site { location: location.clone(), work, run_as, listen: options.start };
         let proven =
             gate::replay_and_prove(job, prepared, &site, prepared.snapshot.start_lsn).await?;
         checks.extend(proven.checks);
 
         job.reporter.phase("handing over", None, None);
-        let running = self.hand_over(proven.server, &location, options, &site.run_as).await?;
+        let server = self.hand_over(proven.server, &location, options, &site.run_as).await?;
         if options.at_target == AtTarget::Promote {
             checks.push(Finding::new(
                 Severity::Ok,
@@ -268,56 +314,80 @@ impl Engine {
                 None,
             ));
         }
+        if server.is_none() {
+            begun.give_back()?;
+        }
         let record = RestoreRecord {
             location: location.clone(),
             work_directory: site.work.0.clone(),
+            placement: prepared.request.placement,
+            tablespaces: prepared.request.tablespaces.values().cloned().collect(),
             set_aside: None,
             gate: (options.at_target == AtTarget::Pause)
                 .then(|| Gate { plan: prepared.plan.clone(), stop: prepared.stop.clone() }),
+            moving: None,
         };
         record.write(&self.home().jobs(), job.id)?;
         let log = job.directory.join("server.log");
         let _ = std::fs::copy(site.work.log(), &log);
+        let replayed = Some((&location, &proven.paused));
         let mut result =
-            result(job, prepared, options, checks, Some((&location, &proven.paused)), running);
+            fetched(result(job, prepared, options, checks, replayed, server.is_some()));
         if result.verified {
             self.keep_proof(job, prepared, &result, began.elapsed()).await?;
         }
         result.phases = job.reporter.phases();
-        Ok(result)
+        Ok((result, server))
     }
 
     /// The proven copy takes the place of the old directory.
     async fn take_place(
         &self,
         job: &JobContext,
-        staging: &Path,
+        begun: &mut Begun,
         directory: &Path,
         mut result: RestoreResult,
     ) -> Result<RestoreResult> {
         job.check()?;
+        result.data_directory = directory.display().to_string();
+        let copy = in_place::identity(&begun.unfinished.directory)?;
+        begun.unfinished.swapping = Some((copy, Box::new(result)));
+        begun.unfinished.write(&job.directory)?;
+        self.end_swap(job, &begun.unfinished, directory).await
+    }
+
+    /// Ends a change of places, whether it has begun or not.
+    async fn end_swap(
+        &self,
+        job: &JobContext,
+        unfinished: &Unfinished,
+        directory: &Path,
+    ) -> Result<RestoreResult> {
+        let Some((copy, result)) = unfinished.swapping.clone() else {
+            return Err(EngineError::Fault("no change of places was prepared".to_owned()));
+        };
         job.reporter.phase("swapping", None, None);
         let jobs = self.home().jobs();
         let mut record = RestoreRecord::read(&jobs, job.id)?;
-        let (staging, directory, id) = (staging.to_path_buf(), directory.to_path_buf(), job.id);
-        result.data_directory = directory.display().to_string();
+        let (staging, directory) = (unfinished.directory.clone(), directory.to_path_buf());
+        let id = job.id;
         blocking(move || {
-            record.set_aside = Some(in_place::swap_in(&staging, &directory, id)?);
+            record.set_aside = Some(in_place::swap_in(&staging, &directory, id, copy)?);
             record.location.data_directory = directory;
             record.write(&jobs, id)
         })
         .await?;
-        result.phases = job.reporter.phases();
-        Ok(result)
+        Ok(RestoreResult { phases: job.reporter.phases(), ..*result })
     }
 
+    /// Does what was asked for at the target; gives the server when it is to run on.
     async fn hand_over(
         &self,
         server: PrivateServer,
         location: &ServerLocation,
         options: &RunOptions,
         run_as: &RunAs,
-    ) -> Result<bool> {
+    ) -> Result<Option<PrivateServer>> {
         if options.at_target == AtTarget::Promote
             && let Err(error) = replay::promote(location).await
         {
@@ -326,10 +396,9 @@ impl Engine {
         }
         if options.at_target == AtTarget::Shutdown || !options.start {
             server.stop(run_as).await?;
-            return Ok(false);
+            return Ok(None);
         }
-        server.let_go();
-        Ok(true)
+        Ok(Some(server))
     }
 
     /// A restore that reached its target is the proof of its snapshot.
@@ -375,8 +444,12 @@ impl Engine {
                 format!("Cancel it first: `holdfast restore cancel {job}`."),
             ));
         }
-        let _taken = self.take_up(job, CancellationToken::new()).await?;
-        if RestoreRecord::read(&self.home().jobs(), job)?.set_aside.is_some() {
+        let taken = self.take_up(job, CancellationToken::new()).await?;
+        if let Some(unfinished) = Unfinished::read(&taken.context.directory)? {
+            return self.discard_unfinished(job, &taken.context, unfinished).await;
+        }
+        let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        if record.set_aside.is_some() {
             return Err(EngineError::refused(
                 "restored_in_place",
                 "the restore took the place of a data directory",
@@ -386,7 +459,44 @@ impl Engine {
                 ),
             ));
         }
+        if record.placement == Placement::Delta {
+            return Err(EngineError::refused(
+                "restored_in_place",
+                "the restore has overwritten a data directory: there is no copy beside it",
+                format!(
+                    "{} is the only one. Remove it by hand when it is not needed.",
+                    record.location.data_directory.display()
+                ),
+            ));
+        }
         self.remove_restore(job).await
+    }
+
+    /// Takes back what an interrupted or failed restore has left.
+    async fn discard_unfinished(
+        &self,
+        job: JobId,
+        context: &JobContext,
+        unfinished: Unfinished,
+    ) -> Result<()> {
+        if unfinished.swapping.is_some() {
+            return Err(EngineError::refused(
+                "swap_unfinished",
+                "the copy was about to change places with the data directory",
+                format!(
+                    "End it with `holdfast restore resume {job}`; `holdfast restore swap-back {job}` then puts the old \
+                     directory back."
+                ),
+            ));
+        }
+        let run_as = self.run_as()?;
+        let (jobs, directory) = (self.home().jobs(), context.directory.clone());
+        blocking(move || {
+            unfinished.take_back(&run_as)?;
+            place::remove(&RestoreRecord::path(&jobs, job))?;
+            Unfinished::forget(&directory)
+        })
+        .await
     }
 
     /// Stops the server of a restore and removes the copy, whatever its job does.
@@ -395,16 +505,10 @@ impl Engine {
         record.location.stop(&self.run_as()?).await?;
         let jobs = self.home().jobs();
         blocking(move || {
-            for directory in [&record.location.data_directory, &record.work_directory] {
-                match std::fs::remove_dir_all(directory) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(EngineError::file("remove", directory)(e));
-                    }
-                    _ => {}
-                }
-            }
-            let path = RestoreRecord::path(&jobs, job);
-            std::fs::remove_file(&path).map_err(EngineError::file("remove", path))
+            record.tablespaces.iter().try_for_each(|space| unfinished::empty(space))?;
+            place::remove(&record.location.data_directory)?;
+            place::remove(&record.work_directory)?;
+            place::remove(&RestoreRecord::path(&jobs, job))
         })
         .await?;
         self.note_stopped(job).await
@@ -512,6 +616,8 @@ fn result(
         checks,
         at_target: options.at_target,
         running,
+        bytes_reused: 0,
+        bytes_written: 0,
     }
 }
 
@@ -570,7 +676,8 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
 }
 
 /// What differs from the snapshot before the first start.
-fn prepare_data_directory(destination: &Path, run_as: &RunAs) -> Result<()> {
+fn prepare_data_directory(place: &Place, run_as: &RunAs) -> Result<()> {
+    let destination = &place.data_directory;
     // The map would make the server link to the source's own directories.
     // And standby.signal, which a standby's copy has, would win over recovery.signal.
     for name in ["tablespace_map", "standby.signal", "postmaster.pid", "postmaster.opts"] {
@@ -585,84 +692,131 @@ fn prepare_data_directory(destination: &Path, run_as: &RunAs) -> Result<()> {
     let signal = destination.join("recovery.signal");
     std::fs::write(&signal, b"").map_err(EngineError::file("write", &signal))?;
     fetch::sync_directory(destination)?;
-    run_as.own_tree(destination)
+    place.roots().try_for_each(|root| run_as.own_tree(root))
 }
 
-/// What a failed or cancelled restore takes back.
-struct Cleanup {
-    destination: PathBuf,
-    existed: bool,
-    work: WorkDirectory,
-    sockets: Option<PathBuf>,
-    server: Option<(ServerLocation, RunAs)>,
-    kept: bool,
+/// A restore under way, with what a failed or cancelled one takes back.
+struct Begun {
+    unfinished: Unfinished,
+    /// The job's directory.
+    directory: PathBuf,
+    run_as: RunAs,
+    /// Whether it goes on with what an earlier run has written.
+    resumed: bool,
+    over: bool,
 }
 
-impl Cleanup {
-    fn begin(destination: &Path, job: &JobContext) -> Result<Self> {
-        let existed = destination.exists();
-        if let Some(parent) = destination.parent() {
+impl Begun {
+    /// Notes what is about to begin, before anything is written.
+    fn new(
+        job: &JobContext,
+        prepared: &Prepared,
+        options: &RunOptions,
+        run_as: RunAs,
+    ) -> Result<Self> {
+        let asked = &prepared.request;
+        let directory = match asked.placement {
+            Placement::InPlace => in_place::staging(&asked.destination, job.id),
+            Placement::New | Placement::Delta => asked.destination.clone(),
+        };
+        let request = RestoreRequest {
+            snapshot: Some(prepared.snapshot.id),
+            timeline: TimelineChoice::Numbered(prepared.timeline()),
+            ..asked.clone()
+        };
+        let existed = directory.exists();
+        let unfinished = Unfinished {
+            options: RunOptions { request, plan_hash: None, ..options.clone() },
+            pinned: prepared.pinned(),
+            end: prepared.end(),
+            existed,
+            owner: if existed { owner(&directory) } else { None },
+            work_directory: WorkDirectory::beside(&directory, &job.id.to_string()).0,
+            server: None,
+            swapping: None,
+            directory,
+        };
+        unfinished.write(&job.directory)?;
+        if let Some(parent) = unfinished.directory.parent() {
             std::fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
         }
-        Ok(Self {
-            destination: destination.to_path_buf(),
-            existed,
-            work: WorkDirectory::beside(destination, &job.id.to_string()),
-            sockets: None,
-            server: None,
-            kept: false,
-        })
+        let directory = job.directory.clone();
+        Ok(Self { unfinished, directory, run_as, resumed: false, over: false })
     }
 
-    /// The copy stays; a server that runs keeps its own files too.
-    fn keep(&mut self, running: bool) {
-        self.kept = true;
-        if !running {
-            let _ = std::fs::remove_dir_all(&self.work.0);
+    /// Notes the private server before it is started, so that it can be found whatever happens.
+    fn note_server(&mut self, location: ServerLocation) -> Result<()> {
+        self.unfinished.server = Some(location);
+        self.unfinished.write(&self.directory)
+    }
+
+    /// A directory that was there before belongs to whom it belonged.
+    fn give_back(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Some((uid, gid)) = self.unfinished.owner
+            && self.unfinished.options.request.placement == Placement::Delta
+        {
+            let spaces = self.unfinished.options.request.tablespaces.values();
+            for tree in spaces.chain([&self.unfinished.directory]) {
+                in_place::give_to(tree, uid, gid)?;
+            }
         }
+        Ok(())
     }
 
-    fn undo(&mut self) {
-        if self.kept {
+    /// It ended well: the copy stays, and a server that runs keeps its own files too.
+    fn ended(&mut self, running: bool) -> Result<()> {
+        self.over = true;
+        if !running {
+            place::remove(&self.unfinished.work_directory)?;
+        }
+        Unfinished::forget(&self.directory)
+    }
+
+    /// Whether what was written is worth keeping: a store that is away comes back, and what was
+    /// overwritten has no undo.
+    fn is_kept_after(&self, error: &EngineError) -> bool {
+        error.outcome() == Outcome::Unreachable
+            || self.unfinished.options.request.placement == Placement::Delta
+            || self.unfinished.swapping.is_some()
+    }
+
+    /// Stops the server, and takes back what was written unless it is kept.
+    fn undo(&mut self, kept: bool) {
+        if self.over {
             return;
         }
-        self.kept = true;
-        if let Some((location, run_as)) = &self.server
-            && location.is_running()
-        {
-            let pid_file = location.data_directory.join("PG_VERSION");
-            let _ = run(
-                run_as
-                    .command(&location.binaries.program("pg_ctl"), &[pid_file.as_path()])
-                    .args(["stop", "-w", "-m", "immediate", "-D"])
-                    .arg(&location.data_directory),
-                "pg_ctl stop",
-            );
-        }
-        let _ = std::fs::remove_dir_all(&self.work.0);
-        if let Some(sockets) = &self.sockets {
-            let _ = std::fs::remove_dir_all(sockets);
-        }
-        if self.existed {
-            if let Ok(entries) = std::fs::read_dir(&self.destination) {
-                for entry in entries.flatten() {
-                    let path = entry.path();
-                    let _ = if path.is_dir() {
-                        std::fs::remove_dir_all(&path)
-                    } else {
-                        std::fs::remove_file(&path)
-                    };
-                }
-            }
+        self.over = true;
+        let undone = if kept {
+            self.unfinished.stop(&self.run_as)
         } else {
-            let _ = std::fs::remove_dir_all(&self.destination);
+            self.unfinished.take_back(&self.run_as)
+        };
+        if let Err(error) = undone {
+            tracing::warn!(%error, "something of a restore was left behind");
+        } else if !kept {
+            let _ = Unfinished::forget(&self.directory);
         }
     }
 }
 
-impl Drop for Cleanup {
+impl Drop for Begun {
     /// The future was dropped: take back what can be taken back.
     fn drop(&mut self) {
-        self.undo();
+        self.undo(self.is_kept_after(&EngineError::Cancelled));
+    }
+}
+
+/// Who owns a directory.
+fn owner(directory: &Path) -> Option<(u32, u32)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(directory).ok().map(|found| (found.uid(), found.gid()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        None
     }
 }

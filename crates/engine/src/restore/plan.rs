@@ -1,5 +1,6 @@
 //! The plan of a restore: everything decided before a byte is written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::delta;
 use super::host;
 use super::in_place::{self, Placement};
 use super::resolve::{self, Miss, Stop, StopRule, Way};
+use super::tablespace::{self, Patch};
 use crate::archive::{ArchiveView, Leg, PointEvent, TransactionEnd, TransactionKind};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
@@ -31,7 +34,7 @@ const LEFT_OUT_LIMIT: usize = 20;
 const ENDS_BEFORE_SNAPSHOT: usize = 1000;
 
 /// What to restore, and to where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// The cluster.
     pub cluster: String,
@@ -47,12 +50,15 @@ pub struct RestoreRequest {
     pub snapshot: Option<Uuid>,
     /// Go on although this host differs from the source in ways that were named.
     pub accept_host_differences: bool,
-    /// Whether the destination is new, or a data directory whose place the copy takes.
+    /// Whether the destination is new, or a data directory whose place or files the copy takes.
     pub placement: Placement,
+    /// Directories of their own for tablespaces, by oid; all others are placed inside the copy.
+    #[serde(default)]
+    pub tablespaces: BTreeMap<u32, PathBuf>,
 }
 
 /// Along which timeline to recover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum TimelineChoice {
     /// The newest that continues the snapshot's.
     #[default]
@@ -207,6 +213,8 @@ pub(crate) struct Prepared {
     pub(crate) wal: Vec<WalFileName>,
     /// The transaction end whose time PostgreSQL will have noted last.
     pub(crate) last_noted_transaction: Option<TransactionEnd>,
+    /// What is served otherwise than it is archived.
+    pub(crate) patches: Vec<Patch>,
 }
 
 impl Prepared {
@@ -215,9 +223,25 @@ impl Prepared {
         self.stop.end(self.snapshot.stop_lsn)
     }
 
+    /// The LSN that "latest" was pinned to.
+    pub(crate) fn pinned(&self) -> Option<Lsn> {
+        self.stop.at.filter(|_| self.request.target == Target::Latest).map(|r| r.start)
+    }
+
     pub(crate) fn timeline(&self) -> TimelineId {
         self.legs.last().map_or(self.snapshot.timeline, |l| l.timeline)
     }
+}
+
+/// What a preparation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be shown.
+    Plan,
+    /// To be run.
+    Run,
+    /// To go on: what stands at the destination is this restore's own.
+    Resume,
 }
 
 /// A stored plan: what a later run must find again.
@@ -239,18 +263,14 @@ impl Engine {
     /// Refused when the target cannot be reached, naming the nearest that can; when the destination
     /// is not empty; when there is too little disk; when this host cannot run the copy.
     pub async fn plan_restore(&self, request: RestoreRequest) -> Result<RestorePlan> {
-        let prepared = self.prepare(request, None, false).await?;
+        let prepared = self.prepare(request, None, Purpose::Plan).await?;
         let stored = StoredPlan {
             target: prepared.plan.target.clone(),
             exclusive: prepared.plan.exclusive,
             destination: prepared.request.destination.clone(),
             snapshot: prepared.snapshot.id,
             timeline: prepared.timeline(),
-            pinned: prepared
-                .stop
-                .at
-                .filter(|_| prepared.request.target == Target::Latest)
-                .map(|r| r.start),
+            pinned: prepared.pinned(),
         };
         let directory = self.home().root().join("plans");
         std::fs::create_dir_all(&directory).map_err(EngineError::file("create", &directory))?;
@@ -297,7 +317,7 @@ impl Engine {
         }
         request.snapshot = Some(stored.snapshot);
         request.timeline = TimelineChoice::Numbered(stored.timeline);
-        let prepared = match self.prepare(request, stored.pinned, true).await {
+        let prepared = match self.prepare(request, stored.pinned, Purpose::Run).await {
             Err(EngineError::NotFound { what: "snapshot", name }) => {
                 return Err(drift(&format!("its snapshot {name} is gone")));
             }
@@ -323,7 +343,7 @@ impl Engine {
         &self,
         request: RestoreRequest,
         pinned: Option<Lsn>,
-        executing: bool,
+        purpose: Purpose,
     ) -> Result<Prepared> {
         if request.exclusive
             && matches!(request.target, Target::Latest | Target::Immediate | Target::Name(_))
@@ -335,17 +355,22 @@ impl Engine {
         }
         let destination = absolute(&request.destination)?;
         let cluster = self.cluster(&request.cluster).await?;
+        let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        let system = cluster.system_identifier;
         match request.placement {
+            _ if purpose == Purpose::Resume => {}
             Placement::New => check_destination(&destination)?,
-            Placement::InPlace => in_place::check(&destination, cluster.system_identifier)?,
+            Placement::InPlace => in_place::check(&destination, system)?,
+            Placement::Delta => {
+                let apart = [self.home().root().to_path_buf(), repository_folder(&summary.url)];
+                delta::check(&destination, system, &apart)?;
+            }
         }
-        let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let view = self.archive_view(&cluster).await?;
         let snapshots = self.snapshots(&cluster).await?;
         let chosen = choose(&repository, &view, &snapshots, &request, pinned).await?;
         let Chosen { snapshot, legs, stop, events, reachable } = chosen;
         let end = stop.end(snapshot.stop_lsn);
-        refuse_tablespace(&view, &legs, &snapshot, end)?;
         let (last, next) = resolve::around(&events, end);
         let timeline = timeline_at(&legs, end);
         let predicted = ReachedPoint {
@@ -369,10 +394,28 @@ impl Engine {
             .await?
         };
         refuse_host(&host_findings, request.accept_host_differences)?;
+        let tablespaces = request
+            .tablespaces
+            .iter()
+            .map(|(oid, directory)| Ok((*oid, absolute(directory)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let ours = purpose == Purpose::Resume;
+        tablespace::check(&tablespaces, &destination, &repository, &snapshot, ours).await?;
+        let request = RestoreRequest { tablespaces, ..request };
+        let patches =
+            tablespace::patches(&repository, &view, &legs, &snapshot, read_to, binaries.as_ref())
+                .await?;
         let segment = cluster.segment_size.bytes();
         // The fetched files, WAL that waits for replay, and what replay and promotion write.
-        let bytes_needed =
-            snapshot.bytes_logical + segment * (wal.len().min(16) as u64 + 8) + (64 << 20);
+        let standing = if request.placement == Placement::Delta || purpose == Purpose::Resume {
+            let destination = destination.clone();
+            crate::server::private::blocking(move || Ok(delta::bytes_in(&destination))).await?
+        } else {
+            0
+        };
+        let bytes_needed = snapshot.bytes_logical.saturating_sub(standing)
+            + segment * (wal.len().min(16) as u64 + 8)
+            + (64 << 20);
         let bytes_free = free_space(&destination);
         if let Some(free) = bytes_free
             && free < bytes_needed
@@ -417,10 +460,10 @@ impl Engine {
             host_findings,
             steps: steps(&snapshot, wal.len(), wal_bytes, &request),
             command: command(&request, &destination),
-            estimate_seconds: if executing {
-                None
-            } else {
+            estimate_seconds: if purpose == Purpose::Plan {
                 self.estimate(&snapshot, wal_bytes).await
+            } else {
+                None
             },
         };
         Ok(Prepared {
@@ -434,6 +477,7 @@ impl Engine {
             stop,
             wal,
             last_noted_transaction,
+            patches,
         })
     }
 
@@ -979,6 +1023,7 @@ fn plan_hash(
         request.accept_host_differences,
         destination,
         request.placement,
+        request.tablespaces,
         stop,
         names,
         binaries.map(|b| (&b.version, &b.bin_directory)),
@@ -1002,9 +1047,14 @@ fn steps(
             "fetching",
             "Fetch the snapshot",
             format!(
-                "{} files, {} MiB, every block authenticated as it is written",
+                "{} files, {} MiB, every block authenticated as it is written{}",
                 snapshot.files,
-                snapshot.bytes_logical >> 20
+                snapshot.bytes_logical >> 20,
+                match request.placement {
+                    Placement::Delta =>
+                        "; blocks that stand there already are compared by content and kept",
+                    _ => "",
+                }
             ),
         ),
         step(
@@ -1068,7 +1118,11 @@ fn command(request: &RestoreRequest, destination: &Path) -> String {
     text.push_str(match request.placement {
         Placement::New => " --start",
         Placement::InPlace => " --in-place",
+        Placement::Delta => " --delta",
     });
+    for (oid, directory) in &request.tablespaces {
+        text.push_str(&format!(" --tablespace {oid}={}", quote(&directory.display().to_string())));
+    }
     text
 }
 
@@ -1144,27 +1198,14 @@ fn refuse_host(findings: &[Finding], accepted: bool) -> Result<()> {
     })
 }
 
-/// Replaying CREATE TABLESPACE links to the very path that the source uses: on the source's own
-/// machine the copy would write into the source's files, on another there is no such path.
-pub(super) fn refuse_tablespace(
-    view: &ArchiveView,
-    legs: &[Leg],
-    snapshot: &Snapshot,
-    end: Lsn,
-) -> Result<()> {
-    let Some((at, path)) = view.tablespace_made(legs, snapshot.start_lsn, end) else {
-        return Ok(());
-    };
-    Err(EngineError::Refused {
-        code: "tablespace_made_since",
-        message: format!(
-            "a tablespace was made at {path} after the backup began (at {at}): replaying that would write there"
-        ),
-        hint: format!(
-            "Take a new backup: it holds the tablespace inside the copy. From this one everything before {at} can be restored."
-        ),
-        details: json!({ "snapshot": snapshot.id, "lsn": at, "path": path, "nearest": [{ "target": format!("lsn:{at}"), "exclusive": true }] }),
-    })
+/// The folder of a repository; for any other store a path that is none.
+fn repository_folder(url: &str) -> PathBuf {
+    PathBuf::from(url.strip_prefix("file://").unwrap_or(url))
+}
+
+/// The minor version of installed binaries: 11 of "17.11".
+pub(super) fn server_minor(binaries: &ServerBinaries) -> u32 {
+    binaries.version.split('.').nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
 }
 
 /// Free bytes of the file system that will hold `path`.

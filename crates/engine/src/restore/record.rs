@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
-use super::in_place::SetAside;
+use super::in_place::{Placement, SetAside};
 use super::replay::{Site, WorkDirectory};
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
@@ -17,12 +17,21 @@ use crate::server::private::ServerLocation;
 pub(super) struct RestoreRecord {
     pub(super) location: ServerLocation,
     pub(super) work_directory: PathBuf,
+    /// Where the copy was put.
+    #[serde(default)]
+    pub(super) placement: Placement,
+    /// Directories of its own for tablespaces.
+    #[serde(default)]
+    pub(super) tablespaces: Vec<PathBuf>,
     /// What a restore in place keeps.
     #[serde(default)]
     pub(super) set_aside: Option<SetAside>,
     /// Where it is paused, until it is promoted.
     #[serde(default)]
     pub(super) gate: Option<Gate>,
+    /// Where a step is heading: whatever happens in between, the copy can only go there or stay.
+    #[serde(default)]
+    pub(super) moving: Option<Gate>,
 }
 
 impl RestoreRecord {

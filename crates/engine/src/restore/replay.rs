@@ -123,6 +123,14 @@ fn settings(prepared: &Prepared, site: &Site, restore_command: &str) -> Vec<(Str
     }
     if snapshot.server_version.major() >= 15 {
         set("archive_library", String::new());
+    }
+    // Tablespaces are directories inside the copy. 14 knows the setting from its fifth minor version on.
+    if prepared
+        .plan
+        .server
+        .as_ref()
+        .is_some_and(|b| b.major > 14 || super::plan::server_minor(b) >= 5)
+    {
         set("allow_in_place_tablespaces", "on".to_owned());
     }
     list
@@ -214,6 +222,8 @@ pub(super) async fn to_stop(
         (prepared.view.clone(), size),
         spool.clone(),
         size.segment_of(first),
+        job.clone(),
+        prepared.patches.clone(),
     ));
     let replayed = run(job, prepared, site, &settings, &spool, &mut feeder).await;
     feeder.abort();
@@ -239,6 +249,9 @@ async fn run(
     let mut progress = Progress::new();
     loop {
         let outcome = step(&mut server, &mut connection).await;
+        if job.is_paused() {
+            progress = Progress::new();
+        }
         let seen = (spool.taken(), connection.is_some(), replayed_to(&outcome));
         if progress.is_over(seen, &prepared.request.destination) {
             let error = EngineError::Program {

@@ -69,6 +69,26 @@ impl ServerLocation {
         Ok(())
     }
 
+    /// Stops it without a shutdown checkpoint, whoever started it. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::Program`] when it does not stop.
+    pub fn stop_at_once(&self, run_as: &RunAs) -> Result<()> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        let mut command = run_as.command(
+            &self.binaries.program("pg_ctl"),
+            &[self.data_directory.join("PG_VERSION").as_path()],
+        );
+        command.args(["stop", "-w", "-t", "60", "-m", "immediate", "-D"]).arg(&self.data_directory);
+        match run(&mut command, "pg_ctl stop") {
+            // It may have ended by itself in between.
+            Err(error) if self.is_running() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Stops it and waits until it is gone; it may be started again at the same place.
     ///
     /// # Errors
@@ -86,17 +106,7 @@ impl ServerLocation {
                     .args(["stop", "-w", "-t", "60", "-m", "fast", "-D"])
                     .arg(&location.data_directory);
                 let outcome = run(&mut command, "pg_ctl stop");
-                if outcome.is_err() && location.is_running() {
-                    let mut command = run_as.command(
-                        &location.binaries.program("pg_ctl"),
-                        &[location.data_directory.join("PG_VERSION").as_path()],
-                    );
-                    command
-                        .args(["stop", "-w", "-t", "60", "-m", "immediate", "-D"])
-                        .arg(&location.data_directory);
-                    return run(&mut command, "pg_ctl stop");
-                }
-                Ok(String::new())
+                if outcome.is_err() { location.stop_at_once(&run_as) } else { Ok(()) }
             })
             .await?;
         }
@@ -120,12 +130,86 @@ pub fn server_runs_in(data_directory: &Path) -> bool {
     true
 }
 
-/// A started server whose process this program is the parent of. Dropping it does not stop it.
+/// Ends a server whose starter died: its standard input is a pipe that the starter holds. It is told the
+/// server's number, and at last that the server is on its own; when the pipe ends before, nobody is
+/// there any more. A starter that died before it could tell the number leaves a server that writes it
+/// into its data directory, which is `$1`, a moment later.
+#[cfg(unix)]
+const WATCH: &str = r#"trap '' HUP INT TERM
+pid=
+while read -r word; do
+  [ "$word" = keep ] && exit 0
+  pid=$word
+done
+tries=0
+while [ -z "$pid" ] && [ "$tries" -lt 50 ]; do
+  sleep 0.2
+  tries=$((tries + 1))
+  found=$(head -n 1 "$1/postmaster.pid" 2>/dev/null)
+  [ -n "$found" ] || continue
+  case $(cat "/proc/$found/comm" 2>/dev/null || ps -o comm= -p "$found" 2>/dev/null) in
+    *postgres*) pid=$found ;;
+  esac
+done
+[ -n "$pid" ] || exit 0
+kill -QUIT "$pid" 2>/dev/null
+tries=0
+while kill -0 "$pid" 2>/dev/null && [ "$tries" -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
+kill -KILL "$pid" 2>/dev/null"#;
+
+/// A small process of its own that outlives this one, to take its server with it.
+#[derive(Debug)]
+struct Watch(Option<std::process::Child>);
+
+impl Watch {
+    /// Begins before the server is started: there is no moment in which nobody watches.
+    fn over(data_directory: &Path) -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::CommandExt as _;
+            let started = std::process::Command::new("/bin/sh")
+                .args(["-c", WATCH, "holdfast-watch"])
+                .arg(data_directory)
+                .process_group(0)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            if let Err(error) = &started {
+                tracing::warn!(%error, "a private server is not watched over");
+            }
+            Self(started.ok())
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = data_directory;
+            Self(None)
+        }
+    }
+
+    fn tell(&mut self, word: &str) {
+        if let Some(pipe) = self.0.as_mut().and_then(|child| child.stdin.as_mut()) {
+            let _ = std::io::Write::write_all(pipe, format!("{word}\n").as_bytes());
+        }
+    }
+
+    /// The server is on its own from now on. Blocks until the watch has gone.
+    fn dismiss(&mut self) {
+        self.tell("keep");
+        if let Some(mut child) = self.0.take() {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A started server whose process this program is the parent of. When it is dropped, or this process
+/// dies, the server is stopped at once.
 #[derive(Debug)]
 pub struct PrivateServer {
     /// How it is found.
     pub location: ServerLocation,
     child: std::process::Child,
+    watch: Watch,
 }
 
 impl PrivateServer {
@@ -159,13 +243,15 @@ impl PrivateServer {
             command.process_group(0);
         }
         command.env_remove("PGDATA").env("LC_MESSAGES", "C");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log))
-            .stderr(Stdio::from(also))
-            .spawn()
-            .map_err(EngineError::file("start", &program))?;
-        Ok(Self { location, child })
+        let mut watch = Watch::over(&location.data_directory);
+        let started =
+            command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(Stdio::from(also)).spawn();
+        if started.is_err() {
+            watch.dismiss();
+        }
+        let child = started.map_err(EngineError::file("start", &program))?;
+        watch.tell(&child.id().to_string());
+        Ok(Self { location, child, watch })
     }
 
     /// Whether the process has ended; reaps it.
@@ -192,6 +278,7 @@ impl PrivateServer {
 
     /// Lets it run on by itself. This process still waits for its end, so that it never stays a zombie.
     pub fn let_go(mut self) {
+        self.watch.dismiss();
         std::thread::spawn(move || {
             let _ = self.child.wait();
         });
@@ -215,7 +302,12 @@ impl PrivateServer {
             let _ = self.child.kill();
         }
         let stopped = self.location.stop(run_as).await;
-        let _ = tokio::task::spawn_blocking(move || self.child.wait()).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            let _ = self.child.wait();
+            // The number may be another process's from now on.
+            self.watch.dismiss();
+        })
+        .await;
         stopped
     }
 }

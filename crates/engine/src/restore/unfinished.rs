@@ -1,0 +1,126 @@
+//! A restore that has not ended: what the next process needs to go on with it, or to take it back.
+//!
+//! It is written before anything else is, and removed last. Nothing in it says how far the restore has
+//! come: that is seen from what stands there.
+
+use std::path::{Path, PathBuf};
+
+use holdfast_postgres::Lsn;
+use serde::{Deserialize, Serialize};
+
+use super::in_place::Identity;
+use super::{Placement, RestoreResult, RunOptions, place};
+use crate::error::{EngineError, Result};
+use crate::jobs::JobId;
+use crate::server::identity::RunAs;
+use crate::server::private::ServerLocation;
+
+/// An unfinished restore, in its job's directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Unfinished {
+    /// What was asked for, with snapshot and timeline as they were planned.
+    pub(super) options: RunOptions,
+    /// The LSN that "latest" was pinned to.
+    pub(super) pinned: Option<Lsn>,
+    /// Where replay ends.
+    pub(super) end: Lsn,
+    /// Where the copy is made: beside the destination when it is to take its place.
+    pub(super) directory: PathBuf,
+    /// Whether that directory was there before.
+    pub(super) existed: bool,
+    /// Whose it was: user and group.
+    pub(super) owner: Option<(u32, u32)>,
+    /// The private server's own files.
+    pub(super) work_directory: PathBuf,
+    /// The private server, once there is one.
+    pub(super) server: Option<ServerLocation>,
+    /// A proven copy that is about to change places, with its result.
+    pub(super) swapping: Option<(Identity, Box<RestoreResult>)>,
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("unfinished")
+}
+
+/// Whether a job's directory holds an unfinished restore.
+pub(crate) fn can_resume(directory: &Path) -> bool {
+    path(directory).exists()
+}
+
+impl Unfinished {
+    pub(super) fn write(&self, directory: &Path) -> Result<()> {
+        let path = path(directory);
+        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
+        let aside = path.with_extension("part");
+        let written = std::fs::File::create(&aside).and_then(|mut file| {
+            std::io::Write::write_all(&mut file, &text)?;
+            file.sync_all()
+        });
+        written.map_err(EngineError::file("write", &aside))?;
+        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+    }
+
+    /// The unfinished restore of a job, if there is one.
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>> {
+        let path = path(directory);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display()))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(EngineError::file("read", path)(e)),
+        }
+    }
+
+    pub(super) fn forget(directory: &Path) -> Result<()> {
+        let path = path(directory);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::file("remove", path)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops the private server, whoever started it, and removes its own files. Blocks.
+    ///
+    /// # Errors
+    /// When the server does not stop.
+    pub(super) fn stop(&self, run_as: &RunAs) -> Result<()> {
+        if let Some(server) = &self.server {
+            server.stop_at_once(run_as)?;
+            place::remove(&server.socket_directory)?;
+        }
+        place::remove(&self.work_directory)
+    }
+
+    /// Removes what was written, except over a directory that was there before: that has no undo.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(super) fn take_back(&self, run_as: &RunAs) -> Result<()> {
+        self.stop(run_as)?;
+        if self.swapping.is_some() || self.options.request.placement == Placement::Delta {
+            return Ok(());
+        }
+        let spaces = self.options.request.tablespaces.values();
+        for emptied in spaces.chain(self.existed.then_some(&self.directory)) {
+            empty(emptied)?;
+        }
+        if self.existed { Ok(()) } else { place::remove(&self.directory) }
+    }
+}
+
+/// Removes everything in a directory that is there.
+pub(super) fn empty(directory: &Path) -> Result<()> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.flatten().try_for_each(|entry| place::remove(&entry.path())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(EngineError::file("read", directory)(e)),
+    }
+}
+
+/// The failure of a restore whose files were kept, so that it can go on.
+pub(super) fn resumable(job: JobId, error: EngineError) -> EngineError {
+    EngineError::Resumable { job: job.to_string(), source: Box::new(error) }
+}
