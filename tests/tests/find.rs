@@ -106,6 +106,36 @@ fn finds_what_happened(major: u32, settings: &[&str]) {
     assert_eq!(drops["events"][2]["database"], "gone");
     assert_eq!(kinds.len(), 3, "{drops:#}");
 
+    // The same in the index beside the WAL, under the names that a snapshot knows.
+    let points = site.cli.json(&["points", CLUSTER, "--markers"]).unwrap();
+    let markers = &points["markers"];
+    let marked: Vec<_> = markers["markers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["relation"].is_string() || m["kind"] == "drop_database")
+        .map(|m| {
+            let text = |name: &str| m[name].as_str().unwrap_or_default().to_owned();
+            (text("kind"), text("relation"), m["rows"].as_u64())
+        })
+        .collect();
+    let of = |kind: &str, relation: &str, rows| (kind.to_owned(), relation.to_owned(), rows);
+    assert!(
+        marked.ends_with(&[
+            of("delete", "plans.items", Some(997)),
+            of("truncate", "public.guests", None),
+            of("rewrite", "public.old_prices", None),
+            of("drop", "public.old_prices", None),
+            of("drop_database", "", None),
+        ]),
+        "{markers:#}"
+    );
+    let unnamed: Vec<_> =
+        markers["markers"].as_array().unwrap().iter().filter(|m| m["rows"] == 200).collect();
+    assert_eq!(unnamed.len(), 1, "made after the snapshot: {markers:#}");
+    assert!(unnamed[0]["relation"].is_null());
+    assert_eq!(markers["unknown"], serde_json::json!([]));
+
     // One table's whole story, under the names it had.
     let items = find(&["--table", "plans.items"]);
     let xids = |found: &Value| told(found).into_iter().map(|(_, xid, _)| xid).collect::<Vec<_>>();

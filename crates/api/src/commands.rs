@@ -45,7 +45,7 @@ macro_rules! commands {
 
 commands! {
     workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
-    points, commits, density, backup_start, archive_start, verify_start, restore_destination, restore_plan,
+    points, commits, density, markers, backup_start, archive_start, verify_start, restore_destination, restore_plan,
     restore_run, restore_step, restore_inspect, restore_pause, restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, jobs_list, job_show, job_cancel, demo_start, demo_discard,
 }
 
@@ -172,6 +172,18 @@ async fn commits(
 
 async fn density(engine: &Engine, r: DensityRequest) -> Outcome<holdfast_engine::points::Density> {
     engine.density(&r.cluster, r.from, r.to, r.buckets as usize).await
+}
+
+async fn markers(engine: &Engine, r: MarkersQuery) -> Outcome<holdfast_engine::find::Markers> {
+    let request = holdfast_engine::find::MarkersRequest {
+        cluster: r.cluster,
+        from: r.from,
+        to: r.to,
+        limit: r.limit as usize,
+        buckets: r.buckets as usize,
+        rebuild: r.rebuild,
+    };
+    engine.markers(&request).await
 }
 
 async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {

@@ -153,6 +153,26 @@ pub struct DensityRequest {
     pub buckets: u32,
 }
 
+/// What destroyed rows.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct MarkersQuery {
+    /// The cluster.
+    pub cluster: String,
+    /// Committed at this time or later.
+    #[ts(type = "string | null")]
+    pub from: Option<DateTime<Utc>>,
+    /// Committed before this time.
+    #[ts(type = "string | null")]
+    pub to: Option<DateTime<Utc>>,
+    /// How many transactions are named, at most 2000; of more the gravest.
+    pub limit: u32,
+    /// Into how many spans of time all are counted, at most 2000; 0 for none.
+    pub buckets: u32,
+    /// Read WAL that was archived without markers, up to 256 segments.
+    pub rebuild: bool,
+}
+
 /// Starts a backup.
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]

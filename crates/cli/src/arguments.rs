@@ -83,6 +83,12 @@ pub(crate) enum Command {
         /// Not after this time.
         #[arg(long, value_name = "TIME")]
         to: Option<String>,
+        /// Also what destroyed rows: mass deletes, truncated, dropped and rewritten tables.
+        #[arg(long)]
+        markers: bool,
+        /// Read WAL that was archived without markers, up to 256 segments.
+        #[arg(long, requires = "markers")]
+        rebuild_markers: bool,
     },
     /// What deleted, truncated or dropped a table: when, and in which transaction.
     #[command(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use holdfast_engine::archive::ArchiveOptions;
 use holdfast_engine::backup::BackupOptions;
-use holdfast_engine::find::FindRequest;
+use holdfast_engine::find::{FindRequest, Markers, MarkersRequest};
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
@@ -21,6 +21,17 @@ use crate::arguments::{
 };
 use crate::output::Output;
 use crate::{secrets, tables, wal};
+
+/// So many transactions that destroyed rows are listed.
+const MARKERS_SHOWN: usize = 500;
+
+/// What can be restored, and what destroyed rows.
+#[derive(serde::Serialize)]
+struct PointsAndMarkers {
+    #[serde(flatten)]
+    points: holdfast_engine::points::Points,
+    markers: Markers,
+}
 
 /// Runs the command to its end; a first Ctrl-C cancels it in good order, a second ends at once.
 pub(crate) async fn run(arguments: Arguments, output: Output) -> ExitCode {
@@ -137,10 +148,25 @@ async fn dispatch(
                 format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline)
             })
         }
-        Command::Points { name, from, to } => {
+        Command::Points { name, from, to, markers, rebuild_markers } => {
             let from = from.as_deref().map(parse_time).transpose()?;
             let to = to.as_deref().map(parse_time).transpose()?;
-            output.result(&engine.points(&name, from, to).await?, tables::points)
+            let points = engine.points(&name, from, to).await?;
+            if !markers {
+                return Ok(output.result(&points, tables::points));
+            }
+            let request = MarkersRequest {
+                cluster: name,
+                from,
+                to,
+                limit: MARKERS_SHOWN,
+                buckets: 0,
+                rebuild: rebuild_markers,
+            };
+            let markers = engine.markers(&request).await?;
+            output.result(&PointsAndMarkers { points, markers }, |both| {
+                format!("{}\n\n{}", tables::points(&both.points), tables::markers(&both.markers))
+            })
         }
         Command::Find(find) => {
             let found = engine.find(&find_request(find)?, cancel).await?;

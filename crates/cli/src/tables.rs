@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use holdfast_engine::archive::MarkerKind;
 use holdfast_engine::backup::BackupResult;
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
-use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome};
+use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome, Markers};
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
@@ -179,6 +180,49 @@ pub(crate) fn found(found: &Found) -> String {
             "\n\nJust before the last of these:\n  holdfast restore plan {} --target {} --exclusive --to DIR",
             found.cluster, event.target
         );
+    }
+    text
+}
+
+/// What destroyed rows, in WAL order.
+pub(crate) fn markers(m: &Markers) -> String {
+    let mut text = if m.markers.is_empty() {
+        "Nothing destroyed rows in what is indexed.".to_owned()
+    } else {
+        let rows: Vec<_> = m
+            .markers
+            .iter()
+            .map(|e| {
+                let about = if e.begun_before { "at least " } else { "" };
+                let estimate =
+                    e.rows_estimate.map_or(String::new(), |n| format!(" (about {n} rows)"));
+                let what = match e.kind {
+                    MarkerKind::Delete => {
+                        format!("{about}{} deleted", e.rows.unwrap_or_default())
+                    }
+                    MarkerKind::Truncate => format!("truncated{estimate}"),
+                    MarkerKind::Rewrite => "rewritten".to_owned(),
+                    MarkerKind::Drop => format!("dropped{estimate}"),
+                    MarkerKind::DropDatabase => "database dropped".to_owned(),
+                };
+                let relation = e.relation.clone().unwrap_or_else(|| match e.kind {
+                    MarkerKind::DropDatabase => String::new(),
+                    _ => format!("{} unknown", e.relations),
+                });
+                let database =
+                    e.database.clone().unwrap_or_else(|| format!("database {}", e.database_oid));
+                let place = format!("{database} {relation}").trim_end().to_owned();
+                vec![time(e.commit_time), e.xid.clone(), what, place]
+            })
+            .collect();
+        table(&["committed", "transaction", "what", "where"], &rows)
+    };
+    if m.omitted > 0 {
+        let _ =
+            write!(text, "\n{} more transactions: narrow it down with --from and --to.", m.omitted);
+    }
+    for u in &m.unknown {
+        let _ = write!(text, "\nNot known: what happened from {} to {}.", u.from_lsn, u.to_lsn);
     }
     text
 }

@@ -104,6 +104,7 @@ struct Inner {
     secret_store: tokio::sync::OnceCell<secrets::SecretStoreStatus>,
     running: RunningJobs,
     listener: Option<ProgressListener>,
+    names: tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -135,6 +136,7 @@ impl Engine {
                 secret_store: tokio::sync::OnceCell::new(),
                 running: RunningJobs::default(),
                 listener,
+                names: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -187,6 +189,11 @@ impl Engine {
 
     pub(crate) fn running(&self) -> &RunningJobs {
         &self.inner.running
+    }
+
+    /// Catalogs of snapshots that were read, by the snapshot's id.
+    pub(crate) fn names(&self) -> &tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>> {
+        &self.inner.names
     }
 
     pub(crate) fn progress_listener(&self) -> Option<ProgressListener> {

@@ -165,6 +165,102 @@ fn assemble(bytes: &[u8], prefix: usize, suffix: usize, old: &[u8]) -> Option<Ve
     Some(tuple)
 }
 
+/// What an update of a row of `pg_class` says of the relation's file, read without knowing the page it
+/// stands on: the WAL carries only what differs from the row before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClassFileUpdate {
+    /// The relation's oid, where the record carries it.
+    pub oid: Option<u32>,
+    /// The number of its files before, where the record carries it.
+    pub before: Option<u32>,
+    /// Byte by byte the number of its files now; none where it is as before.
+    now: [Option<u8>; 4],
+}
+
+impl ClassFileUpdate {
+    /// One that is known whole.
+    #[must_use]
+    pub fn whole(before: Option<u32>, now: u32) -> Self {
+        Self { oid: None, before, now: now.to_le_bytes().map(Some) }
+    }
+
+    /// The number of the files now, if it was `before` until then; none when it cannot have been.
+    #[must_use]
+    pub fn successor(&self, before: u32) -> Option<u32> {
+        if self.before.is_some_and(|known| known != before) {
+            return None;
+        }
+        let mut bytes = before.to_le_bytes();
+        for (byte, now) in bytes.iter_mut().zip(self.now) {
+            *byte = now.unwrap_or(*byte);
+        }
+        Some(u32::from_le_bytes(bytes)).filter(|now| *now != before)
+    }
+
+    /// Whether the record alone tells the number of the files now.
+    #[must_use]
+    pub fn stands_alone(&self) -> Option<u32> {
+        let [Some(a), Some(b), Some(c), Some(d)] = self.now else { return None };
+        Some(u32::from_le_bytes([a, b, c, d]))
+    }
+}
+
+/// Where `relfilenode` stands in a row of `pg_class`, and where `oid`.
+const CLASS_FILE: usize = 88;
+const CLASS_OID: usize = 0;
+
+/// Reads an update of `pg_class`; none for other records, and where nothing of the row is carried.
+#[must_use]
+pub fn class_file_update(
+    record: &WalRecord,
+    blocks: &[BlockReference<'_>],
+    main: &[u8],
+    page_size: usize,
+) -> Option<ClassFileUpdate> {
+    if record.rmgr != rmgr::HEAP || !matches!(record.info & 0x70, 0x20 | 0x40) {
+        return None;
+    }
+    let new = blocks.iter().find(|b| b.id == 0)?;
+    let old = blocks.iter().find(|b| b.id == 1);
+    let mut data = Cursor::new(main);
+    data.skip(4)?;
+    let old_line = data.u16()?;
+    data.skip(1)?;
+    let flags = data.u8()?;
+    data.skip(4)?;
+    let line = data.u16()?;
+    let row_at = |block: &BlockReference<'_>, wanted: u16| {
+        let page = block.image?.page(page_size)?;
+        tuples(&page).find(|(line, _)| *line == wanted).map(|(_, tuple)| tuple.to_vec())
+    };
+    let before = row_at(old.unwrap_or(new), old_line).and_then(|row| oid(&row, CLASS_FILE));
+    if let Some(row) = row_at(new, line) {
+        let now = oid(&row, CLASS_FILE)?.to_le_bytes().map(Some);
+        return Some(ClassFileUpdate { oid: oid(&row, CLASS_OID), before, now });
+    }
+    let mut bytes = Cursor::new(new.data);
+    let prefix = if flags & 0x20 != 0 { usize::from(bytes.u16()?) } else { 0 };
+    if flags & 0x40 != 0 {
+        bytes.skip(2)?;
+    }
+    bytes.skip(4)?;
+    let bitmap = usize::from(bytes.u8()?).checked_sub(TUPLE_HEADER)?;
+    bytes.skip(bitmap)?;
+    let carried = bytes.take(bytes.remaining())?;
+    let byte = |at: usize| at.checked_sub(prefix).and_then(|at| carried.get(at)).copied();
+    let number = |from: usize| -> [Option<u8>; 4] { std::array::from_fn(|n| byte(from + n)) };
+    let whole = |[a, b, c, d]: [Option<u8>; 4]| Some(u32::from_le_bytes([a?, b?, c?, d?]));
+    Some(ClassFileUpdate { oid: whole(number(CLASS_OID)), before, now: number(CLASS_FILE) })
+}
+
+/// Whether a page belongs to an index: only those keep something of their own at their end
+/// (`pd_special`).
+#[must_use]
+pub fn is_index_page(page: &[u8]) -> bool {
+    let special = page.get(16..18).and_then(|bytes| Cursor::new(bytes).u16());
+    special.is_some_and(|special| special != 0 && usize::from(special) < page.len())
+}
+
 /// What `pg_class` says of a relation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClassRow {
@@ -304,6 +400,29 @@ mod tests {
         let tuple = assemble(&bytes, 4, 6, &old).unwrap();
         assert_eq!(&tuple[24..], b"one 2 three");
         assert_eq!(assemble(&bytes, 4, 60, &old), None);
+    }
+
+    #[test]
+    fn an_update_of_pg_class_tells_the_new_file() {
+        let update = |now| ClassFileUpdate { oid: None, before: None, now };
+        let low = update([Some(9), None, None, None]);
+        assert_eq!(low.successor(0x4005), Some(0x4009));
+        assert_eq!(low.successor(0x4009), None, "no other file");
+        assert_eq!(low.stands_alone(), None);
+        let whole = update([Some(9), Some(0x40), Some(0), Some(0)]);
+        assert_eq!(whole.stands_alone(), Some(0x4009));
+        let known = ClassFileUpdate { before: Some(0x4005), ..whole };
+        assert_eq!(known.successor(0x4006), None);
+        assert_eq!(known.successor(0x4005), Some(0x4009));
+    }
+
+    #[test]
+    fn an_index_page_keeps_something_at_its_end() {
+        assert!(!is_index_page(&RELATION[..PAGE_SIZE_DEFAULT]));
+        let mut page = RELATION[..PAGE_SIZE_DEFAULT].to_vec();
+        page[16..18].copy_from_slice(&8176u16.to_le_bytes());
+        assert!(is_index_page(&page));
+        assert!(!is_index_page(&[]));
     }
 
     #[test]

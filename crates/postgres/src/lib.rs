@@ -57,5 +57,5 @@ pub use wal::change::{WalChange, decode_change};
 pub use wal::error::{WalReadError, WalReadErrorKind};
 pub use wal::event::{LocatedEvent, ServerLimits, WalEvent, decode_event};
 pub use wal::reader::{WalExpectations, WalStreamReader};
-pub use wal::record::{RecordSpan, WalRecord};
+pub use wal::record::{RecordSpan, WalRecord, rmgr};
 pub use wal::segment::{SegmentNo, WalFileName, WalSegmentSize, WalSegmentSizeError};

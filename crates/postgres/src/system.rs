@@ -24,6 +24,13 @@ impl Xid {
     pub fn is_valid(self) -> bool {
         self != Xid::INVALID
     }
+
+    /// Whether it was assigned before `other`, of two that are less than 2^31 apart
+    /// (`TransactionIdPrecedes`).
+    #[must_use]
+    pub fn precedes(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) > u32::MAX / 2
+    }
 }
 
 /// The text is not the decimal number it should be.

@@ -371,6 +371,148 @@ bucket_seconds: number,
  * Commits in each.
  */
 counts: Array<number>, };
+export type MarkerKind = "delete" | "rewrite" | "truncate" | "drop" | "drop_database";
+export type Marker = { 
+/**
+ * What.
+ */
+kind: MarkerKind, 
+/**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * Its first record that mattered.
+ */
+lsn: string, 
+/**
+ * The record of its commit.
+ */
+commit_lsn: string, 
+/**
+ * When it committed.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
+ * The database's name, where a snapshot knows it.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name`, where a snapshot knows it.
+ */
+relation: string | null, 
+/**
+ * The relation's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of its files then; the first of them where several are told together.
+ */
+relfilenode: number | null, 
+/**
+ * How many relations this is: more than one only where their names are not known.
+ */
+relations: number, 
+/**
+ * Deleted rows.
+ */
+rows: number | null, 
+/**
+ * Rows of a relation that was emptied or dropped, as PostgreSQL had last counted them.
+ */
+rows_estimate: number | null, 
+/**
+ * Whether the transaction may have begun before the WAL that was read: the rows are a lower bound,
+ * and what is told as dropped may have been emptied.
+ */
+begun_before: boolean, 
+/**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, };
+export type MarkerCounts = { 
+/**
+ * Deleted many rows.
+ */
+deletes: number, 
+/**
+ * Rewrote a relation.
+ */
+rewrites: number, 
+/**
+ * Emptied a relation.
+ */
+truncates: number, 
+/**
+ * Dropped a relation.
+ */
+drops: number, 
+/**
+ * Dropped a database.
+ */
+databases: number, };
+export type UnknownStretch = { 
+/**
+ * The timeline.
+ */
+timeline: number, 
+/**
+ * Its first byte.
+ */
+from_lsn: string, 
+/**
+ * The first byte after it.
+ */
+to_lsn: string, 
+/**
+ * When the first transaction in it ended.
+ */
+from: string | null, 
+/**
+ * When the last transaction in it ended.
+ */
+to: string | null, };
+export type Markers = { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * In WAL order of their commits. Indexes and system catalogs are left out.
+ */
+markers: Array<Marker>, 
+/**
+ * How many transactions are not named because there are more than the limit.
+ */
+omitted: number, 
+/**
+ * Start of the first bucket.
+ */
+from: string | null, 
+/**
+ * End of the last.
+ */
+to: string | null, 
+/**
+ * Width of one; 0 without buckets.
+ */
+bucket_seconds: number, 
+/**
+ * All transactions of the range, named or not.
+ */
+buckets: Array<MarkerCounts>, 
+/**
+ * Where nothing is known, which is not the same as nothing.
+ */
+unknown: Array<UnknownStretch>, };
 export type ClusterOverview = { 
 /**
  * The cluster.
@@ -1131,6 +1273,31 @@ to: string,
  * Into how many buckets, at most 2000.
  */
 buckets: number, }; response: Density };
+  markers: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Committed at this time or later.
+ */
+from: string | null, 
+/**
+ * Committed before this time.
+ */
+to: string | null, 
+/**
+ * How many transactions are named, at most 2000; of more the gravest.
+ */
+limit: number, 
+/**
+ * Into how many spans of time all are counted, at most 2000; 0 for none.
+ */
+buckets: number, 
+/**
+ * Read WAL that was archived without markers, up to 256 segments.
+ */
+rebuild: boolean, }; response: Markers };
   backup_start: { request: { 
 /**
  * The cluster.

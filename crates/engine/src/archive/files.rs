@@ -13,6 +13,7 @@ use holdfast_postgres::{
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 
 use super::index::SegmentIndex;
+use super::markers::MarkerGatherer;
 use super::upload::{self, Replaces, Upload};
 use super::view::ArchiveView;
 use super::{history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix};
@@ -393,6 +394,7 @@ impl WalFiles {
         let magic = content.get(..2).map_or(0, |m| u16::from_le_bytes([m[0], m[1]]));
         let major = VersionTraits::of_wal_magic(magic).map_or(0, |traits| traits.major);
         let mut reader = self.reader(file.segment);
+        let mut markers = MarkerGatherer::new();
         let before = file
             .segment
             .previous()
@@ -401,8 +403,13 @@ impl WalFiles {
             (file.segment.previous(), before.and_then(|path| std::fs::read(path).ok()))
         {
             let mut primed = self.reader(segment);
-            if primed.push(&bytes, &mut Vec::new()).is_ok() {
+            let mut earlier = Vec::new();
+            if primed.push(&bytes, &mut earlier).is_ok() {
                 reader = primed;
+                // A transaction that ends in this segment may have begun in that one.
+                for record in &earlier {
+                    let _ = markers.take(record, major);
+                }
             }
         }
         let mut records = Vec::new();
@@ -418,7 +425,7 @@ impl WalFiles {
         let mut index = SegmentIndex::new(file.timeline, file.segment, size, start);
         for record in &records {
             if record.span.end > start {
-                index.add(record, major)?;
+                index.add(record, major, &mut markers)?;
             }
         }
         // What follows the last record of a tail is what the file held before.

@@ -8,6 +8,7 @@ use holdfast_postgres::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::markers::{MarkerGatherer, SegmentMarkers};
 use crate::error::{EngineError, Result};
 
 /// What a stretch of archived WAL holds.
@@ -36,6 +37,9 @@ pub struct SegmentIndex {
     /// Tablespaces made at a path of their own, with where each record starts.
     #[serde(default)]
     pub tablespaces: Vec<(Lsn, String)>,
+    /// What destroyed rows; none where nobody has looked, which says nothing.
+    #[serde(default)]
+    pub markers: Option<SegmentMarkers>,
 }
 
 /// `RM_TBLSPC_ID` of PostgreSQL's `rmgrlist.h`, and `XLOG_TBLSPC_CREATE` of `tablespace.h`.
@@ -118,11 +122,17 @@ impl SegmentIndex {
             points: Vec::new(),
             limits: Vec::new(),
             tablespaces: Vec::new(),
+            markers: Some(SegmentMarkers::new()),
         }
     }
 
-    /// Takes one record that ends in this stretch.
-    pub(super) fn add(&mut self, record: &WalRecord, major: u32) -> Result<()> {
+    /// Takes one record that ends in this stretch; `gatherer` has taken those before it.
+    pub(super) fn add(
+        &mut self,
+        record: &WalRecord,
+        major: u32,
+        gatherer: &mut MarkerGatherer,
+    ) -> Result<()> {
         self.first_record.get_or_insert(record.span.start);
         self.last_record = Some(record.span);
         let event = decode_event(record, major).map_err(|e| {
@@ -132,6 +142,16 @@ impl SegmentIndex {
                 "The archive stops here rather than index WAL that it does not understand. Report it with the server's version.",
             )
         })?;
+        match gatherer.take(record, major) {
+            Ok(None) => {}
+            Ok(Some(marker)) => {
+                if let Some(markers) = &mut self.markers {
+                    markers.transactions.push(marker);
+                }
+            }
+            // What recovery can stop at is indexed all the same.
+            Err(_) => self.markers = None,
+        }
         if let Some(path) = new_tablespace(record, major) {
             self.tablespaces.push((record.span.start, path));
         }
@@ -171,6 +191,10 @@ impl SegmentIndex {
             points: self.points.iter().filter(|p| later(&p.span)).cloned().collect(),
             limits: self.limits.clone(),
             tablespaces: self.tablespaces.clone(),
+            markers: self.markers.clone().map(|mut markers| {
+                markers.transactions.retain(|t| later(&t.span));
+                markers
+            }),
             ..self.clone_head()
         }
     }

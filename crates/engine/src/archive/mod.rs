@@ -7,6 +7,7 @@
 
 mod files;
 mod index;
+pub(crate) mod markers;
 mod stream;
 mod upload;
 mod view;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{WalFiles, WalSpool};
 pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
+pub use markers::{MANY_ROWS, MarkedChange, MarkerKind, SegmentMarkers, TransactionMarker};
 pub(crate) use stream::ArchiveStream;
 pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
 pub use view::{ArchiveView, Leg, PointEvent, StoredSegment};

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::index::SegmentIndex;
+use super::markers::MarkerGatherer;
 use super::upload::{self, Replaces, Upload};
 use super::{ArchiveView, Gap, coverage_prefix, history_prefix, segment_path, slice_directory};
 use crate::Engine;
@@ -625,6 +626,7 @@ struct OpenSegment {
     bytes: BytesMut,
     reader: WalStreamReader,
     index: SegmentIndex,
+    markers: MarkerGatherer,
     /// What is archived of this segment from before: compared, not stored again.
     archived: Bytes,
     /// First byte that no slice holds.
@@ -647,6 +649,7 @@ impl OpenSegment {
             bytes: room(cluster.segment_size),
             reader: start.reader,
             index: SegmentIndex::new(start.timeline, segment, cluster.segment_size, start.lsn),
+            markers: MarkerGatherer::new(),
             sliced_to: start.lsn.saturating_add(start.archived.len() as u64),
             archived: start.archived,
             slices: Vec::new(),
@@ -704,7 +707,7 @@ impl OpenSegment {
         })?;
         let major = self.major;
         for record in &self.records {
-            self.index.add(record, major)?;
+            self.index.add(record, major, &mut self.markers)?;
         }
         self.index.to = self.position();
         Ok(())

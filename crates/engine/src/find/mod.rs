@@ -4,7 +4,8 @@
 //! Names are those of the moment: the catalogs of the newest snapshot before the stretch that is
 //! searched, carried on by what the WAL did to them.
 
-mod names;
+mod markers;
+pub(crate) mod names;
 mod work;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
-use crate::archive::{ArchiveView, Gap, Leg, PointEvent};
+use crate::archive::{ArchiveView, Gap, Leg, MANY_ROWS, PointEvent};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::points::wal_is_whole;
 use crate::snapshot::Snapshot;
+pub use markers::{Marker, MarkerCounts, Markers, MarkersRequest, UnknownStretch};
 use names::Names;
 use work::{Ending, OpenWork};
 
@@ -33,8 +35,6 @@ use work::{Ending, OpenWork};
 const AHEAD: usize = 3;
 /// The most events that one search gives.
 const EVENTS_MAX: usize = 10_000;
-/// So many deleted rows of one table in one transaction are many, unless said otherwise.
-pub const MANY_ROWS: u64 = 100;
 /// Oids below belong to PostgreSQL itself (`FirstNormalObjectId`).
 const FIRST_USER_OID: u32 = 16_384;
 

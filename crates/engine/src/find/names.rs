@@ -44,7 +44,8 @@ pub(super) enum ClassChange {
 }
 
 /// The catalogs at the place in the WAL that was read last, with every earlier version of a name.
-pub(super) struct Names {
+#[derive(Debug)]
+pub(crate) struct Names {
     major: u32,
     page_size: usize,
     catalogs: HashMap<File, Catalog>,
@@ -101,6 +102,12 @@ impl Names {
             }
         }
         Ok(names)
+    }
+
+    /// Lets go of the pages: what follows in the WAL is not read.
+    pub(super) fn settle(&mut self) {
+        self.rows = HashMap::new();
+        self.pages = HashMap::new();
     }
 
     fn catalog_at(&self, path: &str) -> Option<(File, Catalog)> {

@@ -84,6 +84,7 @@ impl OpenWork {
             WalChange::DatabaseDropped { database } => work.databases.push((at, *database)),
             WalChange::DatabaseCreated { .. }
             | WalChange::MapUpdated { .. }
+            | WalChange::Running { .. }
             | WalChange::TransactionEnded { .. } => {}
         }
     }

@@ -77,6 +77,11 @@ pub enum WalChange {
         /// The new map, as in `pg_filenode.map`.
         map: Vec<u8>,
     },
+    /// The list of running transactions: what has this number or a higher one begins later in the WAL.
+    Running {
+        /// The next transaction's number (`nextXid`).
+        next: Xid,
+    },
 }
 
 const OPERATION: u8 = 0x70;
@@ -96,6 +101,8 @@ mod heap {
 const PAGE_IMAGES: [u8; 2] = [0xA0, 0xB0];
 const SMGR_CREATE: u8 = 0x10;
 const RELMAP_UPDATE: u8 = 0x00;
+/// `XLOG_RUNNING_XACTS` of `standbydefs.h`.
+const RUNNING_XACTS: u8 = 0x10;
 
 /// Decodes what a record of a server of major version `major` does; `blocks` and `main` are
 /// [`WalRecord::parts`]. `None` for records of no interest here.
@@ -122,6 +129,9 @@ pub fn decode_change(
         rmgr::DBASE => ("database", database(record.info & 0xF0, main, major)),
         rmgr::RELMAP if record.info & 0xF0 == RELMAP_UPDATE => ("relation map", map(main)),
         rmgr::XACT => ("transaction end", ended(record, main, major)),
+        rmgr::STANDBY if record.info & 0xF0 == RUNNING_XACTS => {
+            ("running transactions", running(main))
+        }
         _ => return Ok(None),
     };
     change.ok_or_else(|| WalReadError::new(record.span.start, WalReadErrorKind::Content { what }))
@@ -195,6 +205,13 @@ fn map(main: &[u8]) -> Decoded {
     Some(Some(WalChange::MapUpdated { database, map: main.take(length)?.to_vec() }))
 }
 
+/// `xl_running_xacts`: two counts, a flag with its padding, then the next transaction.
+fn running(main: &[u8]) -> Decoded {
+    let mut main = Cursor::new(main);
+    main.skip(12)?;
+    Some(Some(WalChange::Running { next: Xid(main.u32()?) }))
+}
+
 fn ended(record: &WalRecord, main: &[u8], major: u32) -> Decoded {
     let committed = match record.info & OPERATION {
         xact::COMMIT | xact::COMMIT_PREPARED => true,
@@ -262,6 +279,15 @@ mod tests {
         let gone = Some(WalChange::DatabaseDropped { database: 9 });
         assert_eq!(change(rmgr::DBASE, 0x10, &made[..8], 14), gone);
         assert_eq!(change(rmgr::DBASE, 0x20, &made[..8], 17), gone);
+    }
+
+    #[test]
+    fn running_transactions_tell_the_next_one() {
+        let mut main = [0u8; 24];
+        main[12..16].copy_from_slice(&777u32.to_le_bytes());
+        let told = change(rmgr::STANDBY, 0x10, &main, 17);
+        assert_eq!(told, Some(WalChange::Running { next: Xid(777) }));
+        assert_eq!(change(rmgr::STANDBY, 0x00, &main, 17), None, "a lock");
     }
 
     #[test]
