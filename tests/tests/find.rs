@@ -170,6 +170,37 @@ fn finds_what_happened(major: u32, settings: &[&str]) {
     assert_eq!(told(&late).len(), 1, "{late:#}");
     assert_eq!(told(&find(&["--mass-deletes", "--to", from])).len(), 1);
 
+    // What going back would discard, table by table.
+    let to = site.destination("planned");
+    let target = format!("xid:{many}");
+    let plan = [
+        &["restore", "plan", CLUSTER, "--target", &target, "--exclusive", "--to", &to][..],
+        &["--whole-loss"],
+    ]
+    .concat();
+    let plan = site.cli.json(&plan).unwrap();
+    let changes = &plan["loss"]["changes"];
+    let lost = |relation: &str| {
+        let relations = changes["relations"].as_array().unwrap();
+        relations.iter().find(|r| r["relation"] == relation).map(|r| r["rows"].clone())
+    };
+    assert_eq!(changes["complete"], true, "{changes:#}");
+    assert_eq!(changes["lower_bound"], false);
+    let rows = |inserted: u64, deleted: u64| {
+        Some(serde_json::json!({ "inserted": inserted, "updated": 0, "deleted": deleted }))
+    };
+    assert_eq!(lost("plans.items"), rows(0, 997), "{changes:#}");
+    assert_eq!(lost("Later.made"), rows(200, 200), "{changes:#}");
+    assert_eq!(lost("public.guests"), None, "a rolled-back deletion: {changes:#}");
+    let events: Vec<_> = changes["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(events, ["truncate", "rewrite", "drop", "drop", "drop_database"], "{changes:#}");
+    assert!(changes["schema_changes"].as_u64().unwrap() >= 5, "{changes:#}");
+
     // What was found is where to go back to.
     let copy = site
         .restore(

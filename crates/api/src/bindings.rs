@@ -50,6 +50,12 @@ pub fn typescript() -> String {
         engine::find::Markers,
         engine::overview::ClusterOverview,
         engine::restore::ReachedPoint,
+        engine::find::FoundKind,
+        engine::find::FoundOutcome,
+        engine::find::RowCounts,
+        engine::find::FoundEvent,
+        engine::find::RelationLoss,
+        engine::find::LossChanges,
         engine::restore::Loss,
         engine::restore::PlanStep,
         engine::restore::Estimate,
@@ -61,6 +67,11 @@ pub fn typescript() -> String {
         engine::restore::Inspection,
         engine::restore::Swapped,
         engine::restore::Purged,
+        engine::rescue::MergeMode,
+        engine::rescue::Conflict,
+        engine::rescue::MergedTable,
+        engine::rescue::RescuedTable,
+        engine::rescue::RescueResult,
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
         engine::verify::FindingSeverity,
@@ -83,7 +94,7 @@ pub fn typescript() -> String {
     );
     text.push_str(
         "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
-         | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
+         | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"rescue\" } & RescueResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
          | ({ kind: \"demo\" } & DemoResult);\n",
     );
     text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");
@@ -115,6 +126,7 @@ pub fn typescript() -> String {
         "verify_start": VerifyStart => "JobRef",
         "restore_destination": ClusterName => "Destination",
         "restore_plan": RestorePlanRequest => "RestorePlan",
+        "restore_loss": RestorePlanRequest => "LossChanges",
         "restore_run": RestoreRunRequest => "JobRef",
         "restore_step": RestoreStep => "RestoreResult",
         "restore_inspect": RestoreInspect => "Inspection",
@@ -124,6 +136,7 @@ pub fn typescript() -> String {
         "restore_discard": JobRef => "null",
         "restore_swap_back": JobRef => "Swapped",
         "restore_purge": JobRef => "Purged",
+        "rescue_start": RescueStart => "JobRef",
         "jobs_list": Nothing => "JobSummary[]",
         "job_show": JobRef => "JobDetail",
         "job_cancel": JobRef => "null",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use holdfast_engine::backup::BackupOptions;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::repository::NewRepository;
+use holdfast_engine::rescue::RescueRequest;
 use holdfast_engine::restore::{
     InspectRequest, Inspection, Purged, RestoreRequest, RestoreResult, RunOptions, Swapped,
     TimelineChoice,
@@ -45,8 +46,8 @@ macro_rules! commands {
 
 commands! {
     workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
-    points, commits, density, markers, backup_start, archive_start, verify_start, restore_destination, restore_plan,
-    restore_run, restore_step, restore_inspect, restore_pause, restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, jobs_list, job_show, job_cancel, demo_start, demo_discard,
+    points, commits, density, markers, backup_start, archive_start, verify_start, restore_destination, restore_plan, restore_loss,
+    restore_run, restore_step, restore_inspect, restore_pause, restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list, job_show, job_cancel, demo_start, demo_discard,
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
@@ -232,6 +233,13 @@ async fn restore_plan(
     engine.plan_restore(restore_request(r)?).await
 }
 
+async fn restore_loss(
+    engine: &Engine,
+    r: RestorePlanRequest,
+) -> Outcome<holdfast_engine::find::LossChanges> {
+    engine.restore_loss(restore_request(r)?).await
+}
+
 async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
     let request = restore_request(RestorePlanRequest {
         cluster: r.cluster,
@@ -285,6 +293,33 @@ async fn restore_promote(engine: &Engine, r: JobRef) -> Outcome<RestoreResult> {
 
 async fn restore_discard(engine: &Engine, r: JobRef) -> Outcome<()> {
     engine.discard_restore(r.job.parse()?).await
+}
+
+async fn rescue_start(engine: &Engine, r: RescueStart) -> Outcome<JobRef> {
+    let point = restore_request(RestorePlanRequest {
+        cluster: r.cluster,
+        target: r.target,
+        exclusive: r.exclusive,
+        timeline: r.timeline,
+        // The engine chooses a place.
+        to: ".".to_owned(),
+        snapshot: r.snapshot,
+        accept_host_differences: r.accept_host_differences,
+        placement: None,
+        tablespaces: None,
+    })?;
+    let request = RescueRequest {
+        point,
+        copy: r.copy.filter(|c| !c.is_empty()).map(PathBuf::from),
+        database: r.database.filter(|d| !d.is_empty()),
+        tables: r.tables,
+        condition: r.condition.filter(|c| !c.trim().is_empty()),
+        follow: r.follow,
+        to: r.into.parse()?,
+        mode: r.mode,
+        without_triggers: r.without_triggers,
+    };
+    engine.start_rescue(request).await.map(started)
 }
 
 async fn jobs_list(engine: &Engine, _: Nothing) -> Outcome<Vec<holdfast_engine::jobs::JobSummary>> {

@@ -8,6 +8,7 @@ use holdfast_engine::RepositorySummary;
 use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
+use holdfast_engine::rescue::MergeMode;
 use holdfast_engine::restore::{AtTarget, Placement};
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
@@ -283,6 +284,40 @@ pub struct RestoreInspect {
     pub sql: String,
     /// How many rows at most; 1000 when not said.
     pub rows: Option<u32>,
+}
+
+/// Takes tables out of a point in time.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RescueStart {
+    /// The cluster.
+    pub cluster: String,
+    /// As of a restore.
+    pub target: String,
+    /// Whether the target itself is left out.
+    pub exclusive: bool,
+    /// `latest`, `current` or a number.
+    pub timeline: Option<String>,
+    /// A given snapshot.
+    pub snapshot: Option<String>,
+    /// Go on although this host differs.
+    pub accept_host_differences: bool,
+    /// The tables, as SQL names them.
+    pub tables: Vec<String>,
+    /// Their database; none for that of the cluster's connection string.
+    pub database: Option<String>,
+    /// Only rows for which this holds.
+    pub condition: Option<String>,
+    /// Also what refers to them, and what all of it refers to.
+    pub follow: bool,
+    /// A new file, or a connection string of a live database.
+    pub into: String,
+    /// Where the private copy goes; none for a place of its own.
+    pub copy: Option<String>,
+    /// What becomes of rows that differ.
+    pub mode: MergeMode,
+    /// Keep the triggers of users from running.
+    pub without_triggers: bool,
 }
 
 /// Names a job.

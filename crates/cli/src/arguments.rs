@@ -98,6 +98,11 @@ pub(crate) enum Command {
     /// Plan and run restores.
     #[command(subcommand)]
     Restore(Restore),
+    /// Take single tables, or rows, out of a point in time: into a file, or back into a live database.
+    #[command(
+        after_help = "Examples:\n  holdfast tables orders-eu --target xid:74211 --exclusive --table public.timeline_items --into items.sql\n  holdfast tables orders-eu --target xid:74211 --exclusive --table weddings --where 'id = 4711' --follow --into 'host=db.example.org dbname=app user=ops' --review\n\nMerging is one transaction: missing rows come back parents first, changed rows are shown and stay as they\nare unless --overwrite is given, sequences are set past what came back. The live database's triggers run;\n--without-triggers keeps those of users from running. Foreign keys are always checked."
+    )]
+    Tables(Tables),
     /// Read the repository back and authenticate every byte.
     #[command(after_help = "Example:\n  holdfast verify orders-eu --json")]
     Verify {
@@ -315,6 +320,54 @@ fn tablespace(text: &str) -> Result<(u32, PathBuf), String> {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Tables {
+    /// The cluster.
+    pub(crate) name: String,
+    /// latest, immediate, time:T, xid:N, lsn:X/Y or name:TEXT.
+    #[arg(long = "target")]
+    pub(crate) stop: String,
+    /// Leave out the target itself.
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+    /// latest, current or a number.
+    #[arg(long, default_value = "latest")]
+    pub(crate) timeline: String,
+    /// Begin with this snapshot.
+    #[arg(long, value_name = "ID")]
+    pub(crate) snapshot: Option<String>,
+    /// Go on although this host differs from the source in ways that were named.
+    #[arg(long)]
+    pub(crate) accept_host_differences: bool,
+    /// A table, as SQL names it; may be given several times.
+    #[arg(long = "table", value_name = "TABLE", required = true)]
+    pub(crate) tables: Vec<String>,
+    /// The database they are in. Default: that of the cluster's connection string.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+    /// Only rows for which this SQL condition holds.
+    #[arg(long = "where", value_name = "SQL")]
+    pub(crate) condition: Option<String>,
+    /// Also all rows that refer to them through foreign keys, and the rows that all of these refer to.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// A new file (SQL; pg_dump's own format when it ends in .dump), or the connection string of a live database.
+    #[arg(long, value_name = "DSN|FILE")]
+    pub(crate) into: String,
+    /// Where the private copy goes, which is removed again. Default: a place of its own with enough space.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Merge nothing: tell what would be done.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) review: bool,
+    /// Also set changed rows to what they were.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Keep the live database's user triggers from running.
+    #[arg(long)]
+    pub(crate) without_triggers: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WalPlace {
     /// The repository; not needed when this home knows only one.
     #[arg(long, value_name = "URL")]
@@ -381,7 +434,13 @@ pub(crate) enum Restore {
     #[command(
         after_help = "Example:\n  holdfast restore plan orders-eu --target xid:74211 --exclusive --to /srv/rescue"
     )]
-    Plan(Target),
+    Plan {
+        #[command(flatten)]
+        target: Target,
+        /// Look at all of the discarded WAL for the rows that go, however long it takes.
+        #[arg(long)]
+        whole_loss: bool,
+    },
     /// Restore.
     #[command(
         after_help = "Example:\n  holdfast restore run orders-eu --target time:2026-06-14T09:29:59.5Z --to /srv/rescue --start"

@@ -9,6 +9,7 @@ use holdfast_engine::find::{FindRequest, Markers, MarkersRequest};
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
+use holdfast_engine::rescue::{MergeMode, RescueRequest};
 use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, Resumed, RunOptions};
 use holdfast_engine::target::{Target, parse_time};
 use holdfast_engine::verify::{Depth, VerifyResult};
@@ -65,6 +66,7 @@ fn ends_in_order(command: &Command) -> bool {
         Command::Demo(_)
         | Command::Backup { .. }
         | Command::Archive { .. }
+        | Command::Tables(_)
         | Command::Verify { .. }
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
         | Command::Repo(Repo::Check { .. }) => true,
@@ -173,6 +175,10 @@ async fn dispatch(
             output.result(&found, tables::found)
         }
         Command::Restore(command) => self::restore(&engine, command, output, cancel).await?,
+        Command::Tables(wanted) => {
+            let result = engine.rescue_tables(rescue_request(wanted)?, cancel.clone()).await?;
+            output.result(&result, tables::rescued)
+        }
         Command::Verify { name, level } => {
             let depth: Depth = level.parse()?;
             let result = engine.verify(name.as_deref(), depth, cancel.clone()).await?;
@@ -434,6 +440,41 @@ fn find_request(find: arguments::Find) -> Result<FindRequest> {
     })
 }
 
+fn rescue_request(wanted: arguments::Tables) -> Result<RescueRequest> {
+    let mode = match (wanted.review, wanted.overwrite) {
+        (true, _) => MergeMode::Review,
+        (_, true) => MergeMode::Overwrite,
+        _ => MergeMode::Missing,
+    };
+    Ok(RescueRequest {
+        point: RestoreRequest {
+            cluster: wanted.name,
+            target: wanted.stop.parse::<Target>()?,
+            exclusive: wanted.exclusive,
+            timeline: wanted.timeline.parse()?,
+            destination: std::path::PathBuf::new(),
+            snapshot: wanted
+                .snapshot
+                .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
+                .transpose()?,
+            accept_host_differences: wanted.accept_host_differences,
+            placement: restore::Placement::New,
+            tablespaces: std::collections::BTreeMap::new(),
+        },
+        copy: wanted
+            .to
+            .map(|to| std::path::absolute(&to).map_err(EngineError::file("resolve", &to)))
+            .transpose()?,
+        database: wanted.database,
+        tables: wanted.tables,
+        condition: wanted.condition,
+        follow: wanted.follow,
+        to: wanted.into.parse()?,
+        mode,
+        without_triggers: wanted.without_triggers,
+    })
+}
+
 fn request(target: arguments::Target) -> Result<RestoreRequest> {
     Ok(RestoreRequest {
         cluster: target.name,
@@ -463,8 +504,13 @@ async fn restore(
     cancel: &CancellationToken,
 ) -> Result<ExitCode> {
     match command {
-        Restore::Plan(target) => {
-            Ok(output.result(&engine.plan_restore(request(target)?).await?, tables::plan))
+        Restore::Plan { target, whole_loss } => {
+            let request = request(target)?;
+            let mut plan = engine.plan_restore(request.clone()).await?;
+            if whole_loss && !plan.loss.changes.as_ref().is_some_and(|c| c.complete) {
+                plan.loss.changes = Some(engine.restore_loss(request).await?);
+            }
+            Ok(output.result(&plan, tables::plan))
         }
         Restore::Run { target, start, at_target, plan_hash, fetch_only } => {
             let options = RunOptions {

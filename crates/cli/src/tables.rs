@@ -7,10 +7,11 @@ use holdfast_engine::archive::MarkerKind;
 use holdfast_engine::backup::BackupResult;
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
-use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome, Markers};
+use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome, LossChanges, Markers};
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
+use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::verify::VerifyResult;
 use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
@@ -375,6 +376,7 @@ pub(crate) fn plan(p: &RestorePlan) -> String {
     for step in &p.steps {
         let _ = write!(text, "\n  {}: {}", step.title, step.detail);
     }
+    text.push_str(&loss(p.loss.changes.as_ref()));
     text.push_str("\n\nThis host");
     text.push_str(&findings(&p.host_findings));
     let _ = write!(text, "\n\nRun it:\n  {} --plan-hash {}", p.command, p.hash);
@@ -426,6 +428,171 @@ pub(crate) fn inspection(i: &Inspection) -> String {
         .collect();
     let more = if i.truncated { " (there are more)" } else { "" };
     format!("{}\n{} rows{more}", table(&titles, &rows), i.rows.len())
+}
+
+/// What going back discards, table by table.
+fn loss(changes: Option<&LossChanges>) -> String {
+    let Some(c) = changes else {
+        return "\n\nWhich rows are lost is not known: the WAL could not be looked at in time."
+            .to_owned();
+    };
+    let mut text = String::from("\n\nLost, by table");
+    if c.lower_bound {
+        text.push_str(" (at least)");
+    }
+    let rows: Vec<_> = c
+        .relations
+        .iter()
+        .map(|r| {
+            let database =
+                r.database.clone().unwrap_or_else(|| format!("database {}", r.database_oid));
+            let relation = r.relation.clone().unwrap_or_else(|| {
+                r.relfilenode.map_or_else(|| "unknown".to_owned(), |n| format!("file {n}"))
+            });
+            vec![
+                format!("{database} {relation}"),
+                r.rows.inserted.to_string(),
+                r.rows.updated.to_string(),
+                r.rows.deleted.to_string(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        text.push_str(": no rows in what was looked at.");
+    } else {
+        let _ = write!(text, "\n{}", table(&["table", "inserted", "updated", "deleted"], &rows));
+    }
+    if c.relations_more > 0 {
+        let _ = write!(text, "\nand {} more tables.", c.relations_more);
+    }
+    match &c.events {
+        None => text.push_str("\nTruncated, dropped and rewritten tables: unknown."),
+        Some(events) => {
+            for e in events {
+                let _ = write!(
+                    text,
+                    "\n{}  {} in transaction {}",
+                    relation(e),
+                    what_happened(e),
+                    e.xid
+                );
+            }
+        }
+    }
+    match c.schema_changes {
+        None => text.push_str("\nChanges of the schema: unknown."),
+        Some(0) => {}
+        Some(n) => {
+            let _ = write!(text, "\n{n} transactions changed the schema.");
+        }
+    }
+    if c.wal_bytes_left > 0 {
+        let _ = write!(
+            text,
+            "\nOnly the first {} of the discarded WAL were looked at; {} more are unknown. --whole-loss looks at all.",
+            bytes(c.to_lsn.distance_from(c.from_lsn)),
+            bytes(c.wal_bytes_left)
+        );
+    }
+    for gap in &c.gaps {
+        let _ = write!(text, "\nUnknown: from {} to {} ({}).", gap.from_lsn, gap.to_lsn, gap.cause);
+    }
+    text
+}
+
+/// What was rescued, and the rows that are others now.
+pub(crate) fn rescued(r: &RescueResult) -> String {
+    let number = |n: Option<u64>| n.map_or(String::new(), |n| n.to_string());
+    let rows: Vec<_> = r
+        .tables
+        .iter()
+        .map(|t| {
+            let m = t.merged.as_ref();
+            vec![
+                t.table.clone(),
+                t.rows.to_string(),
+                t.referred_to.to_string(),
+                number(m.map(|m| m.missing)),
+                number(m.map(|m| m.changed)),
+                number(m.map(|m| m.same)),
+                number(m.map(|m| m.inserted)),
+                number(m.map(|m| m.overwritten)),
+            ]
+        })
+        .collect();
+    let mut text = format!(
+        "As of {} (last transaction {}), database {}:\n\n",
+        r.reached.lsn,
+        r.reached.xid.as_deref().unwrap_or("none"),
+        r.database
+    );
+    let head = [
+        "table",
+        "rows",
+        "referred to",
+        "missing now",
+        "changed",
+        "same",
+        "put back",
+        "overwritten",
+    ];
+    let columns = if r.file.is_some() { 3 } else { head.len() };
+    let rows: Vec<_> = rows.into_iter().map(|row| row[..columns].to_vec()).collect();
+    text.push_str(&table(&head[..columns], &rows));
+    for t in &r.tables {
+        let Some(m) = &t.merged else { continue };
+        for c in &m.conflicts {
+            let _ = write!(text, "\n\n{} {} was, and is now:", t.table, fields(&c.key));
+            for (name, then) in &c.then {
+                let now = c.now.get(name).cloned().flatten();
+                let _ =
+                    write!(text, "\n  {name}: {} | {}", shown(then.as_ref()), shown(now.as_ref()));
+            }
+        }
+        if m.changed > m.conflicts.len() as u64 {
+            let _ = write!(text, "\n{}: {} changed rows in all.", t.table, m.changed);
+        }
+        if m.altered > 0 {
+            let _ = write!(
+                text,
+                "\n{}: {} written rows are not as they were; triggers: {}.",
+                t.table,
+                m.altered,
+                m.triggers.join(", ")
+            );
+        }
+        if !m.columns_left_out.is_empty() {
+            let _ = write!(text, "\n{}: left out: {}.", t.table, m.columns_left_out.join(", "));
+        }
+        for column in &m.columns_widened {
+            let _ = write!(text, "\n{}: {column}.", t.table);
+        }
+        for sequence in &m.sequences {
+            let _ = write!(text, "\nSequence set: {sequence}.");
+        }
+    }
+    match (&r.file, r.mode) {
+        (Some(file), _) => {
+            let _ = write!(text, "\n\n{file}: {}", bytes(r.bytes.unwrap_or_default()));
+        }
+        (None, Some(MergeMode::Review)) => {
+            text.push_str(
+                "\n\nNothing was written. Without --review the missing rows are put back.",
+            );
+        }
+        _ => text.push_str("\n\nMerged in one transaction."),
+    }
+    text
+}
+
+fn fields(values: &std::collections::BTreeMap<String, Option<String>>) -> String {
+    let parts: Vec<_> =
+        values.iter().map(|(name, value)| format!("{name}={}", shown(value.as_ref()))).collect();
+    parts.join(", ")
+}
+
+fn shown(value: Option<&String>) -> String {
+    value.map_or_else(|| "NULL".to_owned(), Clone::clone)
 }
 
 pub(crate) fn verify(v: &VerifyResult) -> String {

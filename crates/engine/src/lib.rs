@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod overview;
 pub mod points;
 pub mod repository;
+pub mod rescue;
 pub mod restore;
 pub mod secrets;
 pub mod server;

@@ -9,6 +9,7 @@ const VERBS: Record<JobKind, string> = {
   backup: "Cancel this backup",
   archive: "Stop archiving",
   restore: "Cancel this restore",
+  rescue: "Cancel this rescue",
   verify: "Cancel this verification",
   demo: "Cancel this demo",
 };
@@ -21,6 +22,8 @@ const LEAVES: Record<JobKind, string> = {
     "WAL that is durable in the repository stays. From now on new commits are not protected until archiving starts again; the replication slot keeps the server's WAL for us meanwhile.",
   restore:
     "The source server and the backups are not touched. Files that were already written to the destination stay there as an incomplete copy; do not use them as a database.",
+  rescue:
+    "The private copy is removed and no file is left. A live database is as it was, unless its transaction is being committed at this moment.",
   verify: "Nothing is changed by a verification. What was not read yet stays unverified.",
   demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",
 };

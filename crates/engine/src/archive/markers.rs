@@ -170,7 +170,7 @@ impl MarkerGatherer {
         let (blocks, main) = record.parts(major)?;
         let change = decode_change(record, &blocks, main, major)?;
         match change {
-            None => {}
+            None | Some(WalChange::DatabaseCreated { template: None, .. }) => {}
             Some(WalChange::Running { next }) => {
                 self.whole_from.get_or_insert(next);
             }
@@ -185,7 +185,6 @@ impl MarkerGatherer {
                     self.class_files.iter().filter(|(d, _)| *d == template).copied().collect();
                 self.class_files.extend(copies.iter().map(|(_, file)| (database, *file)));
             }
-            Some(WalChange::DatabaseCreated { template: None, .. }) => {}
             Some(WalChange::TransactionEnded {
                 xid,
                 committed,
@@ -290,7 +289,7 @@ impl MarkerGatherer {
             return None;
         }
         let first = work.first.unwrap_or(record.span.start);
-        let mut changes = changes(work, dropped);
+        let mut changes = changes(&work, dropped);
         if changes.is_empty() {
             return None;
         }
@@ -325,7 +324,7 @@ fn matters(record: &WalRecord) -> bool {
 }
 
 /// What a committed transaction destroyed.
-fn changes(work: Open, dropped: &[RelationLocator]) -> Vec<MarkedChange> {
+fn changes(work: &Open, dropped: &[RelationLocator]) -> Vec<MarkedChange> {
     let of = |kind, database| MarkedChange {
         kind,
         database,
@@ -415,7 +414,7 @@ mod tests {
     }
 
     fn kinds(work: Open, dropped: &[RelationLocator]) -> Vec<(MarkerKind, Option<u32>)> {
-        changes(work, dropped).into_iter().map(|c| (c.kind, c.relfilenode)).collect()
+        changes(&work, dropped).into_iter().map(|c| (c.kind, c.relfilenode)).collect()
     }
 
     #[test]
@@ -446,7 +445,7 @@ mod tests {
         let with =
             |rows| Open { deleted: HashMap::from([(file(20_000), rows)]), ..Open::default() };
         assert_eq!(kinds(with(MANY_ROWS - 1), &[]), []);
-        let many = changes(with(MANY_ROWS), &[]);
+        let many = changes(&with(MANY_ROWS), &[]);
         assert_eq!((many[0].kind, many[0].rows), (MarkerKind::Delete, Some(MANY_ROWS)));
     }
 

@@ -4,11 +4,13 @@
 //! Names are those of the moment: the catalogs of the newest snapshot before the stretch that is
 //! searched, carried on by what the WAL did to them.
 
+mod loss;
 mod markers;
 pub(crate) mod names;
 mod work;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
@@ -27,6 +29,7 @@ use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::points::wal_is_whole;
 use crate::snapshot::Snapshot;
+pub use loss::{LossBudget, LossChanges, RelationLoss};
 pub use markers::{Marker, MarkerCounts, Markers, MarkersRequest, UnknownStretch};
 use names::Names;
 use work::{Ending, OpenWork};
@@ -277,7 +280,19 @@ impl Engine {
             scan.found.names_known = true;
             begin = begin.min(snapshot.start_lsn);
         }
-        scan.read(&cluster, &repository, &view, &legs, (begin, stretch.1), cancel).await?;
+        let reading = Reading {
+            cluster: &cluster,
+            repository: &repository,
+            view: &view,
+            legs: &legs,
+            cancel,
+            deadline: None,
+        };
+        let major = cluster.server_version.major();
+        let reached = reading
+            .read((begin, stretch.1), |record, timeline| scan.take(record, timeline, major))
+            .await?;
+        scan.found.to_lsn = scan.found.to_lsn.max(reached);
         if let (Some(xid), false) = (request.xid, scan.seen) {
             return Err(EngineError::NotFound { what: "transaction", name: xid.to_string() });
         }
@@ -326,30 +341,27 @@ fn is_on(legs: &[Leg], snapshot: &Snapshot) -> bool {
     })
 }
 
-/// A search under way.
-struct Scan<'a> {
-    names: Names,
-    open: OpenWork,
-    found: Found,
-    request: &'a FindRequest,
-    /// Whether the transaction that was asked for has come by.
-    seen: bool,
+/// Archived WAL that is read in order.
+struct Reading<'a> {
+    cluster: &'a Cluster,
+    repository: &'a Repository,
+    view: &'a ArchiveView,
+    legs: &'a [Leg],
+    cancel: &'a CancellationToken,
+    /// No segment is begun after this.
+    deadline: Option<Instant>,
 }
 
-impl Scan<'_> {
-    /// Reads all WAL in `[from, to)` along `legs`.
+impl Reading<'_> {
+    /// Hands over every record that starts in `[from, to)`; gives the first byte that was not read.
     async fn read(
-        &mut self,
-        cluster: &Cluster,
-        repository: &Repository,
-        view: &ArchiveView,
-        legs: &[Leg],
+        &self,
         (from, to): (Lsn, Lsn),
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let size = cluster.segment_size;
-        let major = cluster.server_version.major();
-        for leg in legs {
+        mut each: impl FnMut(&WalRecord, TimelineId) -> Result<()> + Send,
+    ) -> Result<Lsn> {
+        let size = self.cluster.segment_size;
+        let mut reached = from;
+        for leg in self.legs {
             let begin = leg.from.max(from);
             let end = leg.to.map_or(to, |t| t.min(to));
             if begin >= end {
@@ -357,20 +369,25 @@ impl Scan<'_> {
             }
             let first = size.segment_of(begin);
             let last = size.segment_of(Lsn(end.0 - 1));
-            let segments: BTreeMap<SegmentNo, _> = view
+            let segments: BTreeMap<SegmentNo, _> = self
+                .view
                 .segments(leg.timeline)
                 .filter(|(number, _)| (first..=last).contains(number))
                 .collect();
             let mut fetched = futures_util::stream::iter(segments)
                 .map(|(number, stored)| async move {
-                    Ok::<_, EngineError>((number, view.read_segment(repository, stored).await?))
+                    let bytes = self.view.read_segment(self.repository, stored).await?;
+                    Ok::<_, EngineError>((number, bytes))
                 })
                 .buffered(AHEAD);
             let mut reader: Option<(SegmentNo, WalStreamReader)> = None;
             let mut records = Vec::new();
             while let Some(segment) = fetched.next().await {
-                if cancel.is_cancelled() {
+                if self.cancel.is_cancelled() {
                     return Err(EngineError::Cancelled);
+                }
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(reached);
                 }
                 let (number, bytes) = segment?;
                 // Behind a hole reading begins anew.
@@ -380,7 +397,7 @@ impl Scan<'_> {
                         size.start_of(number),
                         size,
                         8192,
-                        expectations(cluster, leg.timeline),
+                        expectations(self.cluster, leg.timeline),
                     ),
                 };
                 match current.push(&bytes, &mut records) {
@@ -397,27 +414,46 @@ impl Scan<'_> {
                 }
                 for record in records.drain(..) {
                     if record.span.start >= leg.from && record.span.start < end {
-                        self.take(&record, leg.timeline, major)?;
+                        each(&record, leg.timeline)?;
                     }
                 }
-                self.found.to_lsn = self.found.to_lsn.max(size.end_of(number).min(end));
+                reached = reached.max(size.end_of(number).min(end));
                 reader = Some((SegmentNo(number.0 + 1), current));
                 tokio::task::yield_now().await;
             }
         }
-        Ok(())
+        Ok(reached)
     }
+}
 
+fn undecodable(record: &WalRecord, error: &holdfast_postgres::WalReadError) -> EngineError {
+    EngineError::integrity(
+        "wal_record_undecodable",
+        format!("the WAL record at {} cannot be decoded: {error}", record.span.start),
+        "What was found before this place is right, but not complete. Report it with the server's version.",
+    )
+}
+
+/// Whether a relation is a temporary one, by the name of its schema.
+fn is_temporary(relation: &str) -> bool {
+    relation.starts_with("pg_temp_") || relation.starts_with("pg_toast_temp_")
+}
+
+/// A search under way.
+struct Scan<'a> {
+    names: Names,
+    open: OpenWork,
+    found: Found,
+    request: &'a FindRequest,
+    /// Whether the transaction that was asked for has come by.
+    seen: bool,
+}
+
+impl Scan<'_> {
     fn take(&mut self, record: &WalRecord, timeline: TimelineId, major: u32) -> Result<()> {
-        let undecodable = |error: holdfast_postgres::WalReadError| {
-            EngineError::integrity(
-                "wal_record_undecodable",
-                format!("the WAL record at {} cannot be decoded: {error}", record.span.start),
-                "What was found before this place is right, but not complete. Report it with the server's version.",
-            )
-        };
-        let (blocks, main) = record.parts(major).map_err(undecodable)?;
-        let change = decode_change(record, &blocks, main, major).map_err(undecodable)?;
+        let (blocks, main) = record.parts(major).map_err(|e| undecodable(record, &e))?;
+        let change =
+            decode_change(record, &blocks, main, major).map_err(|e| undecodable(record, &e))?;
         let class = self.names.follow(record, &blocks, main, change.as_ref());
         self.open.take_class(record.xid, record.span.start, class);
         let Some(change) = change else { return Ok(()) };
@@ -474,7 +510,7 @@ fn wanted(request: &FindRequest, event: &FoundEvent) -> bool {
         return false;
     }
     let committed = event.outcome == FoundOutcome::Committed;
-    let temporary = event.relation.as_ref().is_some_and(|name| name.starts_with("pg_temp_"));
+    let temporary = event.relation.as_deref().is_some_and(is_temporary);
     let users = event.oid.is_none_or(|oid| oid >= FIRST_USER_OID) && !temporary;
     let kinds = request.drops || request.truncates || request.mass_deletes;
     if !kinds {

@@ -117,6 +117,10 @@ impl OpenWork {
         }
         for (relation, (at, counts)) in &work.rows {
             let row = names.relation(relation.database, relation.relfilenode, *at);
+            // Pieces of large values: they come and go with rows of the table that owns them.
+            if row.is_some_and(|row| row.kind == 't') {
+                continue;
+            }
             let kind = match counts {
                 c if c.deleted > 0 && c.deleted >= c.inserted.max(c.updated) => FoundKind::Delete,
                 c if c.updated > 0 && c.updated >= c.inserted => FoundKind::Update,

@@ -73,6 +73,8 @@ named! {
         Archive = "archive",
         /// Restores to a point in time.
         Restore = "restore",
+        /// Takes tables out of a point in time.
+        Rescue = "rescue",
         /// Reads the repository back.
         Verify = "verify",
         /// Runs the demo.

@@ -514,6 +514,11 @@ impl Engine {
         self.note_stopped(job).await
     }
 
+    /// Where the server of a restore is that was left running.
+    pub(crate) fn restored_server(&self, job: JobId) -> Result<ServerLocation> {
+        Ok(RestoreRecord::read(&self.home().jobs(), job)?.location)
+    }
+
     /// Notes in a restore's result that its server does not run any more.
     async fn note_stopped(&self, job: JobId) -> Result<()> {
         if let Ok(mut result) = self.restore_result(job).await {

@@ -22,12 +22,15 @@ use super::tablespace::{self, Patch};
 use crate::archive::{ArchiveView, Leg, PointEvent, TransactionEnd, TransactionKind};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
+use crate::find::{LossBudget, LossChanges};
 use crate::points::{Commit, SnapshotSummary};
 use crate::server::binaries::{self, ServerBinaries};
 use crate::snapshot::{Proof, Snapshot};
 use crate::target::Target;
 use crate::{Engine, Finding, Severity};
 
+/// How long a plan waits for the look at what it discards.
+const LOSS_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// At most this many transactions are listed as left out by a stop by time.
 const LEFT_OUT_LIMIT: usize = 20;
 /// So many transaction ends before a snapshot's start are compared with a target time.
@@ -125,6 +128,10 @@ pub struct Loss {
     /// For a stop by time: those whose commit time is not after the target and that are lost all
     /// the same, because they stand later in the WAL. At most 20.
     pub earlier_but_lost: Vec<Commit>,
+    /// Table by table, as far as it was looked at; none when it was not.
+    #[serde(default)]
+    #[ts(optional = nullable)]
+    pub changes: Option<LossChanges>,
 }
 
 /// One step of a plan.
@@ -263,7 +270,17 @@ impl Engine {
     /// Refused when the target cannot be reached, naming the nearest that can; when the destination
     /// is not empty; when there is too little disk; when this host cannot run the copy.
     pub async fn plan_restore(&self, request: RestoreRequest) -> Result<RestorePlan> {
-        let prepared = self.prepare(request, None, Purpose::Plan).await?;
+        let mut prepared = self.prepare(request, None, Purpose::Plan).await?;
+        // A plan is worth having without it.
+        let looked = self.loss_changes(&prepared, LossBudget::PLAN);
+        prepared.plan.loss.changes = match tokio::time::timeout(LOSS_WAIT, looked).await {
+            Ok(Ok(changes)) => Some(changes),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what a restore discards could not be looked at");
+                None
+            }
+            Err(_) => None,
+        };
         let stored = StoredPlan {
             target: prepared.plan.target.clone(),
             exclusive: prepared.plan.exclusive,
@@ -278,6 +295,15 @@ impl Engine {
         let text = serde_json::to_vec(&stored).map_err(|e| EngineError::Fault(e.to_string()))?;
         std::fs::write(&path, text).map_err(EngineError::file("write", &path))?;
         Ok(prepared.plan)
+    }
+
+    /// Looks at all that a restore discards, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Engine::plan_restore`]; integrity when WAL cannot be read back.
+    pub async fn restore_loss(&self, request: RestoreRequest) -> Result<LossChanges> {
+        let prepared = self.prepare(request, None, Purpose::Plan).await?;
+        self.loss_changes(&prepared, LossBudget::ASKED).await
     }
 
     /// Prepares the run of a plan that was shown before: every input is looked at again.
@@ -978,6 +1004,7 @@ pub(super) fn loss(
         first: None,
         last: None,
         earlier_but_lost: Vec::new(),
+        changes: None,
     };
     // What is archived beyond a gap is lost as well.
     let beyond = view.events(legs, reachable, Lsn(u64::MAX));

@@ -299,6 +299,14 @@ impl From<ServerError> for WireError {
 }
 
 impl WireError {
+    /// The code of the server's own error, when it is one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Server(server) => Some(&server.sqlstate),
+            _ => None,
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
     }
