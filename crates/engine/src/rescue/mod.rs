@@ -278,7 +278,10 @@ impl Engine {
             fetch_only: false,
             plan_hash: None,
         };
-        let restored = self.restore_in(job.clone(), prepared, &options).await?;
+        let restored = match self.restore_in(job.clone(), prepared, &options).await {
+            Ok(restored) => restored,
+            Err(error) => return Err(self.give_up(&job, error).await),
+        };
         let outcome = self.rescue_from(&job, &database, &request).await;
         // The copy goes, whatever came of it.
         let removed = self.remove_restore(job.id).await;

@@ -499,6 +499,17 @@ impl Engine {
         .await
     }
 
+    /// Takes back what a failed restore has kept to go on with, where nobody will: gives its error.
+    pub(crate) async fn give_up(&self, job: &JobContext, error: EngineError) -> EngineError {
+        let EngineError::Resumable { source, .. } = error else { return error };
+        if let Ok(Some(unfinished)) = Unfinished::read(&job.directory)
+            && let Err(error) = self.discard_unfinished(job.id, job, unfinished).await
+        {
+            job.reporter.warning(format!("what was written could not be removed: {error}"));
+        }
+        *source
+    }
+
     /// Stops the server of a restore and removes the copy, whatever its job does.
     pub(crate) async fn remove_restore(&self, job: JobId) -> Result<()> {
         let record = RestoreRecord::read(&self.home().jobs(), job)?;
