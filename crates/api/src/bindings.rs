@@ -72,6 +72,7 @@ pub fn typescript() -> String {
         engine::rescue::MergedTable,
         engine::rescue::RescuedTable,
         engine::rescue::RescueResult,
+        engine::backup::IncrementalMode,
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
         engine::verify::FindingSeverity,

@@ -188,7 +188,10 @@ async fn markers(engine: &Engine, r: MarkersQuery) -> Outcome<holdfast_engine::f
 }
 
 async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
-    engine.start_backup(&r.cluster, BackupOptions { reason: r.reason }).await.map(started)
+    engine
+        .start_backup(&r.cluster, BackupOptions { reason: r.reason, incremental: r.incremental })
+        .await
+        .map(started)
 }
 
 async fn archive_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {

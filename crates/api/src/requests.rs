@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use holdfast_engine::RepositorySummary;
+use holdfast_engine::backup::IncrementalMode;
 use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
@@ -182,6 +183,10 @@ pub struct BackupStart {
     pub cluster: String,
     /// Why.
     pub reason: Option<String>,
+    /// Whether to read only what changed; `auto` unless said.
+    #[serde(default)]
+    #[ts(as = "Option<IncrementalMode>", optional)]
+    pub incremental: IncrementalMode,
 }
 
 /// Starts a verification.

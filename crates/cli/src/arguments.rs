@@ -43,6 +43,26 @@ pub(crate) enum Progress {
     None,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Incremental {
+    /// Where it is possible, otherwise a full backup; the result says why.
+    Auto,
+    /// A full backup.
+    Never,
+    /// Refused where it is not possible.
+    Require,
+}
+
+impl From<Incremental> for holdfast_engine::backup::IncrementalMode {
+    fn from(mode: Incremental) -> Self {
+        match mode {
+            Incremental::Auto => Self::Auto,
+            Incremental::Never => Self::Never,
+            Incremental::Require => Self::Require,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// A private throwaway PostgreSQL, a backup, a disaster, and the way back; needs no server.
@@ -62,6 +82,10 @@ pub(crate) enum Command {
         /// Why; kept with the snapshot.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Read only what changed since the previous snapshot (PostgreSQL 17 and later); what is kept is
+        /// whole all the same.
+        #[arg(long, value_enum, default_value_t = Incremental::Auto)]
+        incremental: Incremental,
     },
     /// Stream WAL into the repository until stopped.
     #[command(after_help = "Example:\n  holdfast archive orders-eu --once-to 0/5000060")]

@@ -133,8 +133,9 @@ async fn dispatch(
         }
         Command::Repo(command) => repo(&engine, &arguments, command, output, cancel).await?,
         Command::Cluster(command) => cluster(&engine, command, output).await?,
-        Command::Backup { name, reason } => {
-            let result = engine.backup(&name, BackupOptions { reason }, cancel.clone()).await?;
+        Command::Backup { name, reason, incremental } => {
+            let options = BackupOptions { reason, incremental: incremental.into() };
+            let result = engine.backup(&name, options, cancel.clone()).await?;
             output.result(&result, tables::backup)
         }
         Command::Archive { name, once_to } => {

@@ -281,6 +281,12 @@ pub(crate) fn backup(r: &BackupResult) -> String {
         r.snapshot.timeline,
         phases(&r.phases)
     );
+    if let Some(basis) = &r.basis {
+        let _ = write!(text, "\n\nincremental: only what changed since snapshot {basis} was read");
+    }
+    if let Some(because) = &r.full_because {
+        let _ = write!(text, "\n\nfull, not incremental: {because}");
+    }
     if !r.page_findings.is_empty() {
         let _ = write!(
             text,

@@ -367,13 +367,14 @@ pub(crate) async fn wal_segment_size(connection: &mut Connection) -> Result<WalS
         .ok_or_else(|| EngineError::Fault(format!("the server's wal_segment_size is {text:?}")))
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let factor = match text[digits.len()..].trim() {
         "" | "B" => 1,
         "kB" => 1 << 10,
         "MB" => 1 << 20,
         "GB" => 1 << 30,
+        "TB" => 1 << 40,
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)

@@ -22,6 +22,9 @@ pub struct Snapshot {
     pub cluster: Uuid,
     /// Full or incremental, as it was taken; every snapshot is logically full.
     pub kind: SnapshotKind,
+    /// The snapshot that an incremental one was folded into; it is not needed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Uuid>,
     /// Why it was taken, in somebody's words.
     pub reason: Option<String>,
     /// When the server began to send it.

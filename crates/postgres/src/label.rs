@@ -111,6 +111,22 @@ impl BackupLabel {
     }
 }
 
+/// The content of a `backup_label` without what makes it one of an incremental backup, byte for byte
+/// as `pg_combinebackup` writes it (`backup_label.c`). A server refuses to start with those lines: they
+/// say that most of the files are elsewhere.
+#[must_use]
+pub fn without_incremental_lines(content: &[u8]) -> Vec<u8> {
+    content
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| {
+            !line.starts_with(b"INCREMENTAL FROM LSN: ")
+                && !line.starts_with(b"INCREMENTAL FROM TLI: ")
+        })
+        .flatten()
+        .copied()
+        .collect()
+}
+
 /// Lines of the form `FIELD: value`.
 struct Lines<'a>(&'a str);
 
@@ -234,6 +250,13 @@ START TIMELINE: 1
         let cut = format!("{LABEL}INCREMENTAL FROM LSN: 0/1000028\n");
         let error = BackupLabel::parse(cut.as_bytes()).unwrap_err();
         assert_eq!(error, LabelError::Missing { field: "INCREMENTAL FROM TLI" });
+    }
+
+    #[test]
+    fn a_folded_backups_label_is_a_full_backups() {
+        let text = format!("{LABEL}INCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n");
+        assert_eq!(without_incremental_lines(text.as_bytes()), LABEL.as_bytes());
+        assert_eq!(without_incremental_lines(LABEL.as_bytes()), LABEL.as_bytes());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | [`relation`] | names of relation files | `relpath.c` |
 //! | [`control`] | `global/pg_control` | `pg_control.h` |
 //! | [`tar`] | the archives `BASE_BACKUP` sends | `tar.c` |
+//! | [`incremental`] | files of an incremental backup | `basebackup_incremental.h`, `reconstruct.c` |
 //! | [`manifest`] | `backup_manifest` | `backup_manifest.c` |
 //! | [`label`] | `backup_label`, `tablespace_map` | `xlogbackup.c` |
 
@@ -24,6 +25,7 @@ mod text;
 
 pub mod control;
 pub mod heap;
+pub mod incremental;
 pub mod label;
 pub mod lsn;
 pub mod manifest;
@@ -37,13 +39,18 @@ pub mod version;
 pub mod wal;
 
 pub use control::{ClusterState, ControlFile, ControlFileError};
+pub use incremental::{
+    BlockSource, INCREMENTAL_MAGIC, INCREMENTAL_PREFIX, IncrementalError, IncrementalEvent,
+    IncrementalHeader, IncrementalReader, incremental_target,
+};
 pub use label::{
     BackupLabel, LabelError, TablespaceMapEntry, parse_tablespace_map, render_tablespace_map,
+    without_incremental_lines,
 };
 pub use lsn::{Lsn, LsnParseError};
 pub use manifest::{
     BackupManifest, ChecksumAlgorithm, FileChecksum, ManifestError, ManifestFile, ManifestPath,
-    ManifestReader, ManifestSummary, WalRange, crc32c_manifest_bytes,
+    ManifestReader, ManifestSummary, ManifestWriter, WalRange, crc32c_manifest_bytes,
 };
 pub use page::{PAGE_SIZE_DEFAULT, PageFinding, check_page, page_checksum, page_lsn};
 pub use relation::{Fork, RelationFile, relation_file};

@@ -1,8 +1,9 @@
 //! Getting extents back: frame by frame, pack by pack, in parallel, every name checked.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,9 @@ use crate::extent::ExtentId;
 use crate::index::{Index, Location, Pack};
 use crate::object::ObjectKind;
 use crate::repository::Repository;
+
+/// Ranged reads of an [`ExtentReader`] at once.
+const READS_IN_FLIGHT: usize = 4;
 
 /// Adjacent frames are read together up to this much.
 const RANGE_BYTES: u64 = 4 * 1024 * 1024;
@@ -143,11 +147,22 @@ impl Repository {
         if !self.can_read() {
             return Err(RepositoryError::KeyRequired { operation: "fetching extents" });
         }
-        let mut stats = FetchStats::default();
         let mut index = self.load_index(false).await?;
         if wanted.iter().any(|w| !w.id.is_zero() && index.locate(&w.id).is_none()) {
             index = self.load_index(true).await?;
         }
+        self.fetch_from(index, wanted, parallelism, sink, cancel).await
+    }
+
+    async fn fetch_from(
+        &self,
+        index: Arc<Index>,
+        wanted: Vec<WantedExtent>,
+        parallelism: usize,
+        sink: Arc<dyn ExtentSink>,
+        cancel: &CancellationToken,
+    ) -> Result<FetchStats> {
+        let mut stats = FetchStats::default();
         let mut tasks = Vec::with_capacity(wanted.len());
         for WantedExtent { id, token } in wanted {
             if id.is_zero() {
@@ -245,6 +260,69 @@ impl Repository {
         })
         .await
         .map_err(RepositoryError::worker)?
+    }
+}
+
+/// Reads extents a few at a time, by the index as it was when the reader was made: nothing is listed
+/// again for each read.
+#[derive(Clone, Debug)]
+pub struct ExtentReader {
+    repository: Repository,
+    index: Arc<Index>,
+}
+
+/// Keeps what a read brings, in the order of the request.
+struct Kept(Mutex<Vec<Bytes>>);
+
+impl ExtentSink for Kept {
+    fn write(&self, token: u64, _: &ExtentId, bytes: &[u8]) -> Result<(), SinkError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = usize::try_from(token).ok().and_then(|n| kept.get_mut(n)) {
+            *place = Bytes::copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// A reader of extents by the index of now.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`] without the right to read, and what the store says.
+    pub async fn extent_reader(&self) -> Result<ExtentReader> {
+        if !self.can_read() {
+            return Err(RepositoryError::KeyRequired { operation: "reading extents" });
+        }
+        Ok(ExtentReader { repository: self.clone(), index: self.load_index(false).await? })
+    }
+}
+
+impl ExtentReader {
+    /// Whether a pack that is there holds the extent. The zero extent needs none.
+    pub fn holds(&self, id: &ExtentId) -> bool {
+        id.is_zero() || self.index.locate(id).is_some()
+    }
+
+    /// The extents' bytes in the order of `ids`, empty for the zero extent. All of them are in memory
+    /// together: ask for a few megabytes.
+    ///
+    /// # Errors
+    /// As [`Repository::fetch_extents`].
+    pub async fn read(&self, ids: &[ExtentId]) -> Result<Vec<Bytes>> {
+        let wanted =
+            ids.iter().zip(0..).map(|(id, token)| WantedExtent { id: *id, token }).collect();
+        let kept = Arc::new(Kept(Mutex::new(vec![Bytes::new(); ids.len()])));
+        let sink: Arc<dyn ExtentSink> = Arc::<Kept>::clone(&kept);
+        self.repository
+            .fetch_from(
+                Arc::clone(&self.index),
+                wanted,
+                READS_IN_FLIGHT,
+                sink,
+                &CancellationToken::new(),
+            )
+            .await?;
+        Ok(std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

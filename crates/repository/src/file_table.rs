@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ use crate::store::{PART_BYTES, SINGLE_PUT_BYTES};
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// The longest line: four million extents.
 const MAX_LINE: usize = 288 * 1024 * 1024;
+
+/// Version 2 added the checksums of extents.
+const FILE_TABLE_VERSION: u32 = 2;
 
 /// What an entry of a file table is.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
@@ -57,6 +61,41 @@ pub struct FileEntry {
     /// The content, extent after extent; all but the last have the repository's extent size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extents: Vec<ExtentId>,
+    /// CRC-32C of each extent's bytes, when there are several and they were computed: whoever replaces
+    /// some extents can then say the new file's CRC-32C without reading the others. Since version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "checksums")]
+    pub extent_crc32c: Vec<u32>,
+}
+
+/// A list of checksums as one text, eight hex digits each, most significant first.
+mod checksums {
+    use std::fmt::Write as _;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(sums: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(sums.len() * 8);
+        for sum in sums {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{sum:08x}");
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u32>, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let bytes = data_encoding::HEXLOWER
+            .decode(text.as_bytes())
+            .ok()
+            .filter(|bytes| bytes.len() % 4 == 0)
+            .ok_or_else(|| D::Error::custom("checksums are eight lower-case hex digits each"))?;
+        Ok(bytes
+            .chunks_exact(4)
+            .map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+            .collect())
+    }
 }
 
 /// How a manifest names its file table.
@@ -77,6 +116,23 @@ pub struct FileTableRef {
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileTableBody {
     pub(crate) entries: u64,
+    /// Absent in version 1.
+    #[serde(default = "first_version")]
+    pub(crate) version: u32,
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+impl FileTableBody {
+    /// A table that a newer version has written may say things that must not be overlooked.
+    pub(crate) fn check(self, path: &str) -> Result<Self> {
+        if self.version <= FILE_TABLE_VERSION {
+            return Ok(self);
+        }
+        Err(RepositoryError::UnsupportedFormat { object: path.to_owned(), found: self.version })
+    }
 }
 
 type Spool = BufWriter<std::fs::File>;
@@ -166,7 +222,8 @@ impl FileTableWriter {
             self.spool(rest).await?;
         }
         let container = self.container.take().ok_or(RepositoryError::IngestFailed)?;
-        let raw = to_raw(path, &FileTableBody { entries: self.entries })?;
+        let raw =
+            to_raw(path, &FileTableBody { entries: self.entries, version: FILE_TABLE_VERSION })?;
         let repository = self.repository.clone();
         let name = path.to_owned();
         let (spool, size, hash) = tokio::task::spawn_blocking(move || -> Result<_> {
@@ -232,15 +289,18 @@ fn spool_failed(source: std::io::Error) -> RepositoryError {
 pub(crate) struct LineReader {
     partial: Vec<u8>,
     pub(crate) entries: u64,
+    /// Where the next line begins in the whole content.
+    at: u64,
 }
 
 impl LineReader {
-    /// Takes the next raw bytes and hands out every entry that they complete.
+    /// Takes the next raw bytes and hands out every entry that they complete, each with the bytes of
+    /// its line in the whole content.
     pub(crate) fn push(
         &mut self,
         path: &str,
         raw: &[u8],
-        sink: &mut impl FnMut(FileEntry),
+        sink: &mut impl FnMut(FileEntry, Range<u64>),
     ) -> Result<()> {
         let mut rest = raw;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -256,7 +316,9 @@ impl LineReader {
             let entry = serde_json::from_slice(line)
                 .map_err(|source| RepositoryError::Document { path: path.to_owned(), source })?;
             self.entries += 1;
-            sink(entry);
+            let place = self.at..self.at + line.len() as u64;
+            self.at = place.end + 1;
+            sink(entry, place);
             rest = after.get(1..).unwrap_or_default();
         }
         if self.partial.len() + rest.len() > MAX_LINE {
@@ -289,8 +351,9 @@ pub struct FileTableReader {
     next_frame: usize,
     hasher: blake3::Hasher,
     lines: LineReader,
-    ready: VecDeque<FileEntry>,
+    ready: VecDeque<(FileEntry, Range<u64>)>,
     done: bool,
+    version: u32,
 }
 
 impl std::fmt::Debug for FileTableReader {
@@ -309,7 +372,7 @@ impl Repository {
         let path = &reference.path;
         let (opened, tail) = self.open_tail(path, ObjectKind::FileTable).await?;
         let size = HEADER_BYTES as u64 + opened.trailer.content_bytes + tail.len() as u64;
-        let declared: FileTableBody = body(path, &opened)?;
+        let declared = body::<FileTableBody>(path, &opened)?.check(path)?;
         if size != reference.bytes || declared.entries != reference.entries {
             return Err(RepositoryError::corrupt(path, "it is not the one that was referred to"));
         }
@@ -325,6 +388,7 @@ impl Repository {
             lines: LineReader::default(),
             ready: VecDeque::new(),
             done: false,
+            version: declared.version,
         })
     }
 
@@ -343,11 +407,26 @@ impl FileTableReader {
         self.reference.entries
     }
 
+    /// Whether its files have the checksums of their extents.
+    pub fn has_extent_checksums(&self) -> bool {
+        self.version >= 2
+    }
+
+    /// The content that the lines are in, to read parts of it again.
+    pub(crate) fn content(&self) -> std::sync::Arc<ContentReader> {
+        std::sync::Arc::clone(&self.content)
+    }
+
     /// The next entry; `None` after the last, when everything has been checked.
     ///
     /// # Errors
     /// [`RepositoryError::Corrupt`] and what the store says.
     pub async fn next(&mut self) -> Result<Option<FileEntry>> {
+        Ok(self.next_placed().await?.map(|(entry, _)| entry))
+    }
+
+    /// The same with the bytes of its line in the whole content.
+    pub(crate) async fn next_placed(&mut self) -> Result<Option<(FileEntry, Range<u64>)>> {
         loop {
             if let Some(entry) = self.ready.pop_front() {
                 return Ok(Some(entry));
@@ -398,7 +477,7 @@ impl FileTableReader {
             for number in first..end {
                 let stored = content.slice(number, &bytes, start)?;
                 let raw = content.frame(&repository.inner.codec, number, stored)?;
-                lines.push(&path, &raw, &mut |entry| entries.push_back(entry))?;
+                lines.push(&path, &raw, &mut |entry, place| entries.push_back((entry, place)))?;
             }
             Ok((lines, hasher, entries))
         })
@@ -416,6 +495,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn checksums_are_one_text_and_old_lines_have_none() {
+        let line = r#"{"path":"a","size":2,"mode":1,"mtime":0,"kind":"file"}"#;
+        let mut entry: FileEntry = serde_json::from_str(line).unwrap();
+        assert!(entry.extent_crc32c.is_empty());
+        assert_eq!(serde_json::to_string(&entry).unwrap(), line);
+        entry.extent_crc32c = vec![1, 0xA0B0_C0D0];
+        let text = serde_json::to_string(&entry).unwrap();
+        assert!(text.contains(r#""extent_crc32c":"00000001a0b0c0d0""#), "{text}");
+        assert_eq!(serde_json::from_str::<FileEntry>(&text).unwrap(), entry);
+        assert!(serde_json::from_str::<FileEntry>(&text.replace("00000001", "0000000")).is_err());
+    }
+
+    #[test]
+    fn a_table_of_a_newer_version_is_refused() {
+        let body = |text: &str| serde_json::from_str::<FileTableBody>(text).unwrap().check("t");
+        assert_eq!(body(r#"{"entries":3}"#).unwrap().version, 1);
+        assert!(body(r#"{"entries":3,"version":2}"#).is_ok());
+        assert!(body(r#"{"entries":3,"version":3}"#).is_err());
+    }
+
+    #[test]
     fn lines_may_be_cut_anywhere() {
         let entry = FileEntry {
             path: "base/1/2".into(),
@@ -424,16 +524,26 @@ mod tests {
             mtime: -5,
             crc32c: Some(7),
             kind: EntryKind::Symlink("x\ny".into()),
-            extents: vec![ExtentId::ZERO],
+            extents: vec![ExtentId::ZERO; 2],
+            extent_crc32c: vec![0xFEDC_BA98, 1],
         };
         let mut text = serde_json::to_vec(&entry).unwrap();
         text.push(b'\n');
+        let length = text.len() as u64 - 1;
         let text = [text.clone(), text].concat();
         for cut in 0..text.len() {
             let mut seen = Vec::new();
             let mut lines = LineReader::default();
-            lines.push("t", &text[..cut], &mut |e| seen.push(e)).unwrap();
-            lines.push("t", &text[cut..], &mut |e| seen.push(e)).unwrap();
+            let mut places = Vec::new();
+            for part in [&text[..cut], &text[cut..]] {
+                lines
+                    .push("t", part, &mut |entry, place| {
+                        seen.push(entry);
+                        places.push(place);
+                    })
+                    .unwrap();
+            }
+            assert_eq!(places, [0..length, length + 1..2 * length + 1]);
             lines.finish("t", 2).unwrap();
             assert_eq!(seen, [entry.clone(), entry.clone()]);
             assert!(lines.finish("t", 3).is_err());

@@ -214,6 +214,22 @@ impl Ingest {
         Ok(id)
     }
 
+    /// Counts an extent of another snapshot in, which stays where it is. Its `length` is believed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Corrupt`] when no pack that is there holds it.
+    pub fn share_extent(&self, id: &ExtentId, length: u64) -> Result<()> {
+        if !id.is_zero() && self.index.locate(id).is_none() {
+            return Err(RepositoryError::corrupt(
+                crate::index::INDEX_PREFIX,
+                format!("no pack holds extent {id} any more"),
+            ));
+        }
+        self.counters.extents_seen.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_seen.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn hand_over(&self, state: &mut State) -> Result<()> {
         let frame = std::mem::take(&mut state.frame);
         if frame.extents.is_empty() {

@@ -19,6 +19,7 @@ mod extent;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 mod fetch;
+mod file_lookup;
 mod file_table;
 mod index;
 mod ingest;
@@ -40,7 +41,8 @@ mod verify;
 pub use documents::IntoContent;
 pub use error::{Cause, RepositoryError};
 pub use extent::{ExtentId, ExtentIdParseError};
-pub use fetch::{ExtentSink, FetchPlan, FetchStats, SinkError, WantedExtent};
+pub use fetch::{ExtentReader, ExtentSink, FetchPlan, FetchStats, SinkError, WantedExtent};
+pub use file_lookup::FileLookup;
 pub use file_table::{EntryKind, FileEntry, FileTableReader, FileTableRef, FileTableWriter};
 pub use index::{Index, PackId};
 pub use ingest::{Ingest, IngestOptions, IngestStats};

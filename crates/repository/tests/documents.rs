@@ -109,6 +109,7 @@ fn file(n: u64, extents: u64) -> FileEntry {
                 ExtentId::from_bytes(*blake3::hash(&(n * 1_000_000 + e).to_le_bytes()).as_bytes())
             })
             .collect(),
+        extent_crc32c: (0..u32::try_from(extents).unwrap()).collect(),
     }
 }
 
@@ -129,6 +130,13 @@ async fn file_tables_stream_in_and_out() {
             assert_eq!(reader.next().await.unwrap().unwrap(), file(n, extents));
         }
         assert!(reader.next().await.unwrap().is_none());
+        let mut lookup =
+            repository.look_up_files(&reference, |entry| entry.path != "base/5/1").await.unwrap();
+        for n in (0..files).rev().filter(|n| *n != 1) {
+            let found = lookup.get(&format!("base/5/{n}")).await.unwrap();
+            assert_eq!(found, Some(file(n, extents)));
+        }
+        assert_eq!(lookup.get("base/5/1").await.unwrap(), None);
         let mut wrong = reference.clone();
         wrong.blake3 = "00".repeat(32);
         let mut reader = repository.read_file_table(&wrong).await.unwrap();

@@ -78,6 +78,7 @@ async fn backup(repository: &Repository) -> Result<Vec<ExtentId>, RepositoryErro
             crc32c: None,
             kind: EntryKind::File,
             extents: ids.clone(),
+            extent_crc32c: Vec::new(),
         })
         .await?;
     let attempt = uuid::Uuid::new_v4();

@@ -141,6 +141,7 @@ async fn write_the_golden_repository() {
         crc32c: Some(0x1234_5678),
         kind: EntryKind::File,
         extents: ids,
+        extent_crc32c: Vec::new(),
     };
     let link = FileEntry {
         path: "pg_tblspc/16400".into(),

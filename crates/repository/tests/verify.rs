@@ -28,6 +28,7 @@ async fn filled() -> (Store, Repository) {
         crc32c: None,
         kind: EntryKind::File,
         extents: ids,
+        extent_crc32c: Vec::new(),
     };
     table.add(&entry).await.unwrap();
     ingest.flush().await.unwrap();

@@ -195,9 +195,19 @@ impl Connection {
     /// # Errors
     /// [`WireError::UnsupportedVersion`] for a server outside 14 to 18, or an incremental backup of
     /// one before 17; [`WireError::Server`] with what the server has against it.
-    pub async fn base_backup(
+    pub async fn base_backup(self, options: BaseBackupOptions) -> Result<BaseBackup, WireError> {
+        self.base_backup_noting(options, &mut |_| {}).await
+    }
+
+    /// The same, and hands on at once what the server says before it begins to send: that it still
+    /// waits for the summarizer, for example. All of it is also kept for [`BackupEnd`].
+    ///
+    /// # Errors
+    /// As [`Connection::base_backup`].
+    pub async fn base_backup_noting(
         mut self,
         options: BaseBackupOptions,
+        note: &mut (dyn FnMut(&ServerNotice) + Send),
     ) -> Result<BaseBackup, WireError> {
         let traits = self.traits("base backups")?;
         if options.incremental && !traits.incremental {
@@ -218,10 +228,10 @@ impl Connection {
             phase: Phase::Between,
             warnings: Vec::new(),
         };
-        let start = backup.rows("waiting for the backup's checkpoint", 1).await?;
+        let start = backup.rows("waiting for the backup's checkpoint", 1, note).await?;
         (backup.start_lsn, backup.timeline) = position(&start)?;
         let tablespaces =
-            backup.rows("waiting for the list of tablespaces", MAX_TABLESPACES).await?;
+            backup.rows("waiting for the list of tablespaces", MAX_TABLESPACES, note).await?;
         backup.tablespaces =
             tablespaces.iter().map(|row| tablespace(row)).collect::<Result<_, _>>()?;
         Ok(backup)
@@ -393,6 +403,7 @@ impl BaseBackup {
         &mut self,
         during: &'static str,
         limit: usize,
+        note: &mut (dyn FnMut(&ServerNotice) + Send),
     ) -> Result<Vec<Vec<Option<Bytes>>>, WireError> {
         let mut described = false;
         let mut rows = Vec::new();
@@ -404,7 +415,11 @@ impl BaseBackup {
                     rows.push(message::row_cells(&frame.body)?);
                 }
                 tag::COMMAND_COMPLETE if described => return Ok(rows),
-                tag::NOTICE => self.keep(&ServerError::parse(&frame.body)?),
+                tag::NOTICE => {
+                    let notice = ServerError::parse(&frame.body)?;
+                    note(&notice);
+                    self.keep(&notice);
+                }
                 tag::ERROR => return Err(ServerError::parse(&frame.body)?.into()),
                 other => return Err(unexpected(other, "before a base backup")),
             }

@@ -1,13 +1,14 @@
 //! What arrived against what the server says it sent, file by file.
 
 use holdfast_postgres::{
-    BackupManifest, ChecksumAlgorithm, Lsn, TimelineId, crc32c_manifest_bytes,
+    BackupManifest, ChecksumAlgorithm, FileChecksum, Lsn, ManifestPath, ManifestWriter, TimelineId,
+    crc32c_manifest_bytes, incremental_target,
 };
 
 use super::files::{Checks, path_key};
 use crate::error::{EngineError, Result};
 
-/// Compares every file; gives how many were compared.
+/// Compares every file; gives the manifest that was read.
 ///
 /// # Errors
 /// Integrity, naming the first file that differs, is missing or is not listed.
@@ -17,7 +18,7 @@ pub(super) fn with_manifest(
     timeline: TimelineId,
     start: Lsn,
     stop: Lsn,
-) -> Result<u64> {
+) -> Result<BackupManifest> {
     let manifest = BackupManifest::parse(manifest)
         .map_err(|e| differs(format!("the server's manifest cannot be read: {e}")))?;
     let mut listed = 0_u64;
@@ -55,7 +56,32 @@ pub(super) fn with_manifest(
             "the server's manifest does not list the WAL from {start} to {stop} on timeline {timeline}"
         )));
     }
-    Ok(listed)
+    Ok(manifest)
+}
+
+/// The manifest of the whole files, where the server's is that of what it sent: as `pg_combinebackup`
+/// writes it, so that `pg_verifybackup` accepts what is restored. `changed` has size and checksum of
+/// what is kept otherwise than it arrived.
+pub(super) fn of_whole_files(manifest: BackupManifest, changed: &Checks) -> Vec<u8> {
+    let mut writer = ManifestWriter::new(manifest.version, manifest.system_identifier);
+    let mut text = Vec::new();
+    for mut file in manifest.files {
+        if let Some((size, crc)) = changed.get(&path_key(file.path.as_bytes())) {
+            let whole = file.path.as_str().and_then(incremental_target);
+            if let Some(path) = whole.and_then(|path| ManifestPath::new(path.into_bytes())) {
+                file.path = path;
+            }
+            file.size = *size;
+            file.checksum = Some(FileChecksum {
+                algorithm: ChecksumAlgorithm::Crc32c,
+                value: crc32c_manifest_bytes(*crc).to_vec(),
+            });
+        }
+        writer.file(&file);
+        text.append(&mut writer.take());
+    }
+    text.append(&mut writer.finish(&manifest.wal_ranges));
+    text
 }
 
 fn differs(message: String) -> EngineError {

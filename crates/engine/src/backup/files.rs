@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
-    ControlFile, Lsn, PageFinding, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser,
-    check_page, relation_file,
+    BackupLabel, ControlFile, Lsn, PageFinding, RelationFile, TarEntry, TarError, TarEvent,
+    TarKind, TarParser, check_page, incremental_target, relation_file, without_incremental_lines,
 };
 use holdfast_repository::{EntryKind, ExtentId, FileEntry, FileTableWriter, Ingest};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::checksum::ChecksumJoiner;
+use super::fold::{Fold, FoldPlaces, Folded};
+use super::incremental::Basis;
 use crate::error::{EngineError, Result};
 use crate::snapshot::PageMismatch;
 
@@ -21,6 +24,8 @@ const LISTED_PAGES: usize = 100;
 const MANIFEST_LIMIT: usize = 4 << 30;
 /// `global/pg_control` is kept aside; it has 8 KiB.
 const CONTROL_LIMIT: usize = 64 << 10;
+/// So is `backup_label`, which has a few lines.
+const LABEL_LIMIT: usize = 64 << 10;
 
 /// What the socket's side tells the file stage.
 pub(super) enum StageMessage {
@@ -40,13 +45,28 @@ pub(super) type Checks = HashMap<[u8; 16], (u64, u32)>;
 pub(super) struct Totals {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Every file as it arrived.
     pub(super) checks: Checks,
+    /// Those that are kept otherwise than they arrived, by the path they arrived under: what was folded
+    /// into a whole file, and the label.
+    pub(super) changed: Checks,
+}
+
+/// Sizes the server was built with.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// Bytes of a page.
+    pub(super) block_size: u32,
+    /// Pages of a segment of a relation: a gigabyte's unless built otherwise.
+    pub(super) segment_blocks: u32,
 }
 
 /// What the file stage has when everything arrived.
 pub(super) struct Received {
     pub(super) table: FileTableWriter,
+    pub(super) ingest: Arc<Ingest>,
     pub(super) totals: Totals,
+    /// The server's, as it arrived.
     pub(super) manifest: Vec<u8>,
     pub(super) page_findings: Vec<PageMismatch>,
     pub(super) page_findings_total: u64,
@@ -68,17 +88,32 @@ struct OpenFile {
     size: u64,
     crc: u32,
     extents: Vec<ExtentId>,
+    sums: Vec<u32>,
     filled: BytesMut,
     pages: Option<RelationFile>,
     offset: u64,
+    /// What is done with it before it is kept.
+    kept: Kept,
+}
+
+enum Kept {
+    /// Nothing: it is kept as it arrives.
+    AsItIs,
+    /// The label of an incremental backup, which becomes a full one's.
+    Label(Vec<u8>),
+    /// An incremental file, and the path of the whole one.
+    Folded(Box<(Fold, String)>),
 }
 
 pub(super) struct FileStage {
     ingest: Arc<Ingest>,
     table: FileTableWriter,
     start_lsn: Lsn,
-    block_size: usize,
+    shape: Shape,
     checksums: bool,
+    /// What an incremental backup builds on.
+    basis: Option<Basis>,
+    joiner: ChecksumJoiner,
     totals: Totals,
     page_findings: Vec<PageMismatch>,
     page_findings_total: u64,
@@ -123,15 +158,18 @@ impl FileStage {
         ingest: Arc<Ingest>,
         table: FileTableWriter,
         start_lsn: Lsn,
-        block_size: u32,
+        shape: Shape,
         checksums: bool,
+        basis: Option<Basis>,
     ) -> Self {
         Self {
+            joiner: ChecksumJoiner::new(ingest.extent_size()),
             ingest,
             table,
             start_lsn,
-            block_size: block_size as usize,
+            shape,
             checksums,
+            basis,
             totals: Totals::default(),
             page_findings: Vec::new(),
             page_findings_total: 0,
@@ -180,7 +218,6 @@ impl FileStage {
         }
         finish(parser)?;
         let manifest = manifest.unwrap_or_default();
-        self.store_manifest(&manifest, runtime)?;
         let control = ControlFile::parse(&self.control).map_err(|e| {
             EngineError::integrity(
                 "control_file_damaged",
@@ -190,6 +227,7 @@ impl FileStage {
         })?;
         Ok(Received {
             table: self.table,
+            ingest: self.ingest,
             totals: self.totals,
             manifest,
             page_findings: self.page_findings,
@@ -222,10 +260,16 @@ impl FileStage {
                     crc32c: None,
                     kind: EntryKind::Symlink(target),
                     extents: Vec::new(),
+                    extent_crc32c: Vec::new(),
                 }))?;
             }
             TarKind::File => {
-                let pages = relation_file(&path).filter(|_| self.checksums);
+                let kept = self.kept(&path, runtime)?;
+                let whole = match &kept {
+                    Kept::Folded(fold) => &fold.1,
+                    Kept::AsItIs | Kept::Label(_) => &path,
+                };
+                let pages = relation_file(whole).filter(|_| self.checksums);
                 self.open = Some(OpenFile {
                     path,
                     mode: entry.mode,
@@ -233,13 +277,36 @@ impl FileStage {
                     size: entry.size,
                     crc: 0,
                     extents: Vec::new(),
-                    filled: BytesMut::with_capacity(self.ingest.extent_size()),
+                    sums: Vec::new(),
+                    filled: BytesMut::new(),
                     pages,
                     offset: 0,
+                    kept,
                 });
             }
         }
         Ok(())
+    }
+
+    /// What is to be done with a file that begins.
+    fn kept(&mut self, path: &str, runtime: &Handle) -> Result<Kept> {
+        let target = incremental_target(path);
+        let Some(basis) = &mut self.basis else {
+            return match target {
+                None => Ok(Kept::AsItIs),
+                Some(_) => Err(without_basis(path, "the backup is not incremental")),
+            };
+        };
+        let Some(target) = target else {
+            return Ok(if path == "backup_label" { Kept::Label(Vec::new()) } else { Kept::AsItIs });
+        };
+        let Some(previous) = runtime.block_on(basis.files.get(&target))? else {
+            return Err(without_basis(path, "the previous snapshot does not have the file"));
+        };
+        let Shape { block_size, segment_blocks } = self.shape;
+        let fold =
+            Fold::begin(&target, previous, self.ingest.extent_size(), block_size, segment_blocks)?;
+        Ok(Kept::Folded(Box::new((fold, target))))
     }
 
     fn directory(&mut self, path: &str, mode: u32, mtime: i64, runtime: &Handle) -> Result<()> {
@@ -251,14 +318,48 @@ impl FileStage {
             crc32c: None,
             kind: EntryKind::Directory,
             extents: Vec::new(),
+            extent_crc32c: Vec::new(),
         }))?;
         Ok(())
     }
 
     fn data(&mut self, mut bytes: &[u8], runtime: &Handle) -> Result<()> {
         let extent_size = self.ingest.extent_size();
+        let Some(file) = &mut self.open else { return Ok(()) };
+        match &mut file.kept {
+            Kept::AsItIs => {}
+            Kept::Label(label) => {
+                if label.len() + bytes.len() > LABEL_LIMIT {
+                    return Err(label_damaged("it is longer than 64 KiB"));
+                }
+                file.crc = crc32c::crc32c_append(file.crc, bytes);
+                label.extend_from_slice(bytes);
+                return Ok(());
+            }
+            Kept::Folded(fold) => {
+                file.crc = crc32c::crc32c_append(file.crc, bytes);
+                let Some(basis) = &self.basis else { return Ok(()) };
+                let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
+                let (fold, path) = &mut **fold;
+                let mut check = PageCheck {
+                    shape: self.shape,
+                    start_lsn: self.start_lsn,
+                    findings: &mut self.page_findings,
+                    total: &mut self.page_findings_total,
+                };
+                let pages = file.pages;
+                return fold.push(bytes, &places, &mut |number, page| {
+                    if let Some(relation) = pages {
+                        check.page(path, relation, u64::from(number), page);
+                    }
+                });
+            }
+        }
         while !bytes.is_empty() {
             let Some(file) = &mut self.open else { return Ok(()) };
+            if file.filled.capacity() == 0 {
+                file.filled.reserve(extent_size);
+            }
             let (now, rest) = bytes.split_at(bytes.len().min(extent_size - file.filled.len()));
             file.filled.extend_from_slice(now);
             bytes = rest;
@@ -272,33 +373,22 @@ impl FileStage {
     /// Hands one extent on: its pages looked at, its checksum taken.
     fn extent(&mut self, runtime: &Handle) -> Result<()> {
         let Some(file) = &mut self.open else { return Ok(()) };
-        let extent =
-            std::mem::replace(&mut file.filled, BytesMut::with_capacity(self.ingest.extent_size()))
-                .freeze();
-        file.crc = crc32c::crc32c_append(file.crc, &extent);
+        let extent = std::mem::take(&mut file.filled).freeze();
+        file.sums.push(crc32c::crc32c(&extent));
         if file.path == "global/pg_control" && self.control.len() < CONTROL_LIMIT {
             self.control.extend_from_slice(&extent);
         }
         if let Some(relation) = file.pages {
-            // A relation's blocks are numbered through its segments, which are 1 GiB unless built otherwise.
-            let blocks_per_segment = (1_u64 << 30) / self.block_size as u64;
-            let first = file.offset / self.block_size as u64
-                + u64::from(relation.segment) * blocks_per_segment;
-            for (n, page) in extent.chunks_exact(self.block_size).enumerate() {
-                let block = u32::try_from(first + n as u64).unwrap_or(u32::MAX);
-                if let PageFinding::Mismatch { stored, computed } =
-                    check_page(page, block, self.start_lsn)
-                {
-                    self.page_findings_total += 1;
-                    if self.page_findings.len() < LISTED_PAGES {
-                        self.page_findings.push(PageMismatch {
-                            path: file.path.clone(),
-                            block,
-                            stored,
-                            computed,
-                        });
-                    }
-                }
+            let block_size = self.shape.block_size as usize;
+            let first = file.offset / block_size as u64;
+            let mut check = PageCheck {
+                shape: self.shape,
+                start_lsn: self.start_lsn,
+                findings: &mut self.page_findings,
+                total: &mut self.page_findings_total,
+            };
+            for (number, page) in (first..).zip(extent.chunks_exact(block_size)) {
+                check.page(&file.path, relation, number, page);
             }
         }
         file.offset += extent.len() as u64;
@@ -311,10 +401,50 @@ impl FileStage {
         if self.open.as_ref().is_some_and(|f| !f.filled.is_empty()) {
             self.extent(runtime)?;
         }
-        let Some(file) = self.open.take() else { return Ok(()) };
+        let Some(mut file) = self.open.take() else { return Ok(()) };
+        let arrived = path_key(file.path.as_bytes());
+        let arrived_size = file.size;
+        let changed = match std::mem::replace(&mut file.kept, Kept::AsItIs) {
+            Kept::AsItIs => {
+                file.crc = self.joiner.join(&file.sums, file.size);
+                self.totals.checks.insert(arrived, (arrived_size, file.crc));
+                false
+            }
+            Kept::Label(label) => {
+                self.totals.checks.insert(arrived, (arrived_size, file.crc));
+                let read = BackupLabel::parse(&label).map_err(|e| label_damaged(&e.to_string()))?;
+                if let Some(basis) = &self.basis {
+                    basis.require_named(read.incremental_from)?;
+                }
+                let whole = Bytes::from(without_incremental_lines(&label));
+                file.size = whole.len() as u64;
+                let parts = whole.chunks(self.ingest.extent_size());
+                for part in parts.map(|part| whole.slice_ref(part)) {
+                    file.sums.push(crc32c::crc32c(&part));
+                    file.extents.push(runtime.block_on(self.ingest.add_extent(part))?);
+                }
+                true
+            }
+            Kept::Folded(fold) => {
+                self.totals.checks.insert(arrived, (arrived_size, file.crc));
+                let Some(basis) = &self.basis else { return Ok(()) };
+                let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
+                let (fold, path) = *fold;
+                let Folded { size, extents, sums } = fold.finish(&places)?;
+                file = OpenFile { path, size, extents, sums, ..file };
+                true
+            }
+        };
+        if changed {
+            file.crc = self.joiner.join(&file.sums, file.size);
+            self.totals.changed.insert(arrived, (file.size, file.crc));
+        }
         self.totals.files += 1;
         self.totals.bytes += file.size;
-        self.totals.checks.insert(path_key(file.path.as_bytes()), (file.size, file.crc));
+        if file.sums.len() == 1 {
+            // The file's own says it already.
+            file.sums.clear();
+        }
         runtime.block_on(self.table.add(&FileEntry {
             path: file.path,
             size: file.size,
@@ -323,27 +453,80 @@ impl FileStage {
             crc32c: Some(file.crc),
             kind: EntryKind::File,
             extents: file.extents,
+            extent_crc32c: file.sums,
         }))?;
         Ok(())
     }
+}
 
-    /// The server's manifest is a file of the snapshot like any other, but not of the cluster.
-    fn store_manifest(&mut self, manifest: &[u8], runtime: &Handle) -> Result<()> {
-        let mut extents = Vec::new();
-        for part in manifest.chunks(self.ingest.extent_size()) {
-            extents.push(runtime.block_on(self.ingest.add_extent(Bytes::copy_from_slice(part)))?);
+/// Looks at pages and keeps what is wrong with them.
+struct PageCheck<'a> {
+    shape: Shape,
+    start_lsn: Lsn,
+    findings: &'a mut Vec<PageMismatch>,
+    total: &'a mut u64,
+}
+
+impl PageCheck<'_> {
+    /// One page, by its number within the segment. Checksums count through all segments of a relation.
+    fn page(&mut self, path: &str, relation: RelationFile, number: u64, page: &[u8]) {
+        let before = u64::from(relation.segment) * u64::from(self.shape.segment_blocks);
+        let block = u32::try_from(before + number).unwrap_or(u32::MAX);
+        if let PageFinding::Mismatch { stored, computed } = check_page(page, block, self.start_lsn)
+        {
+            *self.total += 1;
+            if self.findings.len() < LISTED_PAGES {
+                self.findings.push(PageMismatch { path: path.to_owned(), block, stored, computed });
+            }
         }
-        runtime.block_on(self.table.add(&FileEntry {
+    }
+}
+
+/// The manifest is a file of the snapshot like any other, but not of the cluster.
+pub(super) async fn store_manifest(
+    ingest: &Ingest,
+    table: &mut FileTableWriter,
+    manifest: Vec<u8>,
+) -> Result<()> {
+    let manifest = Bytes::from(manifest);
+    let mut extents = Vec::new();
+    let mut sums = Vec::new();
+    for part in manifest.chunks(ingest.extent_size()) {
+        sums.push(crc32c::crc32c(part));
+        extents.push(ingest.add_extent(manifest.slice_ref(part)).await?);
+    }
+    if sums.len() == 1 {
+        sums.clear();
+    }
+    table
+        .add(&FileEntry {
             path: "backup_manifest".to_owned(),
             size: manifest.len() as u64,
             mode: 0o600,
             mtime: 0,
-            crc32c: Some(crc32c::crc32c(manifest)),
+            crc32c: Some(crc32c::crc32c(&manifest)),
             kind: EntryKind::File,
             extents,
-        }))?;
-        Ok(())
-    }
+            extent_crc32c: sums,
+        })
+        .await?;
+    Ok(())
+}
+
+fn without_basis(path: &str, why: &str) -> EngineError {
+    EngineError::integrity(
+        "incremental_file_unexpected",
+        format!("the server sent {path}, and {why}"),
+        "Nothing of this backup was kept. Take a full one: holdfast backup NAME --incremental never",
+    )
+}
+
+fn label_damaged(why: &str) -> EngineError {
+    EngineError::integrity(
+        "backup_label_damaged",
+        format!("the copied backup_label cannot be read: {why}"),
+        "Nothing of this backup was kept. Run it again.",
+    )
 }
 
 fn finish(parser: Option<TarParser>) -> Result<()> {

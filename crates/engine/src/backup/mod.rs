@@ -2,30 +2,38 @@
 //! snapshot is written last, when everything it names is durable and was compared with what the
 //! server says it sent.
 
+mod checksum;
 mod companion;
 mod compare;
 mod files;
+mod fold;
+mod incremental;
 mod source;
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use holdfast_repository::{FileTableWriter, ObjectKind, Repository};
-use holdfast_wire::{BackupEvent, BaseBackupOptions, WireError};
+use holdfast_wire::{
+    BackupEvent, BaseBackup, BaseBackupOptions, Connection, ServerNotice, WireError,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, parse_size};
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobId, JobKind};
+use crate::jobs::{JobContext, JobId, JobKind, Reporter};
 use crate::points::SnapshotSummary;
 use crate::snapshot::{Snapshot, SnapshotKind};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
 use companion::Companion;
-use files::{FileStage, Received, StageMessage};
+use files::{FileStage, Received, Shape, StageMessage};
+use incremental::Basis;
+
+pub use incremental::IncrementalMode;
 
 /// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
 const IN_FLIGHT: usize = 128;
@@ -35,6 +43,8 @@ const IN_FLIGHT: usize = 128;
 pub struct BackupOptions {
     /// Why, in somebody's words.
     pub reason: Option<String>,
+    /// Whether to read only what changed.
+    pub incremental: IncrementalMode,
 }
 
 /// What a backup did.
@@ -46,6 +56,10 @@ pub struct BackupResult {
     pub snapshot: SnapshotSummary,
     /// How long each phase took.
     pub phases: Vec<PhaseTime>,
+    /// The snapshot that an incremental backup was folded into.
+    pub basis: Option<String>,
+    /// Why everything was read although less would have been accepted.
+    pub full_because: Option<String>,
     /// Files in it.
     #[ts(type = "number")]
     pub files: u64,
@@ -117,40 +131,28 @@ impl Engine {
         let facts = source::look(self, cluster).await?;
         let (mut connection, _) = self.connect_for_backup(cluster).await?;
         let version = connection.facts().version;
-        let block_size = connection.show("block_size").await?.parse().unwrap_or(8192);
+        let shape = shape(&mut connection).await?;
 
         reporter.phase("starting WAL stream", None, None);
         let mut companion = Companion::start(self, cluster, &repository, reporter).await?;
 
-        reporter.phase("waiting for the server's checkpoint", None, None);
         let id = Uuid::now_v7();
-        let started_at = Utc::now();
-        let mut stream = connection
-            .base_backup(BaseBackupOptions {
-                label: format!("holdfast {id}"),
-                fast_checkpoint: true,
-                max_rate_kib: None,
-                manifest: true,
-                // Before 16 a server that makes the map leaves in-place tablespaces out, contents and all
-                // (`sendDir` in basebackup.c): the links are taken instead, and dropped.
-                tablespace_map: version.major() >= 16,
-                incremental: false,
-                verify_checksums: true,
-                progress: true,
-                include_wal: false,
-            })
-            .await?;
+        let Begun { mut stream, basis, full_because, started_at } =
+            self.begin(job, cluster, &repository, connection, id, options.incremental).await?;
+        let kind = if basis.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full };
+        let basis_id = basis.as_ref().map(|basis| basis.id);
         let start_lsn = stream.start_lsn();
         let timeline = stream.timeline();
         companion.require_start(start_lsn)?;
         let expected: u64 =
             stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
-        reporter.phase("copying", Some("bytes"), Some(expected).filter(|e| *e > 0));
+        // Of an incremental backup the server estimates what it looks at, not what it sends.
+        let expected = Some(expected).filter(|e| *e > 0 && basis.is_none());
+        reporter.phase("copying", Some("bytes"), expected);
 
         let ingest = Arc::new(repository.begin_ingest().await?);
         let table = FileTableWriter::begin(&repository).await?;
-        let stage =
-            FileStage::new(ingest.clone(), table, start_lsn, block_size, facts.data_checksums);
+        let stage = FileStage::new(ingest, table, start_lsn, shape, facts.data_checksums, basis);
         let (messages, queue) = mpsc::channel(IN_FLIGHT);
         let staged = tokio::task::spawn_blocking({
             let runtime = tokio::runtime::Handle::current();
@@ -189,8 +191,15 @@ impl Engine {
         let received =
             staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
         sent?;
-        let Received { table, totals, manifest, page_findings, page_findings_total, control } =
-            received?;
+        let Received {
+            mut table,
+            ingest,
+            totals,
+            manifest,
+            page_findings,
+            page_findings_total,
+            control,
+        } = received?;
         // Only the end of the whole command is success: a checksum failure arrives after the last byte.
         let end = stream.finish().await?;
         warnings.extend(end.warnings.iter().map(|n| n.message.clone()));
@@ -200,9 +209,14 @@ impl Engine {
 
         reporter.phase("comparing with the server's manifest", Some("files"), Some(totals.files));
         let limits = control.limits;
-        let manifest_files =
+        let read =
             compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
-        reporter.done(manifest_files);
+        reporter.done(read.files.len() as u64);
+        let manifest = match kind {
+            SnapshotKind::Full => manifest,
+            SnapshotKind::Incremental => compare::of_whole_files(read, &totals.changed),
+        };
+        files::store_manifest(&ingest, &mut table, manifest).await?;
 
         reporter.phase("storing", None, None);
         let ingest = Arc::into_inner(ingest)
@@ -218,7 +232,8 @@ impl Engine {
         let snapshot = Snapshot {
             id,
             cluster: cluster.id,
-            kind: SnapshotKind::Full,
+            kind,
+            basis: basis_id,
             reason: options.reason,
             started_at,
             finished_at,
@@ -228,7 +243,7 @@ impl Engine {
             system_identifier: cluster.system_identifier,
             server_version: version,
             segment_size: cluster.segment_size,
-            block_size,
+            block_size: shape.block_size,
             bytes_logical: totals.bytes,
             bytes_added: stats.bytes_stored + file_table.bytes,
             files: totals.files,
@@ -242,12 +257,91 @@ impl Engine {
         companion.stop().await?;
         Ok(BackupResult {
             job: job.id.to_string(),
+            basis: basis_id.map(|id| id.to_string()),
+            full_because,
             files: snapshot.files,
             page_findings: findings_of(&snapshot),
             snapshot: SnapshotSummary::of(&snapshot, None, &[]),
             phases: reporter.phases(),
             warnings,
         })
+    }
+
+    /// Starts the backup on the server: incremental where that is wanted and possible.
+    async fn begin(
+        &self,
+        job: &JobContext,
+        cluster: &Cluster,
+        repository: &Repository,
+        mut connection: Connection,
+        id: Uuid,
+        mode: IncrementalMode,
+    ) -> Result<Begun> {
+        let reporter = &job.reporter;
+        let basis = match mode {
+            IncrementalMode::Never => None,
+            IncrementalMode::Auto | IncrementalMode::Require => Some(
+                incremental::find_basis(self, cluster, repository, &mut connection, reporter).await,
+            ),
+        };
+        let attempt = match basis {
+            None => return self.begin_full(connection, reporter, id, None).await,
+            Some(Ok(basis)) => {
+                self.begin_incremental(connection, reporter, id, basis).await.map_err(|e| (e, None))
+            }
+            Some(Err(error)) => Err((error, Some(connection))),
+        };
+        match attempt {
+            Ok(begun) => Ok(begun),
+            Err((EngineError::Refused { message, hint, .. }, connection))
+                if mode == IncrementalMode::Auto =>
+            {
+                let because = format!("{message}. {hint}");
+                reporter.log(format!("a full backup is taken: {because}"));
+                let connection = match connection {
+                    Some(connection) => connection,
+                    // The server's error ended the session's command and ours with it.
+                    None => self.connect_for_backup(cluster).await?.0,
+                };
+                self.begin_full(connection, reporter, id, Some(because)).await
+            }
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    async fn begin_full(
+        &self,
+        connection: Connection,
+        reporter: &Reporter,
+        id: Uuid,
+        full_because: Option<String>,
+    ) -> Result<Begun> {
+        reporter.phase("waiting for the server's checkpoint", None, None);
+        let started_at = Utc::now();
+        let options = command(id, &connection, false);
+        let stream = connection.base_backup(options).await?;
+        Ok(Begun { stream, basis: None, full_because, started_at })
+    }
+
+    async fn begin_incremental(
+        &self,
+        mut connection: Connection,
+        reporter: &Reporter,
+        id: Uuid,
+        basis: Basis,
+    ) -> Result<Begun> {
+        reporter.phase("sending the previous snapshot's manifest", None, None);
+        connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
+        reporter.phase("waiting for the server's checkpoint and WAL summaries", None, None);
+        let started_at = Utc::now();
+        let options = command(id, &connection, true);
+        let mut relay =
+            |notice: &ServerNotice| reporter.warning(format!("server: {}", notice.message));
+        let stream = connection
+            .base_backup_noting(options, &mut relay)
+            .await
+            .map_err(incremental::refusal)?;
+        Ok(Begun { stream, basis: Some(basis), full_because: None, started_at })
     }
 
     /// Writes the manifest, and believes it only when it reads back.
@@ -264,6 +358,47 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// A backup that the server has begun.
+struct Begun {
+    stream: BaseBackup,
+    basis: Option<Basis>,
+    full_because: Option<String>,
+    started_at: DateTime<Utc>,
+}
+
+/// What the server is asked for.
+fn command(id: Uuid, connection: &Connection, incremental: bool) -> BaseBackupOptions {
+    BaseBackupOptions {
+        label: format!("holdfast {id}"),
+        fast_checkpoint: true,
+        max_rate_kib: None,
+        manifest: true,
+        // Before 16 a server that makes the map leaves in-place tablespaces out, contents and all
+        // (`sendDir` in basebackup.c): the links are taken instead, and dropped.
+        tablespace_map: connection.facts().version.major() >= 16,
+        incremental,
+        verify_checksums: true,
+        progress: true,
+        include_wal: false,
+    }
+}
+
+/// The sizes the server was built with, which `SHOW` prints with a unit.
+async fn shape(connection: &mut Connection) -> Result<Shape> {
+    let block = connection.show("block_size").await?;
+    let segment = connection.show("segment_size").await?;
+    let strange = || {
+        EngineError::Fault(format!(
+            "the server's block_size is {block:?}, its segment_size {segment:?}"
+        ))
+    };
+    let block_size: u32 = block.parse().ok().filter(|n| *n > 0).ok_or_else(strange)?;
+    let segment_blocks = parse_size(&segment)
+        .and_then(|bytes| u32::try_from(bytes / u64::from(block_size)).ok())
+        .ok_or_else(strange)?;
+    Ok(Shape { block_size, segment_blocks })
 }
 
 fn findings_of(snapshot: &Snapshot) -> Vec<Finding> {

@@ -413,8 +413,12 @@ impl Engine {
         let archive = tokio::spawn(stream.run());
         let writers = Writers::start(&dsn, 3).await?;
         let context = JobContext { cancel: job.cancel.child_token(), ..job.clone() };
-        self.backup_in(context, cluster.clone(), BackupOptions { reason: Some("demo".to_owned()) })
-            .await?;
+        self.backup_in(
+            context,
+            cluster.clone(),
+            BackupOptions { reason: Some("demo".to_owned()), ..BackupOptions::default() },
+        )
+        .await?;
 
         reporter.phase("disaster", None, None);
         writers.pause().await;

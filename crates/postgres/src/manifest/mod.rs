@@ -14,8 +14,10 @@ use crate::timeline::TimelineId;
 
 mod reader;
 mod token;
+mod writer;
 
 pub use reader::{ManifestReader, ManifestSummary};
+pub use writer::ManifestWriter;
 
 /// A whole manifest in memory.
 #[derive(Clone, Debug, Eq, PartialEq)]

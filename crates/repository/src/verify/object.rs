@@ -176,7 +176,7 @@ impl ContentCheck {
             };
         let table = match known {
             Some(known) if kind == ObjectKind::FileTable => {
-                let declared: FileTableBody = body(path, opened)?;
+                let declared = body::<FileTableBody>(path, opened)?.check(path)?;
                 Some(Table {
                     lines: LineReader::default(),
                     expected: declared.entries,
@@ -220,7 +220,7 @@ impl ContentCheck {
             }
             if let Some(table) = &mut self.table {
                 let Table { lines, known, files_affected, example, .. } = table;
-                lines.push(&self.path, &raw, &mut |file| {
+                lines.push(&self.path, &raw, &mut |file, _| {
                     if !file.extents.iter().all(|id| known.holds(id)) {
                         *files_affected += 1;
                         example.get_or_insert(file.path);
