@@ -847,6 +847,7 @@ export type Purged = {
  * The directory that is gone.
  */
 removed: string, };
+export type IncrementalMode = "auto" | "never" | "require";
 export type BackupResult = { 
 /**
  * The job.
@@ -860,6 +861,14 @@ snapshot: SnapshotSummary,
  * How long each phase took.
  */
 phases: Array<PhaseTime>, 
+/**
+ * The snapshot that an incremental backup was folded into.
+ */
+basis: string | null, 
+/**
+ * Why everything was read although less would have been accepted.
+ */
+full_because: string | null, 
 /**
  * Files in it.
  */
@@ -1306,7 +1315,11 @@ cluster: string,
 /**
  * Why.
  */
-reason: string | null, }; response: JobRef };
+reason: string | null, 
+/**
+ * Whether to read only what changed; `auto` unless said.
+ */
+incremental?: IncrementalMode, }; response: JobRef };
   archive_start: { request: { 
 /**
  * The cluster.

@@ -85,6 +85,8 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
     phases: [{ name: "copying", seconds: 400, bytes: 52_613_349_376 }],
     files: 4211,
     warnings: ["wal_level is replica; logical slots are not part of a backup"],
+    basis: null,
+    full_because: null,
     page_findings: [],
   }),
   "job-verify-done": () => ({
