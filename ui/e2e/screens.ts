@@ -34,6 +34,22 @@ export const SCREENS: readonly Screen[] = [
       await page.getByRole("button", { name: "Show as tables" }).click();
     },
   },
+  {
+    name: "timeline-found",
+    path: "/c/orders-eu/timeline",
+    prepare: async (page) => {
+      await page.getByRole("button", { name: "Search", exact: true }).click();
+      await page.getByText("DELETE from").first().waitFor();
+      await page
+        .getByRole("button", { name: /^Go to just before transaction/ })
+        .first()
+        .click();
+      await page.getByRole("button", { name: "Preview what would be lost" }).click();
+      await page.getByText("Committed transactions").waitFor();
+    },
+  },
+  { name: "timeline-forks", path: "/c/forked/timeline" },
+  { name: "timeline-failed", path: "/c/orders-eu/timeline", scene: "failed" },
   { name: "timeline-empty", path: "/c/orders-eu/timeline", scene: "empty" },
   { name: "restore", path: "/c/orders-eu/restore/new" },
   {
@@ -77,6 +93,24 @@ export const SCREENS: readonly Screen[] = [
     },
   },
   { name: "run-verified", path: "/restore/job-restore-done" },
+  {
+    name: "run-look",
+    path: "/restore/job-restore-done",
+    prepare: async (page) => {
+      await page.getByLabel("Query").fill("SELECT id, couple FROM weddings");
+      await page.getByRole("button", { name: "Run the query" }).click();
+      await page.getByText("Ada & Grace").waitFor();
+    },
+  },
+  {
+    name: "run-step",
+    path: "/restore/job-restore-done",
+    prepare: async (page) => {
+      await page.getByLabel("Commits forward").fill("3");
+      await page.getByRole("button", { name: "Step forward…" }).click();
+      await page.getByRole("dialog").waitFor();
+    },
+  },
   { name: "run-not-verified", path: "/restore/job-restore-unverified" },
   { name: "run-failed", path: "/restore/job-restore-failed" },
   { name: "jobs", path: "/jobs" },

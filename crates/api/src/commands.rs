@@ -1,6 +1,7 @@
 //! The list of commands, and what each of them calls.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use holdfast_engine::backup::BackupOptions;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
@@ -11,6 +12,7 @@ use holdfast_engine::restore::{
     TimelineChoice,
 };
 use holdfast_engine::secrets::GivenSecrets;
+use holdfast_engine::timeline::{Around, Freshness, TimeSpan, Way};
 use holdfast_engine::verify::Depth;
 use holdfast_engine::{Engine, EngineError, ErrorObject};
 use secrecy::SecretString;
@@ -46,8 +48,10 @@ macro_rules! commands {
 
 commands! {
     workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
-    points, commits, density, markers, backup_start, archive_start, verify_start, restore_destination, restore_plan, restore_loss,
-    restore_run, restore_step, restore_inspect, restore_pause, restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list, job_show, job_cancel, demo_start, demo_discard,
+    points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
+    restore_destination, restore_plan, restore_loss, restore_run, restore_step, restore_inspect, restore_pause,
+    restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list,
+    job_show, job_cancel, demo_start, demo_discard,
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Outcome<T> {
@@ -156,23 +160,70 @@ async fn points(engine: &Engine, r: PointsRequest) -> Outcome<holdfast_engine::p
     engine.points(&r.cluster, r.from, r.to).await
 }
 
+/// A timeline's number; none for the newest.
+fn way(timeline: Option<u32>) -> Outcome<Way> {
+    timeline.map_or(Ok(Way::Newest), |number| {
+        number.to_string().parse().map(Way::To).map_err(|_| {
+            EngineError::usage(format!("{number} is no timeline"), "Timelines are counted from 1.")
+        })
+    })
+}
+
+async fn timeline(
+    engine: &Engine,
+    r: TimelineRequest,
+) -> Outcome<holdfast_engine::timeline::Timeline> {
+    let way = way(r.timeline)?;
+    engine.timeline(&r.cluster, r.shown, r.groups as usize, r.buckets as usize, way).await
+}
+
 async fn commits(
     engine: &Engine,
     r: CommitsRequest,
 ) -> Outcome<holdfast_engine::points::CommitPage> {
-    let lsn = r
-        .around_lsn
-        .map(|l| {
-            l.parse().map_err(|_| {
-                EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")
-            })
-        })
-        .transpose()?;
-    engine.commits(&r.cluster, r.around, lsn, r.limit as usize).await
+    let around = match (r.around_xid, r.around_lsn, r.around) {
+        (Some(xid), _, _) => Around::Xid(transaction_id(&xid)?),
+        (None, Some(lsn), _) => Around::Lsn(lsn.parse().map_err(|_| {
+            EngineError::usage(format!("{lsn:?} is no LSN"), "An LSN is written X/Y.")
+        })?),
+        (None, None, Some(time)) => Around::Time(time),
+        (None, None, None) => Around::End,
+    };
+    let way = way(r.timeline)?;
+    engine.commits(&r.cluster, around, r.limit as usize, way, Freshness::Kept).await
+}
+
+fn transaction_id<T: FromStr>(text: &str) -> Outcome<T> {
+    text.parse().map_err(|_| {
+        EngineError::usage(
+            format!("{text:?} is no transaction id"),
+            "A transaction id is a number of 32 bits, as `pg_current_xact_id()` modulo 2^32.",
+        )
+    })
 }
 
 async fn density(engine: &Engine, r: DensityRequest) -> Outcome<holdfast_engine::points::Density> {
-    engine.density(&r.cluster, r.from, r.to, r.buckets as usize).await
+    let shown = TimeSpan { from: r.from, to: r.to };
+    let way = way(r.timeline)?;
+    engine.density(&r.cluster, shown, r.buckets as usize, way, Freshness::Kept).await
+}
+
+async fn find(engine: &Engine, r: FindRequest) -> Outcome<holdfast_engine::find::Found> {
+    let request = holdfast_engine::find::FindRequest {
+        cluster: r.cluster,
+        table: r.table.filter(|t| !t.trim().is_empty()),
+        xid: r.xid.as_deref().map(transaction_id).transpose()?,
+        drops: r.drops,
+        truncates: r.truncates,
+        mass_deletes: r.mass_deletes,
+        rows: None,
+        from: r.from,
+        to: r.to,
+    };
+    // Whoever asked may leave: dropped with the request, the guard ends the search.
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    engine.find(&request, &cancel).await
 }
 
 async fn markers(engine: &Engine, r: MarkersQuery) -> Outcome<holdfast_engine::find::Markers> {

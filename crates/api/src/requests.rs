@@ -13,6 +13,7 @@ use holdfast_engine::rescue::MergeMode;
 use holdfast_engine::restore::{AtTarget, Placement};
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
+use holdfast_engine::timeline::TimeSpan;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -124,6 +125,46 @@ pub struct PointsRequest {
     pub to: Option<DateTime<Utc>>,
 }
 
+/// What a drawing of a cluster's history needs.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct TimelineRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// Between which times; none for all of it.
+    pub shown: Option<TimeSpan>,
+    /// In how many columns, at most 400: snapshots and restore points that fall into one are a group.
+    pub groups: u32,
+    /// Into how many buckets commits are counted, at most 2000.
+    pub buckets: u32,
+    /// Commits along the way to this timeline; none for the newest.
+    pub timeline: Option<u32>,
+}
+
+/// What happened to tables, out of the archived WAL. At least one thing to look for must be said.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct FindRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// Only this table: `name`, `schema.name` or `database.schema.name`, as it was called then.
+    pub table: Option<String>,
+    /// Only this transaction.
+    pub xid: Option<String>,
+    /// Dropped tables and databases.
+    pub drops: bool,
+    /// Truncated tables.
+    pub truncates: bool,
+    /// Transactions that deleted many rows of a table.
+    pub mass_deletes: bool,
+    /// Only what ended at this time or later.
+    #[ts(type = "string | null")]
+    pub from: Option<DateTime<Utc>>,
+    /// Only what ended at this time or earlier.
+    #[ts(type = "string | null")]
+    pub to: Option<DateTime<Utc>>,
+}
+
 /// Commits around a place.
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
@@ -135,8 +176,12 @@ pub struct CommitsRequest {
     pub around: Option<DateTime<Utc>>,
     /// Around this LSN.
     pub around_lsn: Option<String>,
+    /// Around the end of this transaction.
+    pub around_xid: Option<String>,
     /// How many, at most 1000.
     pub limit: u32,
+    /// Along the way to this timeline; none for the newest.
+    pub timeline: Option<u32>,
 }
 
 /// Commits per span of time.
@@ -153,6 +198,8 @@ pub struct DensityRequest {
     pub to: DateTime<Utc>,
     /// Into how many buckets, at most 2000.
     pub buckets: u32,
+    /// Along the way to this timeline; none for the newest.
+    pub timeline: Option<u32>,
 }
 
 /// What destroyed rows.

@@ -22,6 +22,7 @@ pub mod secrets;
 pub mod server;
 pub mod snapshot;
 pub mod target;
+pub mod timeline;
 pub mod verify;
 
 use std::sync::Arc;
@@ -104,6 +105,7 @@ struct Inner {
         tokio::sync::Mutex<std::collections::HashMap<uuid::Uuid, holdfast_repository::Repository>>,
     secret_store: tokio::sync::OnceCell<secrets::SecretStoreStatus>,
     running: RunningJobs,
+    histories: timeline::Histories,
     listener: Option<ProgressListener>,
     names: tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>>,
 }
@@ -136,6 +138,7 @@ impl Engine {
                 repositories: tokio::sync::Mutex::default(),
                 secret_store: tokio::sync::OnceCell::new(),
                 running: RunningJobs::default(),
+                histories: timeline::Histories::default(),
                 listener,
                 names: tokio::sync::Mutex::default(),
             }),
@@ -195,6 +198,11 @@ impl Engine {
     /// Catalogs of snapshots that were read, by the snapshot's id.
     pub(crate) fn names(&self) -> &tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>> {
         &self.inner.names
+    }
+
+    /// What was summarised of histories for the timeline.
+    pub(crate) fn histories(&self) -> &timeline::Histories {
+        &self.inner.histories
     }
 
     pub(crate) fn progress_listener(&self) -> Option<ProgressListener> {

@@ -1,16 +1,16 @@
 //! The recoverability of every cluster, computed from what is in the repository.
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::Lsn;
+use holdfast_postgres::{Lsn, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::archive::{PointEvent, TransactionKind};
 use crate::cluster::{Cluster, ClusterSummary};
 use crate::error::{ErrorObject, Result};
 use crate::jobs::{JobKind, JobState};
-use crate::points::{PointState, SnapshotSummary, wal_is_whole};
+use crate::points::{PointState, SnapshotSummary};
 use crate::snapshot::Proof;
+use crate::timeline::Freshness;
 
 /// One cluster on the overview.
 #[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
@@ -104,34 +104,30 @@ impl Engine {
 
     #[allow(clippy::cast_precision_loss, reason = "an age in seconds")]
     async fn look_at(&self, cluster: &Cluster, archiving: bool) -> Result<ClusterOverview> {
-        let view = self.archive_view(cluster).await?;
-        let snapshots = self.snapshots(cluster).await?;
+        let history = self.history(cluster, Freshness::Now).await?;
+        let (view, snapshots) = (&history.view, &history.snapshots);
         let now = Utc::now();
-        let newest = snapshots.iter().rev().find(|(s, _)| wal_is_whole(&view, s));
-        let oldest = snapshots.iter().find(|(s, _)| wal_is_whole(&view, s));
-        let last_proof = snapshots.iter().filter_map(|(_, p)| p.clone()).max_by_key(|p| p.at);
+        let whole = |s: &&SnapshotSummary| s.state != PointState::Broken;
+        let newest = snapshots.iter().rev().find(whole);
+        let oldest = snapshots.iter().find(whole);
+        let last_proof = snapshots.iter().filter_map(|s| s.proof.clone()).max_by_key(|p| p.at);
         let mut state = PointState::Broken;
         let mut recoverable_to = None;
         let mut recoverable_to_lsn = None;
-        if let Some((snapshot, proof)) = newest {
-            let legs = view.path(snapshot.timeline)?;
+        if let Some((snapshot, timeline)) =
+            newest.and_then(|s| Some((s, TimelineId::new(s.timeline)?)))
+        {
+            let legs = view.path(timeline)?;
             let end = view.reachable_from(&legs, snapshot.start_lsn);
             recoverable_to_lsn = Some(end);
-            recoverable_to = view
-                .events(&legs, snapshot.start_lsn, end)
-                .iter()
-                .rev()
-                .find_map(|e| match e {
-                    PointEvent::Transaction(_, t) if t.kind == TransactionKind::Commit => {
-                        Some(t.time.to_chrono())
-                    }
-                    _ => None,
-                })
+            recoverable_to = history
+                .last_commit(self, &legs, snapshot.start_lsn, end)
+                .await?
                 .or(Some(snapshot.finished_at));
             let last = view.last_record(&legs, snapshot.start_lsn, end).map_or(end, |r| r.end);
             // Proven only where a restore has been to this point or past it.
-            state = match proof {
-                _ if snapshot.page_findings_total > 0 => PointState::Degraded,
+            state = match &snapshot.proof {
+                _ if snapshot.page_findings > 0 => PointState::Degraded,
                 Some(proof) if proof.reached_lsn >= last => PointState::Proven,
                 _ => PointState::Stored,
             };
@@ -144,27 +140,22 @@ impl Engine {
             recoverable_to_lsn,
             recoverable_age_seconds: recoverable_to
                 .map(|t| (now - t).num_milliseconds().max(0) as f64 / 1000.0),
-            oldest_recoverable: oldest.map(|(s, _)| s.finished_at),
-            last_snapshot: snapshots.last().map(|(s, p)| {
-                let mut summary = SnapshotSummary::of(s, p.as_ref(), &[]);
-                if !wal_is_whole(&view, s) {
-                    summary.state = PointState::Broken;
-                }
-                summary
-            }),
+            oldest_recoverable: oldest.map(|s| s.finished_at),
+            last_snapshot: snapshots.last().cloned(),
             last_proof,
             gaps: u32::try_from(view.gaps.len()).unwrap_or(u32::MAX),
             archiving,
             archive_lag_bytes: None,
             snapshots: u32::try_from(snapshots.len()).unwrap_or(u32::MAX),
-            bytes_stored: snapshots.iter().map(|(s, _)| s.bytes_added).sum(),
+            bytes_stored: snapshots.iter().map(|s| s.bytes_added).sum(),
             problem: None,
             sentence,
         })
     }
 }
 
-fn severity(state: PointState) -> u8 {
+/// How bad a state is; the worst has the largest number.
+pub(crate) fn severity(state: PointState) -> u8 {
     match state {
         PointState::Broken => 5,
         PointState::Unknown => 4,

@@ -9,6 +9,7 @@ use crate::archive::{ArchiveView, Gap, Leg, PointEvent, TransactionEnd, Transact
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::snapshot::{self, Proof, Snapshot, SnapshotKind};
+use crate::timeline::Freshness;
 
 /// How well a recovery point is known to work. Only `Proven` is green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -70,14 +71,7 @@ pub struct SnapshotSummary {
 
 impl SnapshotSummary {
     pub(crate) fn of(snapshot: &Snapshot, proof: Option<&Proof>, retained_by: &[String]) -> Self {
-        let state = if snapshot.page_findings_total > 0 {
-            PointState::Degraded
-        } else if proof.is_some() {
-            PointState::Proven
-        } else {
-            PointState::Stored
-        };
-        Self {
+        let mut summary = Self {
             id: snapshot.id.to_string(),
             kind: snapshot.kind,
             started_at: snapshot.started_at,
@@ -87,12 +81,26 @@ impl SnapshotSummary {
             timeline: snapshot.timeline.get(),
             bytes_logical: snapshot.bytes_logical,
             bytes_added: snapshot.bytes_added,
-            state,
-            proof: proof.cloned(),
+            state: PointState::Unknown,
+            proof: None,
             retained_by: retained_by.to_vec(),
             reason: snapshot.reason.clone(),
             page_findings: snapshot.page_findings_total,
-        }
+        };
+        summary.judge(proof.cloned());
+        summary
+    }
+
+    /// Its state by its newest proof and what its pages are like; not yet by the WAL it needs.
+    pub(crate) fn judge(&mut self, proof: Option<Proof>) {
+        self.state = if self.page_findings > 0 {
+            PointState::Degraded
+        } else if proof.is_some() {
+            PointState::Proven
+        } else {
+            PointState::Stored
+        };
+        self.proof = proof;
     }
 }
 
@@ -237,11 +245,6 @@ pub struct Density {
     pub counts: Vec<u32>,
 }
 
-/// The most commits one page gives.
-const PAGE_LIMIT: usize = 1000;
-/// The most buckets a density has.
-const BUCKET_LIMIT: usize = 2000;
-
 impl Engine {
     /// The archive of a cluster as it is listed now.
     ///
@@ -278,136 +281,19 @@ impl Engine {
         to: Option<DateTime<Utc>>,
     ) -> Result<Points> {
         let cluster = self.cluster(name).await?;
-        let view = self.archive_view(&cluster).await?;
+        let history = self.history(&cluster, Freshness::Now).await?;
         let within =
             |time: DateTime<Utc>| from.is_none_or(|f| time >= f) && to.is_none_or(|t| time <= t);
-        let snapshots = self
-            .snapshots(&cluster)
-            .await?
-            .iter()
-            .filter(|(s, _)| within(s.finished_at))
-            .map(|(s, proof)| {
-                let mut summary = SnapshotSummary::of(s, proof.as_ref(), &[]);
-                if !wal_is_whole(&view, s) {
-                    summary.state = PointState::Broken;
-                }
-                summary
-            })
-            .collect();
-        let mut windows = Vec::new();
-        let mut restore_points = Vec::new();
-        for timeline in view.timelines().collect::<Vec<_>>() {
-            let leg = [Leg { timeline, from: Lsn::INVALID, to: None }];
-            for (from_lsn, to_lsn) in view.runs(timeline) {
-                let events = view.events(&leg, from_lsn, to_lsn);
-                let times = || {
-                    events.iter().filter_map(|e| match e {
-                        PointEvent::Transaction(_, t) => Some(t.time.to_chrono()),
-                        PointEvent::Point(..) => None,
-                    })
-                };
-                restore_points.extend(events.iter().filter_map(|e| match e {
-                    PointEvent::Point(t, p) => Some(RestorePoint {
-                        name: p.name.clone(),
-                        time: p.time.to_chrono(),
-                        lsn: p.span.start,
-                        timeline: t.get(),
-                    }),
-                    PointEvent::Transaction(..) => None,
-                }));
-                let window = CoverageWindow {
-                    timeline: timeline.get(),
-                    from: times().next(),
-                    to: times().next_back(),
-                    from_lsn,
-                    to_lsn,
-                    gaps: view
-                        .gaps
-                        .iter()
-                        .filter(|g| g.to_lsn == from_lsn || g.from_lsn == to_lsn)
-                        .cloned()
-                        .collect(),
-                };
-                let overlaps = window.to.is_none_or(|t| from.is_none_or(|f| t >= f))
-                    && window.from.is_none_or(|f| to.is_none_or(|t| f <= t));
-                if overlaps {
-                    windows.push(window);
-                }
-            }
-        }
+        let snapshots =
+            history.snapshots.iter().filter(|s| within(s.finished_at)).cloned().collect();
+        let mut windows = history.windows();
+        windows.retain(|window| {
+            window.to.is_none_or(|t| from.is_none_or(|f| t >= f))
+                && window.from.is_none_or(|f| to.is_none_or(|t| f <= t))
+        });
+        let mut restore_points = history.restore_points();
         restore_points.retain(|p| within(p.time));
         Ok(Points { cluster: cluster.name, windows, snapshots, restore_points })
-    }
-
-    /// The way along the newest timeline, with every event on it.
-    async fn newest_way(&self, name: &str) -> Result<Vec<PointEvent>> {
-        let cluster = self.cluster(name).await?;
-        let view = self.archive_view(&cluster).await?;
-        let Some(timeline) = view.newest_timeline() else { return Ok(Vec::new()) };
-        let legs = view.path(timeline)?;
-        Ok(view.events(&legs, Lsn::INVALID, Lsn(u64::MAX)))
-    }
-
-    /// Up to `limit` commits around a time or an LSN; the newest ones without either.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
-    pub async fn commits(
-        &self,
-        name: &str,
-        around: Option<DateTime<Utc>>,
-        around_lsn: Option<Lsn>,
-        limit: usize,
-    ) -> Result<CommitPage> {
-        let events = self.newest_way(name).await?;
-        let limit = limit.clamp(1, PAGE_LIMIT);
-        let middle = match (around_lsn, around) {
-            (Some(lsn), _) => events.partition_point(|e| e.span().start < lsn),
-            (None, Some(time)) => {
-                events.iter().position(|e| Commit::of(e).time >= time).unwrap_or(events.len())
-            }
-            (None, None) => events.len(),
-        };
-        let end = (middle + limit / 2 + limit % 2).min(events.len());
-        let start = end.saturating_sub(limit);
-        let end = (start + limit).min(events.len());
-        Ok(CommitPage {
-            commits: events[start..end].iter().map(Commit::of).collect(),
-            earlier: start > 0,
-            later: end < events.len(),
-        })
-    }
-
-    /// Commits counted in `buckets` equal spans from `from` to `to`.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "positions on a drawing"
-    )]
-    pub async fn density(
-        &self,
-        name: &str,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        buckets: usize,
-    ) -> Result<Density> {
-        let buckets = buckets.clamp(1, BUCKET_LIMIT);
-        let span = (to - from).num_microseconds().unwrap_or(i64::MAX).max(1) as f64;
-        let mut counts = vec![0_u32; buckets];
-        for event in self.newest_way(name).await? {
-            let PointEvent::Transaction(_, t) = event else { continue };
-            let at = t.time.to_chrono();
-            if t.kind == TransactionKind::Commit && at >= from && at < to {
-                let offset = (at - from).num_microseconds().unwrap_or(0) as f64;
-                let bucket = ((offset / span * buckets as f64) as usize).min(buckets - 1);
-                counts[bucket] = counts[bucket].saturating_add(1);
-            }
-        }
-        Ok(Density { from, to, bucket_seconds: span / 1e6 / buckets as f64, counts })
     }
 }
 

@@ -2,10 +2,10 @@
 //! same server, process by process.
 
 use crate::{
-    Fault, nothing_else,
+    Fault, bench_timeline, nothing_else,
     report::line,
     setup::{Need, ensure},
-    take_value,
+    take_flag, take_value,
     workspace::Workspace,
 };
 use holdfast_tests::pg::TestServer;
@@ -19,9 +19,17 @@ use std::{
 /// Only ever protects a repository that is thrown away.
 const PASSPHRASE: &str = "a bench, nothing to hide";
 
-/// `cargo xtask bench [--gigabytes 0.2,2] [--runs 3] [--major 17]`.
+/// `cargo xtask bench [--gigabytes 0.2,2] [--runs 3] [--major 17]`, or `--timeline [--commits N] [--debug]`.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
     let mut arguments = arguments.to_vec();
+    if take_flag(&mut arguments, "--timeline") {
+        let debug = take_flag(&mut arguments, "--debug");
+        let commits = take_value(&mut arguments, "--commits")?
+            .map(|text| text.parse().map_err(|_| format!("{text} is not a number of commits")))
+            .transpose()?;
+        nothing_else(&arguments)?;
+        return bench_timeline::run(workspace, commits, debug);
+    }
     let sizes = take_value(&mut arguments, "--gigabytes")?.unwrap_or_else(|| "0.2,2".into());
     let runs = take_value(&mut arguments, "--runs")?.unwrap_or_else(|| "3".into());
     let major = take_value(&mut arguments, "--major")?.unwrap_or_else(|| "17".into());

@@ -2,6 +2,7 @@
 //! repeated. Every errand sets up what it needs by itself; the second time that takes no time.
 
 mod bench;
+mod bench_timeline;
 mod boundaries;
 mod coverage;
 mod demo;
@@ -39,6 +40,10 @@ cargo xtask <errand>
   bench [--gigabytes LIST] [--runs N] [--major N]
                                `holdfast backup` beside `pg_basebackup | zstd`; 0.2,2 and 3 and 17
                                unless said otherwise
+  bench --timeline [--commits N] [--debug]
+                               ten years of history, 90,000 snapshots and N commits (100,000,000):
+                               how fast the engine answers and the window draws;
+                               --debug: as built for the tests
   prove [--seconds N] [--runs N] [FILTER]
                                the tests that can be lengthened: N seconds each (600), or N runs (100)
   session COMMAND…             runs a command in a private desktop session: display, bus, keychain

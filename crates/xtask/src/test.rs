@@ -320,7 +320,8 @@ impl Run<'_> {
         let logs = self.workspace.logs();
         self.report.step("browser", || {
             let home = tempfile::tempdir()?;
-            let (host, url) = development_host(&program, &dist, home.path(), profile.as_ref())?;
+            let environment = profile.as_ref().map_or(&[][..], Instrumented::variables);
+            let (host, url) = development_host(&program, &dist, home.path(), environment)?;
             tests.env("HOLDFAST_DEV_URL", url).env("HOLDFAST_BIN", &program);
             let ended = process::run(&logs, "browser", &mut tests)?;
             let counts = suites::vitest(&ended.text);
@@ -381,16 +382,13 @@ impl Run<'_> {
 }
 
 /// Starts the engine with the user interface on loopback; returns its address too.
-fn development_host(
+pub(crate) fn development_host(
     program: &Path,
     dist: &Path,
     home: &Path,
-    profile: Option<&Instrumented>,
+    environment: &[(String, String)],
 ) -> Result<(holdfast_tests::cli::Running, String), Fault> {
-    let mut cli = Cli::of(program).env("HOLDFAST_HOME", home);
-    if let Some(profile) = profile {
-        cli = cli.envs(profile.variables().iter().cloned());
-    }
+    let cli = Cli::of(program).env("HOLDFAST_HOME", home).envs(environment.iter().cloned());
     let dist = dist.to_str().ok_or("the repository's path is not UTF-8")?;
     let mut host = cli.start(&["dev-host", "--listen", "127.0.0.1:0", "--ui", dist])?;
     let line = host.next_line(Duration::from_mins(1))?;

@@ -15,7 +15,9 @@ const LIVE: readonly Command[] = [
   "workspace_status",
   "overview",
   "jobs_list",
+  "job_show",
   "points",
+  "timeline",
   "commits",
   "density",
 ];

@@ -56,6 +56,17 @@ describe("a journal", () => {
     expect(view.ended).toBe("failed");
   });
 
+  test("a restore that is stepped forward goes on where its journal had ended", () => {
+    const ended = addEvents(EMPTY_JOURNAL, [
+      event(1, { kind: "phase_started" }),
+      event(2, { kind: "finished" }),
+    ]);
+    expect(addEvent(ended, event(3, { kind: "log", message: "late" })).lines).toEqual([]);
+    const again = addEvent(ended, event(3, { kind: "phase_started", phase: "replaying" }));
+    expect(again.ended).toBeNull();
+    expect(again.phases.at(-1)).toMatchObject({ name: "replaying", state: "running" });
+  });
+
   test("the opening of a journal is no phase", () => {
     expect(addEvent(EMPTY_JOURNAL, event(1, { phase: "start", kind: "log", message: "x" })).phases).toEqual(
       [],

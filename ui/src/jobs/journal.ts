@@ -96,8 +96,12 @@ function lineOf(event: JobEvent): JournalLine | null {
 }
 
 /** Adds one event. Events that were already seen change nothing, so a replay from the start is safe. */
-export function addEvent(view: JournalView, event: JobEvent): JournalView {
-  if (event.seq <= view.lastSeq || view.ended !== null) return view;
+export function addEvent(before: JournalView, event: JobEvent): JournalView {
+  if (event.seq <= before.lastSeq) return before;
+  // A paused restore that is stepped forward goes on where its journal had ended.
+  const resumed = before.ended !== null && event.kind === "phase_started";
+  if (before.ended !== null && !resumed) return before;
+  const view = resumed ? { ...before, ended: null } : before;
   const ends = event.kind === "finished" || event.kind === "failed" || event.kind === "cancelled";
   const phases = ends ? endPhases(view.phases, event.kind, event.at) : phaseAfter(view.phases, event);
   const line = lineOf(event);

@@ -1,5 +1,4 @@
-import type { ReactNode } from "react";
-import type { Loss, RestorePlan } from "../api/bindings";
+import type { RestorePlan } from "../api/bindings";
 import { Bytes, Count } from "../elements/Bytes";
 import { CodeBlock } from "../elements/CodeBlock";
 import { Findings } from "../elements/Findings";
@@ -10,6 +9,7 @@ import { Unknown } from "../elements/Unknown";
 import { phaseTitle } from "../jobs/journal";
 import { formatDuration } from "../time/format";
 import { Time } from "../time/Time";
+import { LossFacts } from "./LossFacts";
 
 function Boundary({ plan }: { plan: RestorePlan }) {
   const { predicted, stops_before: before } = plan;
@@ -48,45 +48,6 @@ function Boundary({ plan }: { plan: RestorePlan }) {
         )}
       </div>
     </div>
-  );
-}
-
-function LossPreview({ loss }: { loss: Loss }) {
-  const nothing = loss.transactions === 0 && loss.first === null;
-  return (
-    <Section title="What the copy leaves out">
-      {nothing ? (
-        <p>No committed transaction that is stored is left out.</p>
-      ) : (
-        <Facts
-          rows={[
-            ["Committed transactions", <strong key="t">{<Count value={loss.transactions} />}</strong>],
-            ["Rolled back as well", <Count key="a" value={loss.aborted} />],
-            ["WAL", <Bytes key="w" value={loss.wal_bytes} exact />],
-            ["First left out", <Time key="f" value={loss.from} digits={6} />],
-            ["Last left out", <Time key="l" value={loss.to} digits={6} />],
-            ...(loss.earlier_but_lost.length > 0
-              ? [
-                  [
-                    "Left out though committed earlier",
-                    <span key="e">
-                      {loss.earlier_but_lost.map((each) => (
-                        <span key={each.lsn} className="block">
-                          transaction <Mono value={each.xid} /> of <Time value={each.time} digits={6} />
-                        </span>
-                      ))}
-                      commit times do not follow the order of the WAL
-                    </span>,
-                  ] as [string, ReactNode],
-                ]
-              : []),
-          ]}
-        />
-      )}
-      <p className="mt-3 text-small text-ink-3">
-        Counted in the WAL that is stored. What the server committed since then is not known here.
-      </p>
-    </Section>
   );
 }
 
@@ -149,7 +110,9 @@ export function PlanPreview({ plan }: { plan: RestorePlan }) {
     <div className="space-y-4">
       <Boundary plan={plan} />
       <div className="grid items-start gap-4 lg:grid-cols-2">
-        <LossPreview loss={plan.loss} />
+        <Section title="What the copy leaves out">
+          <LossFacts loss={plan.loss} />
+        </Section>
         <Space plan={plan} />
       </div>
       {plan.host_findings.length > 0 && (

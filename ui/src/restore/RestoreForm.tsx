@@ -1,7 +1,6 @@
 import { FileSearch } from "lucide-react";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import type { AtTarget, Points, RestorePlan } from "../api/bindings";
-import type { RequestOf } from "../api/client";
 import { useAction, useAnswer } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Checkbox, Choice, Field, Select } from "../elements/Field";
@@ -10,6 +9,7 @@ import { formatTime } from "../time/format";
 import { PlanPreview } from "./PlanPreview";
 import { PlanRefused } from "./PlanRefused";
 import { RunPlan } from "./RunPlan";
+import { type PlanRequest, planRequest } from "./request";
 import { TargetFields } from "./TargetFields";
 import { formFor, readTarget, type TargetForm } from "./target";
 
@@ -19,20 +19,20 @@ const AT_TARGET: readonly { value: AtTarget; label: string; hint: string }[] = [
   { value: "shutdown", label: "Shut it down", hint: "Leaves the directory; nothing keeps running." },
 ];
 
-type PlanRequest = RequestOf<"restore_plan">;
-
 interface RestoreFormProps {
   cluster: string;
   target: string | undefined;
   exclusive: boolean;
+  /** The timeline that a link asks for. */
+  line?: string | undefined;
   points: Points | undefined;
   demo: boolean;
 }
 
-export function RestoreForm({ cluster, target, exclusive, points, demo }: RestoreFormProps) {
+export function RestoreForm({ cluster, target, exclusive, line, points, demo }: RestoreFormProps) {
   const [form, setForm] = useState<TargetForm>(() => formFor(target, exclusive));
   const [destination, setDestination] = useState<string | null>(null);
-  const [timeline, setTimeline] = useState("latest");
+  const [timeline, setTimeline] = useState(line ?? "latest");
   const [snapshot, setSnapshot] = useState("");
   const [accept, setAccept] = useState(false);
   const [atTarget, setAtTarget] = useState<AtTarget>("pause");
@@ -47,7 +47,7 @@ export function RestoreForm({ cluster, target, exclusive, points, demo }: Restor
   const reading = readTarget(form);
 
   const request: PlanRequest | null = reading.ok
-    ? {
+    ? planRequest({
         cluster,
         target: reading.target,
         exclusive: reading.exclusive,
@@ -55,7 +55,7 @@ export function RestoreForm({ cluster, target, exclusive, points, demo }: Restor
         to: to.trim(),
         snapshot: snapshot === "" ? null : snapshot,
         accept_host_differences: accept,
-      }
+      })
     : null;
 
   const current =

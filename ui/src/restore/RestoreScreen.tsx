@@ -28,10 +28,11 @@ export function RestoreScreen() {
         />
       ) : (
         <RestoreForm
-          key={`${cluster} ${search.target ?? ""} ${search.exclusive ?? ""}`}
+          key={`${cluster} ${search.target ?? ""} ${search.exclusive ?? ""} ${search.timeline ?? ""}`}
           cluster={cluster}
           target={search.target}
           exclusive={search.exclusive === "true"}
+          line={search.timeline}
           points={points.data}
           demo={workspace.data?.clusters.find((each) => each.name === cluster)?.demo ?? false}
         />

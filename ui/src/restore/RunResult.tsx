@@ -1,80 +1,12 @@
-import { ArrowUpFromLine, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { RestoreResult } from "../api/bindings";
-import { useAction } from "../api/queries";
-import { Button } from "../elements/Button";
 import { CodeBlock } from "../elements/CodeBlock";
-import { Confirm } from "../elements/Dialog";
 import { Mono } from "../elements/Mono";
 import { Facts, Section } from "../elements/Page";
 import { PhaseTable } from "../jobs/Phases";
 import { Time } from "../time/Time";
+import { Gates } from "./Gates";
 import { Verdict } from "./Verdict";
-
-type Asking = "promote" | "discard" | null;
-
-function Actions({ result, onDiscarded }: { result: RestoreResult; onDiscarded: () => void }) {
-  const [asking, setAsking] = useState<Asking>(null);
-  const [promoted, setPromoted] = useState(false);
-  const close = () => setAsking(null);
-  const promote = useAction("restore_promote", () => {
-    setPromoted(true);
-    close();
-  });
-  const discard = useAction("restore_discard", () => {
-    close();
-    onDiscarded();
-  });
-  const canPromote = result.running && result.at_target === "pause" && !promoted;
-  return (
-    <div className="flex flex-wrap gap-2">
-      {canPromote && (
-        <Button icon={ArrowUpFromLine} onClick={() => setAsking("promote")}>
-          Promote copy…
-        </Button>
-      )}
-      <Button icon={Trash2} onClick={() => setAsking("discard")}>
-        Discard copy…
-      </Button>
-      {asking === "promote" && (
-        <Confirm
-          title="Promote the restored copy?"
-          action="Promote copy"
-          busy={promote.isPending}
-          error={promote.error}
-          onConfirm={() => promote.mutate({ job: result.job })}
-          onClose={close}
-        >
-          <p>
-            The copy leaves recovery and becomes writable on a new timeline. It cannot be moved to another
-            point afterwards; a different point needs another restore.
-          </p>
-          {!result.verified && (
-            <p className="font-semibold text-broken">It was not verified to be what was asked for.</p>
-          )}
-          <Mono value={result.data_directory} />
-        </Confirm>
-      )}
-      {asking === "discard" && (
-        <Confirm
-          title="Discard the restored copy?"
-          action="Discard copy"
-          look="danger"
-          busy={discard.isPending}
-          error={discard.error}
-          onConfirm={() => discard.mutate({ job: result.job })}
-          onClose={close}
-        >
-          <p>
-            Its server is stopped and its directory is deleted, with anything that was written to it since.
-            The source and the backups stay as they are; the same restore can be run again.
-          </p>
-          <Mono value={result.data_directory} />
-        </Confirm>
-      )}
-    </div>
-  );
-}
 
 /** What a restore reached, whether that was verified, and what can be done with the copy. */
 export function RunResult({ result }: { result: RestoreResult }) {
@@ -131,10 +63,10 @@ export function RunResult({ result }: { result: RestoreResult }) {
                 ["Port", result.port === null ? "none" : <Mono key="p" value={result.port} copy="port" />],
               ]}
             />
-            <Actions result={result} onDiscarded={() => setDiscarded(true)} />
           </div>
         )}
       </Section>
+      {!discarded && <Gates result={result} onDiscarded={() => setDiscarded(true)} />}
     </div>
   );
 }

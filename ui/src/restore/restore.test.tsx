@@ -241,6 +241,48 @@ describe("a run", () => {
     expect(requestsOf("restore_discard")).toEqual([{ job: "job-restore-done" }]);
   });
 
+  test("looks into a paused copy with one query that changes nothing", async () => {
+    const { user } = mount("/restore/job-restore-done");
+    await user.type(await screen.findByLabelText("Query"), "SELECT id, couple FROM weddings");
+    await user.type(screen.getByLabelText("Database"), "weddings");
+    await user.click(screen.getByRole("button", { name: "Run the query" }));
+    const rows = await screen.findByRole("region", { name: "Rows" });
+    expect(rows.textContent).toContain("Ada & Grace");
+    expect(rows.textContent).toContain("NULL");
+    expect(requestsOf("restore_inspect")).toEqual([
+      { job: "job-restore-done", database: "weddings", sql: "SELECT id, couple FROM weddings", rows: 200 },
+    ]);
+    fakeEngine.answerWith("restore_inspect", () => {
+      throw new FakeRefusal({
+        code: "query_refused",
+        message: "cannot execute DELETE in a read-only transaction",
+        hint: null,
+        retryable: false,
+        details: null,
+      });
+    });
+    await user.click(screen.getByRole("button", { name: "Run the query" }));
+    await screen.findByText("cannot execute DELETE in a read-only transaction");
+  });
+
+  test("steps forward by whole commits, after a question that says it cannot be taken back", async () => {
+    const { user } = mount("/restore/job-restore-done");
+    const field = await screen.findByLabelText("Commits forward");
+    await user.clear(field);
+    await user.type(field, "0");
+    expect(screen.getByRole("button", { name: "Step forward…" }).hasAttribute("disabled")).toBe(true);
+    await user.clear(field);
+    await user.type(field, "3");
+    await user.click(screen.getByRole("button", { name: "Step forward…" }));
+    const dialog = await screen.findByRole("dialog");
+    expect(dialog.textContent).toContain("cannot be taken back");
+    await user.click(within(dialog).getByRole("button", { name: "Step forward 3 commits" }));
+    await waitFor(() =>
+      expect(requestsOf("restore_step")).toEqual([{ job: "job-restore-done", commits: 3 }]),
+    );
+    await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
+  });
+
   test("that failed a check says NOT VERIFIED although it has no result", async () => {
     fakeEngine.answerWith("job_show", ({ job }) => ({
       job: {

@@ -5,14 +5,39 @@ import { parseTime } from "../time/parse";
 export interface TimelineSearch {
   at?: string;
   xid?: string;
+  /** How long a stretch is shown: `10m`, `36h`, `250ms`. */
+  zoom?: string;
+  /** The timeline whose commits are shown; none for the newest. */
+  tli?: string;
 }
 
 export interface RestoreSearch {
   target?: string;
   exclusive?: "true";
+  timeline?: string;
 }
 
 const XID = /^\d{1,10}$/;
+const TIMELINE = /^[1-9]\d{0,9}$/;
+const SPAN = /^(\d{1,9})(ms|s|m|h|d)$/;
+const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of `10m` and the like; null when it is no such thing. */
+export function readSpan(text: string): number | null {
+  const [, count, unit] = SPAN.exec(text) ?? [];
+  if (count === undefined || unit === undefined || Number(count) === 0) return null;
+  return Number(count) * (UNITS[unit] ?? 1);
+}
+
+/** The same in the largest unit of which there are at least ten, so that little is rounded away. */
+export function writeSpan(milliseconds: number): string {
+  for (const unit of ["d", "h", "m", "s"] as const) {
+    const count = milliseconds / (UNITS[unit] ?? 1);
+    if (count >= 10) return `${Math.round(count)}${unit}`;
+  }
+  return `${Math.max(1, Math.round(milliseconds))}ms`;
+}
+
 const TARGET =
   /^(latest|immediate|time:.{1,64}|xid:\d{1,10}|lsn:[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}|name:.{1,63})$/;
 
@@ -25,6 +50,8 @@ export function timelineSearch(raw: Raw): TimelineSearch {
     if (time.ok) found.at = time.utc;
   }
   if (typeof raw.xid === "string" && XID.test(raw.xid)) found.xid = raw.xid;
+  if (typeof raw.zoom === "string" && readSpan(raw.zoom) !== null) found.zoom = raw.zoom;
+  if (typeof raw.tli === "string" && TIMELINE.test(raw.tli)) found.tli = raw.tli;
   return found;
 }
 
@@ -32,6 +59,7 @@ export function restoreSearch(raw: Raw): RestoreSearch {
   const found: RestoreSearch = {};
   if (typeof raw.target === "string" && TARGET.test(raw.target)) found.target = raw.target;
   if (raw.exclusive === "true" || raw.exclusive === "1") found.exclusive = "true";
+  if (typeof raw.timeline === "string" && TIMELINE.test(raw.timeline)) found.timeline = raw.timeline;
   return found;
 }
 
@@ -57,7 +85,15 @@ const SCREENS: readonly RegExp[] = [
   /^\/clusters\/new$/,
   /^\/demo\/[0-9A-Za-z-]{1,64}$/,
 ];
-const PARAMETERS: ReadonlySet<string> = new Set(["at", "xid", "target", "exclusive"]);
+const PARAMETERS: ReadonlySet<string> = new Set([
+  "at",
+  "xid",
+  "zoom",
+  "tli",
+  "target",
+  "exclusive",
+  "timeline",
+]);
 
 /**
  * The path inside the window of `holdfast://v1/…`, or null when the link is not one of ours.

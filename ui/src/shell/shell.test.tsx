@@ -24,6 +24,7 @@ describe("shortcuts", () => {
     expect(press("j", { metaKey: true })).toBe("mod+j");
     expect(press("Shift")).toBeNull();
     expect(press("u", { altKey: true })).toBeNull();
+    expect(press("ArrowLeft", { altKey: true })).toBe("alt+arrowleft");
   });
 
   test("sequences wait for their second key", () => {

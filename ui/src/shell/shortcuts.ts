@@ -42,11 +42,55 @@ export const SHORTCUTS = [
     label: "Ten commits on",
     group: "Timeline",
   },
+  {
+    id: "second-back",
+    scope: "timeline",
+    keys: ["alt+arrowleft"],
+    label: "One second back, off the commits",
+    group: "Timeline",
+  },
+  {
+    id: "second-on",
+    scope: "timeline",
+    keys: ["alt+arrowright"],
+    label: "One second on, off the commits",
+    group: "Timeline",
+  },
+  {
+    id: "previous-point",
+    scope: "timeline",
+    keys: ["["],
+    label: "Previous snapshot or restore point",
+    group: "Timeline",
+  },
+  {
+    id: "next-point",
+    scope: "timeline",
+    keys: ["]"],
+    label: "Next snapshot or restore point",
+    group: "Timeline",
+  },
+  {
+    id: "previous-event",
+    scope: "timeline",
+    keys: ["{"],
+    label: "Previous destructive event that was found",
+    group: "Timeline",
+  },
+  {
+    id: "next-event",
+    scope: "timeline",
+    keys: ["}"],
+    label: "Next destructive event that was found",
+    group: "Timeline",
+  },
   { id: "zoom-in", scope: "timeline", keys: ["+", "="], label: "Zoom in", group: "Timeline" },
   { id: "zoom-out", scope: "timeline", keys: ["-"], label: "Zoom out", group: "Timeline" },
   { id: "zoom-fit", scope: "timeline", keys: ["0"], label: "Show everything", group: "Timeline" },
   { id: "oldest", scope: "timeline", keys: ["home"], label: "Oldest commit", group: "Timeline" },
   { id: "newest", scope: "timeline", keys: ["end"], label: "Newest commit", group: "Timeline" },
+  { id: "now", scope: "timeline", keys: ["n"], label: "Show the newest commit closely", group: "Timeline" },
+  { id: "preview", scope: "timeline", keys: ["p"], label: "Preview what would be lost", group: "Timeline" },
 ] as const satisfies readonly Shortcut[];
 
 export type ShortcutId = (typeof SHORTCUTS)[number]["id"];
@@ -55,13 +99,14 @@ type KeyPress = Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "shiftKey" |
 
 /** The press as the registry writes it; null for a combination that no shortcut uses. */
 export function pressOf(event: KeyPress): string | null {
-  if (event.altKey) return null;
   const key = event.key.toLowerCase();
+  // With Alt many keyboards write other characters: only keys without one are taken.
+  if (event.altKey && key.length === 1) return null;
   if (["shift", "control", "meta", "alt"].includes(key)) return null;
   const mod = event.ctrlKey || event.metaKey ? "mod+" : "";
   // For characters such as "?" and "+" the shift is part of the character.
   const shift = event.shiftKey && key.length > 1 ? "shift+" : "";
-  return `${mod}${shift}${key}`;
+  return `${mod}${event.altKey ? "alt+" : ""}${shift}${key}`;
 }
 
 /** Finds what a press means. `pending` is the first key of a sequence that was pressed just before. */
@@ -95,6 +140,7 @@ const PRINTED: Record<string, string> = {
   home: "Home",
   end: "End",
   shift: "Shift",
+  alt: "Alt",
 };
 
 /** `mod+j` as it is printed on this machine's keyboard. */

@@ -1,5 +1,6 @@
-import type { Commit, Points } from "../api/bindings";
-import { NOW, PROOF, snapshot } from "./world";
+import type { Commit, Density, FoundEvent, Points, Timeline } from "../api/bindings";
+import type { RequestOf } from "../api/client";
+import { before, NOW, PROOF, snapshot } from "./world";
 
 /** The archived history that tests look at: commits, a gap, snapshots in every state. */
 
@@ -109,3 +110,167 @@ export function makePoints(name: string): Points {
 export function isStored(index: number): boolean {
   return index <= GAP_AFTER || index >= GAP_BEFORE;
 }
+
+export function makeDensity(from: number, to: number, buckets: number): Density {
+  const counts = new Array<number>(buckets).fill(0);
+  COMMITS.forEach((each, index) => {
+    const time = Date.parse(each.time);
+    if (!isStored(index) || each.kind !== "commit" || time < from || time >= to) return;
+    const bucket = Math.floor(((time - from) / (to - from)) * buckets);
+    counts[bucket] = (counts[bucket] ?? 0) + 1;
+  });
+  return {
+    from: new Date(from).toISOString(),
+    to: new Date(to).toISOString(),
+    bucket_seconds: (to - from) / 1000 / buckets,
+    counts,
+  };
+}
+
+/** The same with two promotions: each timeline left the one before it. */
+export function makeForkedPoints(name: string): Points {
+  const points = makePoints(name);
+  const cuts = [0, 1900, 3100, COMMITS.length - 1];
+  return {
+    ...points,
+    windows: [1, 2, 3].map((timeline) => ({
+      timeline,
+      from: at(cuts[timeline - 1] as number).time,
+      to: at(cuts[timeline] as number).time,
+      from_lsn: at(cuts[timeline - 1] as number).lsn,
+      to_lsn: at(cuts[timeline] as number).end_lsn,
+      gaps: [],
+    })),
+  };
+}
+
+/** Groups what has a time by the column it falls in. */
+function columns<T>(
+  items: readonly T[],
+  time: (item: T) => string,
+  from: number,
+  to: number,
+  groups: number,
+) {
+  const found = new Map<number, T[]>();
+  for (const item of items) {
+    const column = Math.floor(((Date.parse(time(item)) - from) / (to - from)) * groups);
+    if (column < -1 || column > groups) continue;
+    found.set(column, [...(found.get(column) ?? []), item]);
+  }
+  return [...found.entries()]
+    .sort(([a], [b]) => a - b)
+    .map(([, group]) => ({
+      group,
+      span: { from: time(group[0] as T), to: time(group.at(-1) as T) },
+      count: group.length,
+      one: group.length === 1 ? (group[0] as T) : null,
+    }));
+}
+
+const EMPTY: Omit<Timeline, "cluster" | "shown" | "density"> = {
+  read_at: NOW,
+  reading: false,
+  problem: null,
+  extent: null,
+  branches: [],
+  windows: [],
+  snapshots: [],
+  snapshots_total: 0,
+  restore_points: [],
+  restore_points_total: 0,
+};
+
+/** The engine's summary of given points, in the columns that were asked for. */
+export function makeTimeline(points: Points, request: RequestOf<"timeline">): Timeline {
+  const times = [
+    ...points.windows.flatMap((each) => [each.from, each.to]),
+    ...points.snapshots.flatMap((each) => [each.started_at, each.finished_at]),
+    ...points.restore_points.map((each) => each.time),
+  ].flatMap((each) => (each === null ? [] : [Date.parse(each)]));
+  if (times.length === 0) {
+    const shown = { from: before(3600), to: NOW };
+    return {
+      ...EMPTY,
+      cluster: points.cluster,
+      shown,
+      density: makeDensity(Date.parse(shown.from), Date.parse(shown.to), request.buckets),
+    };
+  }
+  const [oldest, newest] = [Math.min(...times), Math.max(...times)];
+  const shown = request.shown ?? {
+    from: new Date(oldest - (newest - oldest) * 0.03).toISOString(),
+    to: new Date(newest + (newest - oldest) * 0.06).toISOString(),
+  };
+  const [from, to] = [Date.parse(shown.from), Date.parse(shown.to)];
+  const timelines = [...new Set(points.windows.map((each) => each.timeline))].sort((a, b) => a - b);
+  return {
+    ...EMPTY,
+    cluster: points.cluster,
+    extent: { from: new Date(oldest).toISOString(), to: new Date(newest).toISOString() },
+    shown,
+    branches: timelines.map((timeline, index) => ({
+      timeline,
+      parent: timelines[index - 1] ?? null,
+      switch_lsn: index === 0 ? null : (points.windows[index]?.from_lsn ?? null),
+      switch_time: index === 0 ? null : (points.windows[index]?.from ?? null),
+      ancestry_missing: false,
+    })),
+    windows: points.windows,
+    snapshots: columns(points.snapshots, (each) => each.finished_at, from, to, request.groups).map(
+      ({ group, span, count, one }) => ({
+        span,
+        count,
+        snapshot: one,
+        states: [...new Set(group.map((each) => each.state))].map((state) => [
+          state,
+          group.filter((each) => each.state === state).length,
+        ]),
+      }),
+    ),
+    snapshots_total: points.snapshots.length,
+    restore_points: columns(points.restore_points, (each) => each.time, from, to, request.groups).map(
+      ({ span, count, one }) => ({ span, count, point: one }),
+    ),
+    restore_points_total: points.restore_points.length,
+    density: makeDensity(from, to, request.buckets),
+  };
+}
+
+/** A table that was emptied and one that was dropped, and one emptied in a transaction that was rolled back. */
+export const FOUND: FoundEvent[] = [
+  {
+    index: 2300,
+    kind: "delete" as const,
+    relation: "public.guests",
+    rows: 214_388,
+    outcome: "committed" as const,
+  },
+  {
+    index: 3000,
+    kind: "truncate" as const,
+    relation: "public.weddings",
+    rows: 0,
+    outcome: "aborted" as const,
+  },
+  { index: 3400, kind: "drop" as const, relation: "public.vendors", rows: 0, outcome: "committed" as const },
+].map(({ index, kind, relation, rows, outcome }) => {
+  const commit = at(index);
+  return {
+    kind,
+    xid: commit.xid,
+    outcome,
+    lsn: commit.lsn,
+    commit_lsn: commit.lsn,
+    commit_time: commit.time,
+    timeline: 1,
+    database: "orders",
+    database_oid: 16_400,
+    relation,
+    oid: 16_500,
+    relfilenode: 16_500,
+    rows: { inserted: 0, updated: 0, deleted: rows },
+    rows_estimate: kind === "drop" ? 612 : null,
+    target: `xid:${commit.xid}`,
+  };
+});

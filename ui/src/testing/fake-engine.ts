@@ -1,6 +1,6 @@
-import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult } from "../api/bindings";
+import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult, Points } from "../api/bindings";
 import type { Command, RequestOf, ResponseOf } from "../api/client";
-import { COMMITS, isStored, makePoints } from "./archive";
+import { COMMITS, FOUND, isStored, makeDensity, makeForkedPoints, makePoints, makeTimeline } from "./archive";
 import { makePlan } from "./plan";
 import { before, cluster, JOBS, job, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
@@ -140,7 +140,10 @@ function page(request: RequestOf<"commits">) {
   const stored = COMMITS.filter((_, index) => isStored(index));
   const limit = request.limit;
   let middle = stored.length;
-  if (request.around_lsn) {
+  if (request.around_xid) {
+    const found = stored.findIndex((each) => each.xid === request.around_xid);
+    middle = found < 0 ? stored.length : found;
+  } else if (request.around_lsn) {
     const wanted = Number.parseInt(request.around_lsn.split("/")[1] ?? "0", 16);
     middle = stored.findIndex((each) => Number.parseInt(each.lsn.split("/")[1] ?? "0", 16) >= wanted);
   } else if (request.around) {
@@ -155,16 +158,7 @@ function page(request: RequestOf<"commits">) {
 }
 
 function density(request: RequestOf<"density">) {
-  const from = Date.parse(request.from);
-  const to = Date.parse(request.to);
-  const counts = new Array<number>(request.buckets).fill(0);
-  COMMITS.forEach((each, index) => {
-    const time = Date.parse(each.time);
-    if (!isStored(index) || each.kind !== "commit" || time < from || time >= to) return;
-    const bucket = Math.floor(((time - from) / (to - from)) * request.buckets);
-    counts[bucket] = (counts[bucket] ?? 0) + 1;
-  });
-  return { from: request.from, to: request.to, bucket_seconds: (to - from) / 1000 / request.buckets, counts };
+  return makeDensity(Date.parse(request.from), Date.parse(request.to), request.buckets);
 }
 
 /** An engine made of canned answers, for tests of the window without the real one. */
@@ -172,6 +166,7 @@ export class FakeEngine {
   scene: Scene = "busy";
   /** Every request that arrived, newest last. */
   readonly seen: { command: Command; request: unknown }[] = [];
+  private readonly promoted = new Set<string>();
   private readonly overrides = new Map<Command, (request: never) => unknown>();
 
   /** Replaces one answer until the next `reset`. */
@@ -182,6 +177,7 @@ export class FakeEngine {
   reset(scene: Scene = "busy"): void {
     this.scene = scene;
     this.overrides.clear();
+    this.promoted.clear();
     this.seen.length = 0;
   }
 
@@ -195,6 +191,16 @@ export class FakeEngine {
     return answer(request);
   }
 
+  private pointsOf(name: string): Points {
+    const override = this.overrides.get("points");
+    if (override) return override({ cluster: name, from: null, to: null } as never) as Points;
+    return this.scene === "empty"
+      ? { cluster: name, windows: [], snapshots: [], restore_points: [] }
+      : name === "forked"
+        ? makeForkedPoints(name)
+        : makePoints(name);
+  }
+
   private detail(id: string): JobDetail {
     const found = JOBS.find((each) => each.id === id);
     if (!found)
@@ -205,7 +211,13 @@ export class FakeEngine {
         retryable: false,
         details: { what: "job", name: id },
       });
-    return { job: found, last_seq: 12, result: RESULTS[id]?.(id) ?? null };
+    const result = RESULTS[id]?.(id) ?? null;
+    const promoted = result?.kind === "restore" && this.promoted.has(id);
+    return {
+      job: found,
+      last_seq: 12,
+      result: promoted ? { ...result, at_target: "promote" as const } : result,
+    };
   }
 
   private readonly answers: Answers = {
@@ -291,10 +303,18 @@ export class FakeEngine {
           },
     cluster_add: ({ name }) => cluster(name),
     cluster_remove: () => null,
-    points: ({ cluster: name }) =>
-      this.scene === "empty"
-        ? { cluster: name, windows: [], snapshots: [], restore_points: [] }
-        : makePoints(name),
+    points: ({ cluster: name }) => this.pointsOf(name),
+    // From the answer about points, so that a test replaces both by replacing that.
+    timeline: (request) => makeTimeline(this.pointsOf(request.cluster), request),
+    find: ({ cluster: name, table }) => ({
+      cluster: name,
+      from_lsn: COMMITS[0]?.lsn ?? "",
+      to_lsn: COMMITS.at(-1)?.end_lsn ?? "",
+      events: FOUND.filter((each) => table === null || each.relation === `public.${table}`),
+      truncated: false,
+      gaps: table === null ? (makePoints("orders-eu").windows[0]?.gaps ?? []) : [],
+      names_known: true,
+    }),
     commits: page,
     density,
     backup_start: () => ({ job: "job-backup-running" }),
@@ -326,8 +346,9 @@ export class FakeEngine {
     restore_pause: () => null,
     restore_resume: () => null,
     restore_promote: ({ job: id }) => {
+      this.promoted.add(id);
       const { kind: _, ...result } = restoreResult(id, true) as Extract<JobResult, { kind: "restore" }>;
-      return result;
+      return { ...result, at_target: "promote" };
     },
     restore_discard: () => null,
     restore_swap_back: () => ({ data_directory: "/srv/orders", set_aside: "/srv/orders.holdfast-copy" }),

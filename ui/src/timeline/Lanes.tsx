@@ -1,21 +1,45 @@
-import type { Density, Points, RestorePoint } from "../api/bindings";
+import { memo } from "react";
+import type { Density, FoundEvent, RestorePointGroup, SnapshotGroup } from "../api/bindings";
 import type { RecoverabilityState } from "../elements/StateBadge";
-import type { Coverage } from "../wal/coverage";
+import type { Coverage, Fork, Span } from "../wal/coverage";
 import type { Tick } from "./axis";
+import { EVENT_WORDS, isLoss } from "./found";
+import { BESIDE } from "./useTimeline";
+import { position } from "./viewport";
 
 export interface Lane {
-  x: (time: number) => number;
+  view: Span;
   width: number;
   top: number;
+}
+
+/** Whether something from `from` to `to` lies in what is drawn: what is shown, and as much on either side. */
+function drawn(width: number, from: number, to: number): boolean {
+  return to > -width * BESIDE - 20 && from < width * (1 + BESIDE) + 20;
+}
+
+/** What lies far outside is cut, since browsers draw shapes of enormous sizes wrongly. */
+function cut(width: number, from: number, to: number): { left: number; right: number } {
+  return { left: Math.max(from, -width * 2), right: Math.min(to, width * 3) };
 }
 
 export const AXIS = 30;
 export const LABEL = 20;
 export const ROW = 20;
+export const SNAPSHOT_ROW = 34;
 
 export function LaneLabel({ top, text, note }: { top: number; text: string; note?: string }) {
   return (
-    <text x="0" y={top + 12} fontSize="11.5" fontWeight="600" fill="var(--ink-2)">
+    <text
+      x="0"
+      y={top + 12}
+      fontSize="11.5"
+      fontWeight="600"
+      fill="var(--ink-2)"
+      stroke="var(--surface)"
+      strokeWidth="3"
+      paintOrder="stroke"
+    >
       {text}
       {note && (
         <tspan dx="8" fontWeight="400" fill="var(--ink-3)">
@@ -29,7 +53,13 @@ export function LaneLabel({ top, text, note }: { top: number; text: string; note
 /** Room that a label of the axis needs, in pixels. */
 const LABEL_ROOM = 72;
 
-export function AxisLane({ x, width, ticks, height }: Lane & { ticks: Tick[]; height: number }) {
+export const AxisLane = memo(function AxisLane({
+  view,
+  width,
+  ticks,
+  height,
+}: Lane & { ticks: Tick[]; height: number }) {
+  const x = position(view, width);
   let free = Number.NEGATIVE_INFINITY;
   return (
     <g>
@@ -37,7 +67,6 @@ export function AxisLane({ x, width, ticks, height }: Lane & { ticks: Tick[]; he
         const at = Math.round(x(tick.time)) + 0.5;
         const labelled = at >= free;
         if (labelled) free = at + LABEL_ROOM;
-        const anchor = at < 30 ? "start" : at > width - 30 ? "end" : "middle";
         return (
           <g key={tick.time}>
             <line x1={at} x2={at} y1={AXIS - 6} y2={height} stroke="var(--line)" />
@@ -46,7 +75,7 @@ export function AxisLane({ x, width, ticks, height }: Lane & { ticks: Tick[]; he
                 x={at}
                 y={16}
                 fontSize="11.5"
-                textAnchor={anchor}
+                textAnchor="middle"
                 fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
                 fontWeight={tick.strong ? 600 : 400}
               >
@@ -56,9 +85,13 @@ export function AxisLane({ x, width, ticks, height }: Lane & { ticks: Tick[]; he
           </g>
         );
       })}
-      <line x1="0" x2={width} y1={AXIS - 0.5} y2={AXIS - 0.5} stroke="var(--line-strong)" />
     </g>
   );
+});
+
+/** A line under a lane, which does not move with the picture. */
+export function BaseLine({ y, width, strong }: { y: number; width: number; strong?: boolean }) {
+  return <line x1="0" x2={width} y1={y} y2={y} stroke={strong ? "var(--line-strong)" : "var(--line)"} />;
 }
 
 /** One shape for each state, so that colour is never alone. */
@@ -117,98 +150,288 @@ function Glyph({ state, cx, cy }: { state: RecoverabilityState; cx: number; cy: 
   }
 }
 
-export function SnapshotLane({ x, width, top, snapshots }: Lane & { snapshots: Points["snapshots"] }) {
-  const middle = top + LABEL + ROW / 2;
+/** Room for a shape, and for a count beneath it, in pixels. */
+const GLYPH_ROOM = 19;
+const COUNT_ROOM = 38;
+
+/** Snapshots; those that lie too close together stand as the worst of them, with their number. */
+export const SnapshotLane = memo(function SnapshotLane({
+  view,
+  width,
+  top,
+  snapshots,
+}: Lane & { snapshots: readonly SnapshotGroup[] }) {
+  const x = position(view, width);
+  const middle = top + LABEL + 10;
+  let glyphs = Number.NEGATIVE_INFINITY;
+  let counts = Number.NEGATIVE_INFINITY;
   return (
     <g>
-      <line x1="0" x2={width} y1={middle} y2={middle} stroke="var(--line)" />
-      {snapshots.map((snapshot) => {
-        const from = x(Date.parse(snapshot.started_at));
-        const to = x(Date.parse(snapshot.finished_at));
-        if (to < -20 || from > width + 20) return null;
+      {snapshots.map((group) => {
+        const one = group.snapshot;
+        const from = x(Date.parse(one?.started_at ?? group.span.from));
+        const to = x(Date.parse(group.span.to));
+        if (!drawn(width, from, to)) return null;
+        const state = group.states[0]?.[0] ?? "unknown";
+        const at = one ? to : (from + to) / 2;
+        const shaped = at - glyphs >= GLYPH_ROOM;
+        if (shaped) glyphs = at;
+        const counted = group.count > 1 && shaped && at - counts >= COUNT_ROOM;
+        if (counted) counts = at;
+        const bar = cut(width, from, to);
         return (
-          <g key={snapshot.id}>
-            {to - from > 4 && (
+          <g key={one?.id ?? group.span.from}>
+            {(to - from > 4 || !shaped) && (
               <rect
-                x={from}
+                x={bar.left}
                 y={middle - 3}
-                width={to - from}
+                width={Math.max(3, bar.right - bar.left)}
                 height="6"
                 rx="3"
-                fill={`var(--${snapshot.state})`}
+                fill={`var(--${state})`}
                 opacity="0.45"
               />
             )}
-            <Glyph state={snapshot.state} cx={to} cy={middle} />
+            {shaped && <Glyph state={state} cx={at} cy={middle} />}
+            {counted && (
+              <text x={at} y={middle + 20} fontSize="11" textAnchor="middle" fill="var(--ink-2)">
+                {group.count > 9999 ? `${Math.round(group.count / 1000)}k` : group.count}
+              </text>
+            )}
           </g>
         );
       })}
     </g>
   );
-}
+});
 
 interface CoverageLaneProps extends Lane {
   coverage: Coverage;
+  forks: readonly Fork[];
   patterns: { gap: string; tail: string };
 }
 
-export function CoverageLane({ x, width, top, coverage, patterns }: CoverageLaneProps) {
-  const tailFrom = Math.max(0, x(coverage.extent.to));
+/** Height of one timeline's row, with the room between two. */
+export const BRANCH = ROW + 5;
+
+/** WAL by timeline, with the place where each left its parent. */
+export const CoverageLane = memo(function CoverageLane({
+  view,
+  width,
+  top,
+  coverage,
+  forks,
+  patterns,
+}: CoverageLaneProps) {
+  const x = position(view, width);
+  const tailFrom = x(coverage.extent.to);
   const newest = coverage.timelines.length - 1;
+  const rowOf = (timeline: number) => top + LABEL + coverage.timelines.indexOf(timeline) * BRANCH;
   return (
     <g>
       {coverage.timelines.map((timeline, row) => {
-        const y = top + LABEL + row * (ROW + 3);
+        const y = rowOf(timeline);
         return (
           <g key={timeline}>
-            <rect x="0" y={y} width={width} height={ROW} rx="3" fill="var(--sunken)" />
             {coverage.windows
-              .filter((span) => span.timeline === timeline)
-              .map((span) => (
-                <rect
-                  key={span.from}
-                  x={x(span.from)}
-                  y={y}
-                  width={Math.max(2, x(span.to) - x(span.from))}
-                  height={ROW}
-                  rx="2"
-                  fill="var(--chart)"
-                />
-              ))}
+              .filter((span) => span.timeline === timeline && drawn(width, x(span.from), x(span.to)))
+              .map((span) => {
+                const bar = cut(width, x(span.from), x(span.to));
+                return (
+                  <rect
+                    key={span.from}
+                    x={bar.left}
+                    y={y}
+                    width={Math.max(2, bar.right - bar.left)}
+                    height={ROW}
+                    rx="2"
+                    fill="var(--chart)"
+                  />
+                );
+              })}
             {coverage.gaps
-              .filter((span) => span.timeline === timeline)
-              .map((span) => (
-                <rect
-                  key={span.gap.from_lsn}
-                  x={x(span.from)}
-                  y={y - 1}
-                  width={Math.max(5, x(span.to) - x(span.from))}
-                  height={ROW + 2}
-                  fill={`url(#${patterns.gap})`}
-                  stroke="var(--broken)"
-                />
-              ))}
-            {row === newest && tailFrom < width && (
+              .filter((span) => span.timeline === timeline && drawn(width, x(span.from), x(span.to)))
+              .map((span) => {
+                const bar = cut(width, x(span.from), x(span.to));
+                return (
+                  <rect
+                    key={span.gap.from_lsn}
+                    x={bar.left}
+                    y={y - 1}
+                    width={Math.max(5, bar.right - bar.left)}
+                    height={ROW + 2}
+                    fill={`url(#${patterns.gap})`}
+                    stroke="var(--broken)"
+                  />
+                );
+              })}
+            {row === newest && tailFrom < width * (1 + BESIDE) && (
               <rect
-                x={tailFrom}
+                x={Math.max(tailFrom, -width * 2)}
                 y={y}
-                width={width - tailFrom}
+                width={width * 3 - Math.max(tailFrom, -width * 2)}
                 height={ROW}
                 fill={`url(#${patterns.tail})`}
               />
             )}
-            {coverage.timelines.length > 1 && (
+          </g>
+        );
+      })}
+      {forks.map((fork) => {
+        if (fork.parent === null || fork.at === null) return null;
+        const at = x(fork.at);
+        if (!drawn(width, at, at) || !coverage.timelines.includes(fork.parent)) return null;
+        const from = rowOf(fork.parent) + ROW;
+        const to = rowOf(fork.timeline) + ROW / 2;
+        return (
+          <g key={fork.timeline} fill="none" stroke="var(--ink)">
+            <path d={`M${at} ${from - ROW / 2} V${to - 4} q0 4 4 4 h8`} strokeWidth="2" />
+            <path d={`M${at + 9} ${to - 4} l4 4 l-4 4`} strokeWidth="2" />
+            <circle cx={at} cy={from - ROW / 2} r="3.5" fill="var(--surface)" strokeWidth="2" />
+          </g>
+        );
+      })}
+    </g>
+  );
+});
+
+/** The grounds and names of the timelines' rows, which do not move with the picture. */
+export function BranchRows({
+  width,
+  top,
+  timelines,
+  missing,
+}: {
+  width: number;
+  top: number;
+  timelines: readonly number[];
+  missing: readonly number[];
+}) {
+  return timelines.map((timeline, row) => (
+    <rect
+      key={timeline}
+      x="0"
+      y={top + LABEL + row * BRANCH}
+      width={width}
+      height={ROW}
+      rx="3"
+      fill="var(--sunken)"
+      stroke={missing.includes(timeline) ? "var(--broken)" : "none"}
+    />
+  ));
+}
+
+export function BranchNames({
+  top,
+  timelines,
+  missing,
+}: {
+  top: number;
+  timelines: readonly number[];
+  missing: readonly number[];
+}) {
+  if (timelines.length < 2) return null;
+  return timelines.map((timeline, row) => (
+    <text
+      key={timeline}
+      x="4"
+      y={top + LABEL + row * BRANCH + 14}
+      fontSize="11"
+      fontWeight="600"
+      fill="var(--ink)"
+      stroke="var(--surface)"
+      strokeWidth="3"
+      paintOrder="stroke"
+    >
+      {`TLI ${timeline}${missing.includes(timeline) ? ", ancestry missing" : ""}`}
+    </text>
+  ));
+}
+
+export const DENSITY_HEIGHT = 84;
+
+export const DensityLane = memo(function DensityLane({
+  view,
+  width,
+  top,
+  density,
+}: Lane & { density: Density | undefined }) {
+  if (!density) return null;
+  const x = position(view, width);
+  const base = top + LABEL + DENSITY_HEIGHT;
+  const from = Date.parse(density.from);
+  const step = density.bucket_seconds * 1000;
+  const most = Math.max(1, ...density.counts);
+  // One shape for all: hundreds of elements would cost more than they say.
+  const bars = density.counts.flatMap((count, index) => {
+    if (count === 0) return [];
+    const left = x(from + index * step);
+    const right = x(from + (index + 1) * step);
+    if (!drawn(width, left, right)) return [];
+    // The height is the square root of the share, so that single commits stay visible beside bursts.
+    const height = Math.max(2.5, Math.sqrt(count / most) * DENSITY_HEIGHT);
+    const bar = cut(width, left, right);
+    const wide = Math.max(1.5, bar.right - bar.left - 0.75);
+    return [`M${bar.left.toFixed(2)} ${base}v${-height.toFixed(1)}h${wide.toFixed(2)}V${base}z`];
+  });
+  return <path d={bars.join("")} fill="var(--chart)" />;
+});
+
+/** What a shape of the lane of events stands for: each has its own, so that colour is never alone. */
+function EventMark({ event, x, y }: { event: FoundEvent; x: number; y: number }) {
+  const undone = event.outcome === "aborted";
+  const colour = undone ? "var(--ink-3)" : isLoss(event.kind) ? "var(--broken)" : "var(--degraded)";
+  const look = {
+    stroke: colour,
+    strokeWidth: 2,
+    fill: undone ? "var(--surface)" : "none",
+    ...(undone ? { strokeDasharray: "2 2" } : {}),
+  };
+  switch (event.kind) {
+    case "drop":
+    case "drop_database":
+      return <path d={`M${x - 5} ${y - 5}l10 10m0 -10l-10 10`} {...look} />;
+    case "truncate":
+      return <path d={`M${x - 6} ${y - 4}h12M${x - 6} ${y}h12M${x - 6} ${y + 4}h5`} {...look} />;
+    case "delete":
+      return <path d={`M${x - 6} ${y}h12M${x} ${y - 6}a6 6 0 1 1 -0.01 0z`} {...look} />;
+    default:
+      return <path d={`M${x - 5} ${y + 5}l5 -10l5 10z`} {...look} />;
+  }
+}
+
+/** What was found to have happened to tables. */
+export const EventLane = memo(function EventLane({
+  view,
+  width,
+  top,
+  events,
+}: Lane & { events: readonly FoundEvent[] }) {
+  const x = position(view, width);
+  const y = top + LABEL + 8;
+  let free = Number.NEGATIVE_INFINITY;
+  return (
+    <g>
+      {events.map((event) => {
+        const at = x(Date.parse(event.commit_time));
+        if (!drawn(width, at, at)) return null;
+        const name = `${EVENT_WORDS[event.kind]} ${event.relation ?? event.database ?? "an unnamed table"}`;
+        const named = at > free;
+        if (named) free = at + name.length * 6.4 + 24;
+        return (
+          <g key={`${event.xid} ${event.lsn} ${event.kind}`}>
+            <EventMark event={event} x={at} y={y} />
+            {named && (
               <text
-                x="4"
-                y={y + 13}
-                fontSize="11"
-                fontWeight="600"
+                x={at + 11}
+                y={y + 4}
+                fontSize="11.5"
                 fill="var(--ink)"
                 stroke="var(--surface)"
                 strokeWidth="3"
                 paintOrder="stroke"
               >
-                TLI {timeline}
+                {name}
               </text>
             )}
           </g>
@@ -216,76 +439,32 @@ export function CoverageLane({ x, width, top, coverage, patterns }: CoverageLane
       })}
     </g>
   );
-}
+});
 
-export const DENSITY_HEIGHT = 84;
-
-export function DensityLane({ x, width, top, density }: Lane & { density: Density | undefined }) {
-  const base = top + LABEL + DENSITY_HEIGHT;
-  if (!density) return <line x1="0" x2={width} y1={base} y2={base} stroke="var(--line)" />;
-  const from = Date.parse(density.from);
-  const step = density.bucket_seconds * 1000;
-  const most = Math.max(1, ...density.counts);
-  return (
-    <g>
-      {density.counts.map((count, index) => {
-        if (count === 0) return null;
-        const left = x(from + index * step);
-        const right = x(from + (index + 1) * step);
-        if (right < 0 || left > width) return null;
-        // The height is the square root of the share, so that single commits stay visible beside bursts.
-        const height = Math.max(2.5, Math.sqrt(count / most) * DENSITY_HEIGHT);
-        return (
-          <rect
-            // biome-ignore lint/suspicious/noArrayIndexKey: a bucket is its index
-            key={index}
-            x={left}
-            y={base - height}
-            width={Math.max(1.5, right - left - 0.75)}
-            height={height}
-            rx="0.75"
-            fill="var(--chart)"
-          />
-        );
-      })}
-      <line x1="0" x2={width} y1={base + 0.5} y2={base + 0.5} stroke="var(--line-strong)" />
-    </g>
-  );
-}
-
-export function PointLane({ x, width, top, points }: Lane & { points: RestorePoint[] }) {
+export const PointLane = memo(function PointLane({
+  view,
+  width,
+  top,
+  points,
+}: Lane & { points: readonly RestorePointGroup[] }) {
+  const x = position(view, width);
   const y = top + LABEL;
   let free = Number.NEGATIVE_INFINITY;
-  const visible = points.filter((point) => {
-    const at = x(Date.parse(point.time));
-    return at >= -4 && at <= width + 4;
-  });
   return (
     <g>
-      <line x1="0" x2={width} y1={y + ROW} y2={y + ROW} stroke="var(--line)" />
-      {visible.map((point) => {
-        const at = x(Date.parse(point.time));
-        const room = point.name.length * 6.6 + 18;
-        const left = at + room > width;
-        const start = left ? at - room : at;
-        const named = start > free;
-        if (named) free = left ? at : at + room;
+      {points.map((group) => {
+        const at = x(Date.parse(group.span.to));
+        if (!drawn(width, at, at)) return null;
+        const name = group.point?.name ?? `${group.count} points`;
+        const named = at > free;
+        if (named) free = at + name.length * 6.6 + 18;
         return (
-          <g key={`${point.name} ${point.lsn}`}>
+          <g key={group.point?.lsn ?? group.span.from}>
             <line x1={at} x2={at} y1={y - 2} y2={y + ROW} stroke="var(--accent)" strokeWidth="1.5" />
-            <path
-              d={`M${at} ${y - 2} h${left ? -9 : 9} l${left ? 3 : -3} 4 l${left ? -3 : 3} 4 h${left ? 9 : -9} Z`}
-              fill="var(--accent)"
-            />
+            <path d={`M${at} ${y - 2} h9 l-3 4 l3 4 h-9 Z`} fill="var(--accent)" />
             {named && (
-              <text
-                x={left ? at - 13 : at + 13}
-                y={y + 9}
-                fontSize="11.5"
-                textAnchor={left ? "end" : "start"}
-                fill="var(--ink)"
-              >
-                {point.name}
+              <text x={at + 13} y={y + 9} fontSize="11.5" fill="var(--ink)">
+                {name}
               </text>
             )}
           </g>
@@ -293,4 +472,4 @@ export function PointLane({ x, width, top, points }: Lane & { points: RestorePoi
       })}
     </g>
   );
-}
+});

@@ -1,11 +1,11 @@
-import type { Points } from "../api/bindings";
+import type { SnapshotGroup } from "../api/bindings";
 import { lookOf, WORST_FIRST } from "../elements/StateBadge";
 
 /** What the shapes in the snapshot lane mean; only those that occur. */
-export function StateLegend({ points }: { points: Points }) {
+export function StateLegend({ snapshots }: { snapshots: readonly SnapshotGroup[] }) {
   const states = [...WORST_FIRST]
     .reverse()
-    .filter((state) => points.snapshots.some((snapshot) => snapshot.state === state));
+    .filter((state) => snapshots.some((group) => group.states.some(([each]) => each === state)));
   if (states.length === 0) return null;
   return (
     <ul

@@ -8,18 +8,31 @@ import { Mono } from "../elements/Mono";
 import { canExclude, type TargetKind, targetsOf } from "../restore/target";
 import { formatDuration, secondsBetween } from "../time/format";
 import { Ago, Time } from "../time/Time";
+import { LossPreview } from "./LossPreview";
 
 interface TargetPanelProps {
   cluster: string;
   commit: Commit;
+  /** A time off the commits, when the cursor stands at one. */
+  free: number | null;
   previous: Commit | null;
   next: Commit | null;
+  timeline: number | null;
+  side: Side;
+  onSide: (side: Side) => void;
+  preview: boolean;
+  onPreview: () => void;
   onStep: (by: number) => void;
+  /** Goes to a target that was named as one that would work. */
+  onUse: (target: string) => void;
 }
 
-function Neighbour({ commit, from, word }: { commit: Commit | null; from: Commit; word: string }) {
+/** Whether the copy holds the target itself. */
+export type Side = "inclusive" | "exclusive";
+
+function Neighbour({ commit, from, word }: { commit: Commit | null; from: string; word: string }) {
   if (commit === null) return <p className="text-small text-ink-3">{word}: none is stored</p>;
-  const seconds = Math.abs(secondsBetween(from.time, commit.time));
+  const seconds = Math.abs(secondsBetween(from, commit.time));
   return (
     <p className="text-small text-ink-2">
       {word}:{" "}
@@ -30,37 +43,63 @@ function Neighbour({ commit, from, word }: { commit: Commit | null; from: Commit
   );
 }
 
-/** The selected commit as a recovery target, in every form in which PostgreSQL takes it. */
-export function TargetPanel({ cluster, commit, previous, next, onStep }: TargetPanelProps) {
+/** Every form in which the selected place can be named. */
+function formsOf(commit: Commit, free: number | null): ReturnType<typeof targetsOf> {
+  if (free === null) return targetsOf(commit);
+  const time = new Date(free).toISOString();
+  return [{ kind: "time", label: "Time", target: `time:${time}`, value: time }];
+}
+
+function Head({
+  commit,
+  free,
+  timeline,
+  onStep,
+}: Pick<TargetPanelProps, "commit" | "free" | "timeline" | "onStep">) {
+  const time = free === null ? commit.time : new Date(free).toISOString();
+  const title =
+    free !== null
+      ? "A time between commits"
+      : commit.kind === "restore_point"
+        ? `Restore point “${commit.name}”`
+        : `Transaction ${commit.xid}`;
+  return (
+    <header className="border-b border-line px-4 py-3">
+      <div className="flex items-center justify-between gap-2">
+        <h2 className="min-w-0 truncate font-semibold">{title}</h2>
+        <div className="flex shrink-0 gap-1">
+          <Button size="small" aria-label="Previous commit" onClick={() => onStep(-1)}>
+            <ChevronLeft aria-hidden className="size-4" />
+          </Button>
+          <Button size="small" aria-label="Next commit" onClick={() => onStep(1)}>
+            <ChevronRight aria-hidden className="size-4" />
+          </Button>
+        </div>
+      </div>
+      <p className="mt-1.5 text-lead font-medium">
+        <Time value={time} digits={free === null ? 6 : 3} both />
+      </p>
+      <p className="text-small text-ink-3">
+        <Ago value={time} /> · timeline {free === null ? commit.timeline : (timeline ?? commit.timeline)}
+      </p>
+    </header>
+  );
+}
+
+/** The selected place as a recovery target, in every form in which PostgreSQL takes it. */
+export function TargetPanel(props: TargetPanelProps) {
+  const { cluster, commit, free, previous, next, timeline, side, onSide, preview, onPreview, onStep, onUse } =
+    props;
   const [wanted, setWanted] = useState<TargetKind>("xid");
-  const [side, setSide] = useState<"inclusive" | "exclusive">("inclusive");
-  const targets = targetsOf(commit);
+  const targets = formsOf(commit, free);
   const chosen = targets.find((each) => each.kind === wanted) ?? targets[0];
   const kind = chosen?.kind ?? "lsn";
   const exclusive = side === "exclusive" && canExclude(kind);
+  const from = free === null ? commit.time : new Date(free).toISOString();
+  const named = targets.some((each) => each.kind === "name");
   return (
     <section aria-label="Selected point" className="card">
-      <header className="border-b border-line px-4 py-3">
-        <div className="flex items-center justify-between gap-2">
-          <h2 className="min-w-0 truncate font-semibold">
-            {commit.kind === "restore_point" ? `Restore point “${commit.name}”` : `Transaction ${commit.xid}`}
-          </h2>
-          <div className="flex shrink-0 gap-1">
-            <Button size="small" aria-label="Previous commit" onClick={() => onStep(-1)}>
-              <ChevronLeft aria-hidden className="size-4" />
-            </Button>
-            <Button size="small" aria-label="Next commit" onClick={() => onStep(1)}>
-              <ChevronRight aria-hidden className="size-4" />
-            </Button>
-          </div>
-        </div>
-        <p className="mt-1.5 text-lead font-medium">
-          <Time value={commit.time} digits={6} both />
-        </p>
-        <p className="text-small text-ink-3">
-          <Ago value={commit.time} /> · timeline {commit.timeline}
-        </p>
-      </header>
+      <Head commit={commit} free={free} timeline={timeline} onStep={onStep} />
       <div className="space-y-4 px-4 py-3.5">
         <fieldset>
           <legend className="label mb-1">As a target</legend>
@@ -88,15 +127,20 @@ export function TargetPanel({ cluster, commit, previous, next, onStep }: TargetP
               </li>
             ))}
           </ul>
-          {!targets.some((each) => each.kind === "name") && (
-            <p className="mt-1 text-small text-ink-3">It has no name: it is not a restore point.</p>
+          {free !== null ? (
+            <p className="mt-1 text-small text-ink-3">
+              No commit stands here: recovery stops at the first one after it. Step to a commit for an exact
+              target.
+            </p>
+          ) : (
+            !named && <p className="mt-1 text-small text-ink-3">It has no name: it is not a restore point.</p>
           )}
         </fieldset>
         {canExclude(kind) ? (
           <Choice
             legend="The copy holds"
             value={side}
-            onChange={setSide}
+            onChange={onSide}
             options={[
               { value: "inclusive", label: "Everything up to it, and it" },
               { value: "exclusive", label: "Everything before it, nothing of it" },
@@ -108,13 +152,26 @@ export function TargetPanel({ cluster, commit, previous, next, onStep }: TargetP
           </p>
         )}
         <div className="space-y-0.5">
-          <Neighbour commit={previous} from={commit} word="Before it" />
-          <Neighbour commit={next} from={commit} word="After it" />
+          <Neighbour commit={previous} from={from} word="Before it" />
+          <Neighbour commit={next} from={from} word="After it" />
         </div>
+        <LossPreview
+          cluster={cluster}
+          target={chosen?.target ?? "latest"}
+          exclusive={exclusive}
+          timeline={timeline}
+          shown={preview}
+          onShow={onPreview}
+          onUse={onUse}
+        />
         <ButtonLink
           to="/c/$cluster/restore/new"
           params={{ cluster }}
-          search={{ target: chosen?.target, exclusive: exclusive ? "true" : undefined }}
+          search={{
+            target: chosen?.target,
+            exclusive: exclusive ? "true" : undefined,
+            timeline: timeline === null ? undefined : String(timeline),
+          }}
           look="primary"
           icon={History}
           className="w-full"

@@ -1,34 +1,46 @@
-import { type PointerEvent, useEffect, useId, useRef, useState } from "react";
-import type { Commit, Density, Points } from "../api/bindings";
+import { type PointerEvent, useEffect, useId, useMemo, useRef, useState } from "react";
+import type { FoundEvent, Timeline } from "../api/bindings";
 import { formatTime } from "../time/format";
 import { useZone } from "../time/zone";
-import type { Coverage, Span } from "../wal/coverage";
+import type { Coverage, Fork, Span } from "../wal/coverage";
 import { ticks } from "./axis";
 import {
   AXIS,
   AxisLane,
+  BaseLine,
+  BRANCH,
+  BranchNames,
+  BranchRows,
   CoverageLane,
   DENSITY_HEIGHT,
   DensityLane,
+  EventLane,
   LABEL,
   LaneLabel,
   PointLane,
   ROW,
+  SNAPSHOT_ROW,
   SnapshotLane,
 } from "./Lanes";
+import { useGlide } from "./useGlide";
+import { BESIDE } from "./useTimeline";
 import { useWidth } from "./useWidth";
 import { pan, position, timeAt, zoom } from "./viewport";
 
 interface TimelineChartProps {
-  points: Points;
+  timeline: Timeline;
   coverage: Coverage;
-  density: Density | undefined;
+  forks: readonly Fork[];
+  /** What was found to have happened to tables; null before anybody looked. */
+  events: readonly FoundEvent[] | null;
   view: Span;
   bounds: Span;
-  commit: Commit | null;
+  /** Where the cursor stands; null while nothing is selected. */
+  cursor: { time: number; text: string; free: boolean } | null;
   valueText: string;
   onView: (view: Span) => void;
-  onPick: (time: number) => void;
+  /** `free` asks for this very time instead of the nearest commit. */
+  onPick: (time: number, free: boolean) => void;
   onKey: (event: React.KeyboardEvent) => void;
 }
 
@@ -37,22 +49,31 @@ const CLICK_SLACK = 4;
 function CursorLine({
   x,
   height,
-  commit,
+  text,
   width,
+  free,
 }: {
   x: number;
   height: number;
-  commit: Commit;
+  text: string;
   width: number;
+  free: boolean;
 }) {
-  const { zone } = useZone();
-  if (x < -1 || x > width + 1) return null;
-  const text = formatTime(commit.time, zone)?.slice(11) ?? "";
+  if (x < -width * BESIDE || x > width * (1 + BESIDE)) return null;
   const half = text.length * 3.5 + 8;
-  const middle = Math.min(Math.max(x, half), width - half);
+  // While the picture rests the name stays inside of it.
+  const middle = x < 0 || x > width ? x : Math.min(Math.max(x, half), width - half);
   return (
     <g>
-      <line x1={x} x2={x} y1={AXIS - 4} y2={height} stroke="var(--accent)" strokeWidth="2" />
+      <line
+        x1={x}
+        x2={x}
+        y1={AXIS - 4}
+        y2={height}
+        stroke="var(--accent)"
+        strokeWidth="2"
+        strokeDasharray={free ? "5 4" : undefined}
+      />
       <rect x={middle - half} y="2" width={half * 2} height="20" rx="4" fill="var(--accent)" />
       <path d={`M${x - 5} 21 h10 l-5 6 Z`} fill="var(--accent)" />
       <text x={middle} y="16" fontSize="12" fontWeight="600" textAnchor="middle" fill="var(--on-accent)">
@@ -87,45 +108,68 @@ function HoverLine({ x, time, height, width }: { x: number; time: number; height
 
 /** The picture. Its table twin says the same; the cursor on it moves from commit to commit. */
 export function TimelineChart(props: TimelineChartProps) {
-  const { points, coverage, density, view, bounds, commit, valueText, onView, onPick, onKey } = props;
+  const { timeline, coverage, forks, events, view, bounds, cursor, valueText, onView, onPick, onKey } = props;
   const frame = useRef<HTMLDivElement>(null);
+  const picture = useRef<SVGGElement>(null);
   const width = useWidth(frame);
   const { zone } = useZone();
   const [hover, setHover] = useState<number | null>(null);
   const drag = useRef<{ x: number; view: Span; moved: boolean } | null>(null);
+  const { glideTo, settle, where } = useGlide(picture, { view, width, onView });
   const id = useId();
-  const patterns = { gap: `${id}gap`, tail: `${id}tail` };
+  const patterns = useMemo(() => ({ gap: `${id}gap`, tail: `${id}tail` }), [id]);
 
-  const x = position(view, width);
+  const rows = Math.max(1, coverage.timelines.length);
   const snapshotTop = AXIS + 8;
-  const coverageTop = snapshotTop + LABEL + ROW + 12;
-  const densityTop = coverageTop + LABEL + Math.max(1, coverage.timelines.length) * (ROW + 3) + 10;
-  const pointTop = densityTop + LABEL + DENSITY_HEIGHT + 12;
+  const coverageTop = snapshotTop + LABEL + SNAPSHOT_ROW + 4;
+  const densityTop = coverageTop + LABEL + rows * BRANCH + 8;
+  const eventTop = densityTop + LABEL + DENSITY_HEIGHT + 12;
+  const pointTop = eventTop + LABEL + ROW + 8;
   const height = pointTop + LABEL + ROW + 8;
+
+  const marks = useMemo(() => {
+    const beside = (view.to - view.from) * BESIDE;
+    const wide = { from: view.from - beside, to: view.to + beside };
+    return ticks(wide, width * (1 + 2 * BESIDE), zone);
+  }, [view, width, zone]);
 
   const latest = useRef({ view, bounds, width, onView });
   latest.current = { view, bounds, width, onView };
   useEffect(() => {
     const element = frame.current;
     if (!element) return;
+    let turned = 0;
+    let turning = 0;
+    let under = 0;
     // React's own wheel listener is passive and could not keep the page from scrolling.
     const onWheel = (event: WheelEvent) => {
       event.preventDefault();
       const now = latest.current;
-      const left = element.getBoundingClientRect().left;
       if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-        now.onView(pan(now.view, (event.deltaX || event.deltaY) / 1200, now.bounds));
+        glideTo(pan(where(), (event.deltaX || event.deltaY) / 1200, now.bounds));
         return;
       }
-      const at = timeAt(now.view, now.width, event.clientX - left);
-      now.onView(zoom(now.view, 1.0015 ** event.deltaY, at, now.bounds));
+      turned += event.deltaY;
+      under = event.clientX - element.getBoundingClientRect().left;
+      // A wheel turns more often than a screen is drawn.
+      turning ||= requestAnimationFrame(() => {
+        turning = 0;
+        const { view: seen, width: room, bounds: all } = latest.current;
+        const by = 1.0015 ** turned;
+        turned = 0;
+        latest.current.onView(zoom(seen, by, timeAt(seen, room, under), all));
+      });
     };
     element.addEventListener("wheel", onWheel, { passive: false });
-    return () => element.removeEventListener("wheel", onWheel);
-  }, []);
+    return () => {
+      cancelAnimationFrame(turning);
+      element.removeEventListener("wheel", onWheel);
+    };
+  }, [glideTo, where]);
 
   const offset = (event: PointerEvent) => event.clientX - event.currentTarget.getBoundingClientRect().left;
-  const lane = { x, width };
+  const lane = { view, width };
+  const missing = timeline.branches.filter((each) => each.ancestry_missing).map((each) => each.timeline);
   return (
     <div
       ref={frame}
@@ -135,14 +179,15 @@ export function TimelineChart(props: TimelineChartProps) {
       aria-orientation="horizontal"
       aria-valuemin={coverage.extent.from}
       aria-valuemax={coverage.extent.to}
-      aria-valuenow={commit ? Date.parse(commit.time) : coverage.extent.to}
+      aria-valuenow={cursor?.time ?? coverage.extent.to}
       aria-valuetext={valueText}
       aria-describedby={`${id}help`}
       onKeyDown={onKey}
       onPointerDown={(event) => {
         if (event.button !== 0) return;
         event.currentTarget.setPointerCapture?.(event.pointerId);
-        drag.current = { x: offset(event), view, moved: false };
+        drag.current = { x: offset(event), view: where(), moved: false };
+        setHover(null);
       }}
       onPointerMove={(event) => {
         const at = offset(event);
@@ -152,15 +197,17 @@ export function TimelineChart(props: TimelineChartProps) {
           return;
         }
         if (Math.abs(at - held.x) > CLICK_SLACK) held.moved = true;
-        if (held.moved) onView(pan(held.view, (held.x - at) / width, bounds));
+        if (held.moved) glideTo(pan(held.view, (held.x - at) / width, bounds));
       }}
       onPointerUp={(event) => {
         const held = drag.current;
         drag.current = null;
-        if (held && !held.moved) onPick(timeAt(view, width, offset(event)));
+        if (held?.moved) settle();
+        else if (held) onPick(timeAt(view, width, offset(event)), event.altKey);
       }}
       onPointerCancel={() => {
         drag.current = null;
+        settle();
       }}
       onPointerLeave={() => setHover(null)}
       className="relative cursor-crosshair touch-pan-y overflow-hidden select-none"
@@ -193,33 +240,56 @@ export function TimelineChart(props: TimelineChartProps) {
             <rect width="1.2" height="6" fill="var(--line-strong)" />
           </pattern>
         </defs>
-        <AxisLane {...lane} top={0} ticks={ticks(view, width, zone)} height={height} />
-        <LaneLabel top={snapshotTop} text="Snapshots" />
-        <SnapshotLane {...lane} top={snapshotTop} snapshots={points.snapshots} />
+        <BranchRows width={width} top={coverageTop} timelines={coverage.timelines} missing={missing} />
+        <BaseLine y={AXIS - 0.5} width={width} strong />
+        <BaseLine y={snapshotTop + LABEL + 10} width={width} />
+        <BaseLine y={densityTop + LABEL + DENSITY_HEIGHT + 0.5} width={width} strong />
+        <BaseLine y={eventTop + LABEL + ROW} width={width} />
+        <BaseLine y={pointTop + LABEL + ROW} width={width} />
+        <g ref={picture} data-picture="">
+          <AxisLane {...lane} top={0} ticks={marks} height={height} />
+          <SnapshotLane {...lane} top={snapshotTop} snapshots={timeline.snapshots} />
+          <CoverageLane {...lane} top={coverageTop} coverage={coverage} forks={forks} patterns={patterns} />
+          <DensityLane {...lane} top={densityTop} density={timeline.density} />
+          <EventLane {...lane} top={eventTop} events={events ?? []} />
+          <PointLane {...lane} top={pointTop} points={timeline.restore_points} />
+          {cursor && (
+            <CursorLine
+              x={position(view, width)(cursor.time)}
+              height={height}
+              text={cursor.text}
+              width={width}
+              free={cursor.free}
+            />
+          )}
+        </g>
+        <BranchNames top={coverageTop} timelines={coverage.timelines} missing={missing} />
+        <LaneLabel top={snapshotTop} text="Snapshots" note={timeline.snapshots_total === 0 ? "none" : ""} />
         <LaneLabel
           top={coverageTop}
           text="WAL"
           note={width > 500 ? "red hatching: missing · grey hatching: not stored" : ""}
         />
-        <CoverageLane {...lane} top={coverageTop} coverage={coverage} patterns={patterns} />
         <LaneLabel top={densityTop} text="Commits" />
-        <DensityLane {...lane} top={densityTop} density={density} />
+        <LaneLabel
+          top={eventTop}
+          text="Destructive events"
+          note={events === null ? "not looked for yet" : events.length === 0 ? "none found" : ""}
+        />
         <LaneLabel
           top={pointTop}
           text="Restore points"
-          note={points.restore_points.length === 0 ? "none" : ""}
+          note={timeline.restore_points_total === 0 ? "none" : ""}
         />
-        <PointLane {...lane} top={pointTop} points={points.restore_points} />
-        {hover !== null && drag.current === null && (
+        {hover !== null && (
           <HoverLine x={hover} time={timeAt(view, width, hover)} height={height} width={width} />
-        )}
-        {commit && (
-          <CursorLine x={x(Date.parse(commit.time))} height={height} commit={commit} width={width} />
         )}
       </svg>
       <span id={`${id}help`} className="sr-only">
-        Left and right arrow keys go to the previous and next commit, with Shift by ten. Plus, minus and 0
-        zoom. Home and End go to the oldest and newest commit.
+        Left and right arrow keys go to the previous and next commit, with Shift by ten, with Alt by a second
+        off the commits. Brackets go to the previous and next snapshot or restore point, braces to the
+        destructive events that were found. Plus, minus and 0 zoom. Home, End and N go to the oldest and
+        newest commit. P previews what a restore to here would lose.
       </span>
     </div>
   );

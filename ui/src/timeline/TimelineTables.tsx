@@ -1,11 +1,12 @@
-import type { ReactNode } from "react";
-import type { Commit, Points } from "../api/bindings";
+import { memo, type ReactNode } from "react";
+import type { Commit, FoundEvent, SnapshotGroup, Timeline } from "../api/bindings";
 import { Button } from "../elements/Button";
 import { Bytes } from "../elements/Bytes";
 import { Mono } from "../elements/Mono";
 import { StateBadge } from "../elements/StateBadge";
 import { Time } from "../time/Time";
 import type { GapSpan } from "../wal/coverage";
+import { EVENT_WORDS, subjectOf } from "./found";
 import { isStop } from "./useCommits";
 
 interface TableProps {
@@ -62,7 +63,8 @@ function Table({ caption, heads, rows, empty, reachable }: TableProps) {
 }
 
 interface TimelineTablesProps {
-  points: Points;
+  timeline: Timeline;
+  events: readonly FoundEvent[] | null;
   gaps: readonly GapSpan[];
   commits: readonly Commit[];
   selected: Commit | null;
@@ -77,8 +79,67 @@ const KINDS: Record<Commit["kind"], string> = {
   restore_point: "restore point",
 };
 
+function statesOf(group: SnapshotGroup): ReactNode {
+  return (
+    <span className="inline-flex flex-wrap gap-2">
+      {group.states.map(([state, count]) => (
+        <span key={state} className="inline-flex items-center gap-1">
+          {group.count > 1 && count} <StateBadge state={state} />
+        </span>
+      ))}
+    </span>
+  );
+}
+
+function snapshotCells(group: SnapshotGroup): ReactNode[] {
+  const one = group.snapshot;
+  if (one === null)
+    return [
+      statesOf(group),
+      <span key="t">
+        <Time value={group.span.from} digits={0} /> to <Time value={group.span.to} digits={0} />
+      </span>,
+      `${group.count} snapshots`,
+      "zoom in",
+      "",
+      "",
+      "",
+    ];
+  return [
+    statesOf(group),
+    <Time key="t" value={one.finished_at} />,
+    one.kind,
+    one.timeline,
+    <Mono key="l" value={one.stop_lsn} />,
+    <Bytes key="b" value={one.bytes_logical} />,
+    <Bytes key="a" value={one.bytes_added} />,
+  ];
+}
+
+/** How many commits lie in what is shown, so that the heights of the drawing are not lost on anybody. */
+function commitCells({ shown, density }: Timeline): { key: string; cells: ReactNode[] }[] {
+  const PARTS = 12;
+  const from = Date.parse(shown.from);
+  const length = Date.parse(shown.to) - from;
+  const sums = new Array<number>(PARTS).fill(0);
+  density.counts.forEach((count, index) => {
+    const middle = Date.parse(density.from) + (index + 0.5) * density.bucket_seconds * 1000;
+    const part = Math.floor(((middle - from) / length) * PARTS);
+    if (part >= 0 && part < PARTS) sums[part] = (sums[part] ?? 0) + count;
+  });
+  return sums.map((count, part) => {
+    const begin = new Date(from + (length * part) / PARTS).toISOString();
+    const end = new Date(from + (length * (part + 1)) / PARTS).toISOString();
+    return {
+      key: begin,
+      cells: [<Time key="f" value={begin} />, <Time key="t" value={end} />, count.toLocaleString("en")],
+    };
+  });
+}
+
 /** Everything that the picture shows, as tables. */
-export function TimelineTables({ points, gaps, commits, selected, visible, onSelect }: TimelineTablesProps) {
+export const TimelineTables = memo(function TimelineTables(props: TimelineTablesProps) {
+  const { timeline, events, gaps, commits, selected, visible, onSelect } = props;
   // A cell of its own, and only where it is seen.
   const choose = (lsn: string, name: string | null): ReactNode[] => {
     if (!visible) return [];
@@ -96,17 +157,9 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         caption="Snapshots"
         empty="none is stored."
         heads={["State", "Consistent at", "Kind", "Timeline", "Usable from", "Database", "Added"]}
-        rows={points.snapshots.map((snapshot) => ({
-          key: snapshot.id,
-          cells: [
-            <StateBadge key="s" state={snapshot.state} />,
-            <Time key="t" value={snapshot.finished_at} />,
-            snapshot.kind,
-            snapshot.timeline,
-            <Mono key="l" value={snapshot.stop_lsn} />,
-            <Bytes key="b" value={snapshot.bytes_logical} />,
-            <Bytes key="a" value={snapshot.bytes_added} />,
-          ],
+        rows={timeline.snapshots.map((group) => ({
+          key: group.snapshot?.id ?? group.span.from,
+          cells: snapshotCells(group),
         }))}
       />
       <Table
@@ -114,7 +167,7 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         caption="WAL without a gap"
         empty="no WAL is stored."
         heads={["Timeline", "First commit", "Last commit", "From LSN", "To LSN"]}
-        rows={points.windows.map((window) => ({
+        rows={timeline.windows.map((window) => ({
           key: `${window.timeline} ${window.from_lsn}`,
           cells: [
             window.timeline,
@@ -147,17 +200,56 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
         caption="Restore points"
         empty="none."
         heads={["Name", "Made", "LSN", "Timeline", ...(visible ? ["Choose"] : [])]}
-        rows={points.restore_points.map((point) => ({
-          key: `${point.name} ${point.lsn}`,
-          current: selected?.lsn === point.lsn,
+        rows={timeline.restore_points.map((group) => ({
+          key: group.point?.lsn ?? group.span.from,
+          current: group.point !== null && selected?.lsn === group.point.lsn,
           cells: [
-            point.name,
-            <Time key="t" value={point.time} />,
-            <Mono key="l" value={point.lsn} />,
-            point.timeline,
-            ...choose(point.lsn, point.name),
+            group.point?.name ?? `${group.count} restore points: zoom in`,
+            <Time key="t" value={group.span.from} />,
+            <Mono key="l" value={group.point?.lsn} />,
+            group.point?.timeline ?? "",
+            ...choose(group.point?.lsn ?? "", group.point?.name ?? null),
           ],
         }))}
+      />
+      <Table
+        reachable={visible}
+        caption="Timelines"
+        empty="none."
+        heads={["Timeline", "Left timeline", "At", "Last commit there", "Ancestry"]}
+        rows={timeline.branches.map((branch) => ({
+          key: String(branch.timeline),
+          cells: [
+            branch.timeline,
+            branch.parent ?? "none: it is the first",
+            branch.parent === null ? "" : <Mono key="l" value={branch.switch_lsn} />,
+            branch.parent === null ? "" : <Time key="t" value={branch.switch_time} />,
+            branch.ancestry_missing ? "missing: recovery along it is refused" : "known",
+          ],
+        }))}
+      />
+      <Table
+        reachable={visible}
+        caption="Destructive events"
+        empty={events === null ? "not looked for yet." : "none found."}
+        heads={["What", "When", "Transaction", "LSN", ...(visible ? ["Choose"] : [])]}
+        rows={(events ?? []).map((event) => ({
+          key: `${event.commit_lsn} ${event.lsn} ${event.kind}`,
+          cells: [
+            `${EVENT_WORDS[event.kind]} ${subjectOf(event)}${event.outcome === "aborted" ? " (rolled back)" : ""}`,
+            <Time key="t" value={event.commit_time} digits={6} />,
+            <Mono key="x" value={event.xid} />,
+            <Mono key="l" value={event.commit_lsn} />,
+            ...choose(event.commit_lsn, event.outcome === "aborted" ? null : `transaction ${event.xid}`),
+          ],
+        }))}
+      />
+      <Table
+        reachable={visible}
+        caption="Commits in what is drawn"
+        empty="none."
+        heads={["From", "To", "Commits"]}
+        rows={commitCells(timeline)}
       />
       <Table
         reachable={visible}
@@ -179,4 +271,4 @@ export function TimelineTables({ points, gaps, commits, selected, visible, onSel
       />
     </div>
   );
-}
+});

@@ -1,25 +1,40 @@
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { ChevronLeft, ChevronRight, Maximize2, Table2, ZoomIn, ZoomOut } from "lucide-react";
-import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
-import type { Commit, Points } from "../api/bindings";
-import { useAnswer } from "../api/queries";
+import {
+  type KeyboardEvent,
+  useCallback,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
+import type { Commit, Found, FoundEvent, Timeline } from "../api/bindings";
 import { Button } from "../elements/Button";
 import { Problem } from "../elements/Problem";
+import { readSpan, writeSpan } from "../shell/links";
 import { matchShortcut, pressOf, type ShortcutId } from "../shell/shortcuts";
-import { formatDuration, formatTime } from "../time/format";
+import { formatDuration, formatTime, type Zone } from "../time/format";
 import { useZone } from "../time/zone";
-import type { Coverage, Span } from "../wal/coverage";
+import { type Coverage, forksOf, type Span } from "../wal/coverage";
+import { FindPanel, type Search } from "./FindPanel";
+import { neighbour } from "./found";
+import { GoTo } from "./GoTo";
+import type { Wanted } from "./goto";
 import { OverviewStrip } from "./OverviewStrip";
 import { StateLegend } from "./StateLegend";
-import { TargetPanel } from "./TargetPanel";
+import { type Side, TargetPanel } from "./TargetPanel";
 import { TimelineChart } from "./TimelineChart";
 import { TimelineTables } from "./TimelineTables";
-import { useCommits } from "./useCommits";
-import { fullView, pan, reveal, zoom } from "./viewport";
+import { type CommitCursor, isStop, useCommits } from "./useCommits";
+import { useTimeline } from "./useTimeline";
+import { around, fullView, pan, reveal, zoom } from "./viewport";
 
 const SETTLE_MS = 150;
 /** Browsers limit how often an address may be replaced. */
 const ADDRESS_MS = 400;
+/** What is shown of the newest commits when they are asked for. */
+const NOW_SPAN = 15 * 60_000;
 
 function useSettled<T>(value: T, delay: number): T {
   const [settled, setSettled] = useState(value);
@@ -30,86 +45,204 @@ function useSettled<T>(value: T, delay: number): T {
   return settled;
 }
 
-function describe(commit: Commit | null, zone: "utc" | "local"): string {
+function describe({ commit, free }: Pick<CommitCursor, "commit" | "free">, zone: Zone): string {
+  if (free !== null) return `no commit, at ${formatTime(new Date(free).toISOString(), zone)}`;
   if (commit === null) return "no commit selected";
   const what = commit.kind === "restore_point" ? `restore point ${commit.name}` : `transaction ${commit.xid}`;
   return `${what} at ${formatTime(commit.time, zone, { digits: 6 })}`;
 }
 
-function addressOf(at: string | undefined, xid: string | undefined): string {
+/** Where the cursor stands, as the address says it. */
+function addressOf({ commit, free }: Pick<CommitCursor, "commit" | "free">): { at?: string; xid?: string } {
+  if (free !== null) return { at: new Date(free).toISOString() };
+  if (commit === null) return {};
+  const xid = commit.xid === "0" || commit.xid === "" ? undefined : commit.xid;
+  return { at: commit.time, ...(xid ? { xid } : {}) };
+}
+
+function keyOf(at: string | undefined, xid: string | undefined): string {
   return `${at === undefined ? "" : Date.parse(at)} ${xid ?? ""}`;
 }
 
-/** Keeps the address in step with the cursor, so that a copied link leads back to it. */
-function useAddress(commit: Commit | null) {
+/** Keeps the address in step with cursor and zoom, so that a copied link leads back to them. */
+function useAddress(cursor: CommitCursor, view: Span | null) {
   const written = useRef<string | null>(null);
   const navigate = useNavigate({ from: "/c/$cluster/timeline" });
-  const settled = useSettled(commit, ADDRESS_MS);
+  const place = addressOf(cursor);
+  const wanted = JSON.stringify({
+    ...place,
+    ...(view === null ? {} : { zoom: writeSpan(view.to - view.from) }),
+  });
+  const settled = useSettled(wanted, ADDRESS_MS);
   useEffect(() => {
-    if (settled === null) return;
-    const xid = settled.xid === "0" || settled.xid === "" ? undefined : settled.xid;
-    written.current = addressOf(settled.time, xid);
-    void navigate({ search: { at: settled.time, ...(xid ? { xid } : {}) }, replace: true });
+    const search = JSON.parse(settled) as { at?: string; xid?: string; zoom?: string };
+    if (search.at === undefined) return;
+    written.current = keyOf(search.at, search.xid);
+    void navigate({
+      search: (before) => ({ ...search, ...(before.tli ? { tli: before.tli } : {}) }),
+      replace: true,
+    });
   }, [settled, navigate]);
   return written;
 }
 
+/** Snapshots and restore points that are drawn, as places to step to. */
+function placesOf(timeline: Timeline): { time: number; lsn: string | null }[] {
+  const places = [
+    ...timeline.snapshots.map((group) => ({ time: Date.parse(group.span.to), lsn: null })),
+    ...timeline.restore_points.map((group) => ({
+      time: Date.parse(group.span.to),
+      lsn: group.point?.lsn ?? null,
+    })),
+  ];
+  return places.sort((a, b) => a.time - b.time);
+}
+
 interface TimelineViewProps {
   cluster: string;
-  points: Points;
+  /** The timeline whose commits are given; none for the newest. */
+  way: number | null;
+  all: Timeline;
   coverage: Coverage;
 }
 
-export function TimelineView({ cluster, points, coverage }: TimelineViewProps) {
+/** The timelines there are, where there is more than one. */
+function BranchChoice({ all, way }: { all: Timeline; way: number | null }) {
+  const navigate = useNavigate({ from: "/c/$cluster/timeline" });
+  if (all.branches.length < 2) return null;
+  const newest = all.branches.at(-1)?.timeline;
+  return (
+    <label className="flex items-center gap-1.5 text-small text-ink-2">
+      Commits of timeline
+      <select
+        value={way ?? ""}
+        onChange={({ target }) =>
+          void navigate({ search: target.value === "" ? {} : { tli: target.value }, replace: true })
+        }
+        className="min-h-7 rounded-md border border-line-strong bg-surface px-2 text-ink"
+      >
+        <option value="">{newest}, the newest</option>
+        {all.branches
+          .filter((branch) => branch.timeline !== newest && !branch.ancestry_missing)
+          .map((branch) => (
+            <option key={branch.timeline} value={branch.timeline}>
+              {branch.timeline}
+            </option>
+          ))}
+      </select>
+    </label>
+  );
+}
+
+/** Where the cursor begins: where the address says, or at the newest commit. */
+function useStart(cursor: CommitCursor, written: { current: string | null }) {
+  const search = useSearch({ from: "/c/$cluster/timeline" });
+  const { selectTime, selectXid, selectNewest } = cursor;
+  useEffect(() => {
+    // An address that the cursor wrote itself must not pull the cursor back.
+    if (written.current === keyOf(search.at, search.xid)) return;
+    if (search.at && search.xid) void selectTime(Date.parse(search.at), search.xid);
+    else if (search.at) void selectTime(Date.parse(search.at));
+    else if (search.xid) void selectXid(search.xid);
+    else void selectNewest();
+  }, [search.at, search.xid, selectTime, selectXid, selectNewest, written]);
+}
+
+const NO_EVENTS: readonly FoundEvent[] = [];
+const NO_COMMITS: readonly Commit[] = [];
+
+function eventsOf(found: Found | null | undefined): readonly FoundEvent[] | null {
+  return found ? found.events : null;
+}
+
+export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps) {
   const search = useSearch({ from: "/c/$cluster/timeline" });
   const { zone } = useZone();
   const { from: oldest, to: newest } = coverage.extent;
-  const bounds = useMemo(
-    () => fullView({ ...coverage, extent: { from: oldest, to: newest } }),
-    [coverage, oldest, newest],
-  );
-  const [chosenView, setView] = useState<Span | null>(null);
+  const bounds = useMemo(() => fullView({ from: oldest, to: newest }), [oldest, newest]);
+  const [chosenView, setView] = useState<Span | null>(() => {
+    const length = search.zoom === undefined ? null : readSpan(search.zoom);
+    if (length === null) return null;
+    return around(search.at ? Date.parse(search.at) : newest, length, bounds);
+  });
   const [table, setTable] = useState(false);
-  const cursor = useCommits(cluster);
-  const { commit, page, selectTime, selectNewest } = cursor;
+  const [side, setSide] = useState<Side>("inclusive");
+  const [preview, setPreview] = useState(false);
+  const [finding, setFinding] = useState<Search | null>(null);
+  const cursor = useCommits(cluster, way);
+  const { commit, free, page, step, selectTime, selectFree, selectNewest, selectXid, selectLsn } = cursor;
   const view = chosenView ?? bounds;
+  const written = useAddress(cursor, chosenView);
+  useStart(cursor, written);
 
-  const written = useAddress(commit);
-  useEffect(() => {
-    // An address that the cursor wrote itself must not pull the cursor back.
-    if (written.current === addressOf(search.at, search.xid)) return;
-    if (search.at) void selectTime(Date.parse(search.at), search.xid);
-    else void selectNewest(search.xid);
-  }, [search.at, search.xid, selectTime, selectNewest, written]);
-
+  const at = free ?? (commit ? Date.parse(commit.time) : null);
   // The cursor is always in sight: whoever moves it also moves the picture.
   useEffect(() => {
-    if (commit) setView((current) => (current ? reveal(current, Date.parse(commit.time), bounds) : current));
-  }, [commit, bounds]);
+    if (at !== null) setView((current) => (current ? reveal(current, at, bounds) : current));
+  }, [at, bounds]);
 
-  const asked = useSettled(view, SETTLE_MS);
-  const density = useAnswer(
-    "density",
-    {
-      cluster,
-      from: new Date(Math.floor(asked.from)).toISOString(),
-      to: new Date(Math.ceil(asked.to)).toISOString(),
-      buckets: 200,
+  const asked = useSettled(chosenView, SETTLE_MS);
+  const drawn = useTimeline(cluster, asked, way);
+  const timeline = drawn.data ?? all;
+  // The tables are many elements: the picture does not wait for them.
+  const told = useDeferredValue<Timeline | null>(timeline, null);
+  const forks = useMemo(() => forksOf(all.branches), [all.branches]);
+  const events = eventsOf(finding?.found);
+
+  const go = useCallback(
+    (wanted: Exclude<Wanted, { kind: "none" }>) => {
+      if (wanted.kind === "xid") void selectXid(wanted.xid);
+      else if (wanted.kind === "time") void selectTime(wanted.time);
+      else void selectLsn(wanted.lsn);
     },
-    { keep: true, staleTime: 15_000 },
+    [selectXid, selectTime, selectLsn],
   );
-
-  const middle = commit ? Date.parse(commit.time) : (view.from + view.to) / 2;
+  const onPick = useCallback(
+    (time: number, off: boolean) => void (off ? selectFree(time) : selectTime(time)),
+    [selectFree, selectTime],
+  );
+  const onSelect = useCallback((lsn: string) => void selectLsn(lsn), [selectLsn]);
+  const onEvent = (event: FoundEvent) => {
+    setSide("exclusive");
+    void selectLsn(event.commit_lsn);
+    setView((current) => current ?? around(Date.parse(event.commit_time), 600_000, bounds));
+  };
+  const middle = at ?? (view.from + view.to) / 2;
+  const toPlace = (by: 1 | -1) => () => {
+    const places = placesOf(timeline);
+    const found =
+      by > 0 ? places.find((each) => each.time > middle) : places.findLast((each) => each.time < middle);
+    if (!found) return;
+    if (found.lsn) void selectLsn(found.lsn);
+    else void selectFree(found.time);
+  };
+  const toEvent = (by: 1 | -1) => () => {
+    // What was rolled back is drawn, but nobody goes back to before it.
+    const stops = (events ?? NO_EVENTS).filter((event) => event.outcome === "committed");
+    const found = neighbour(stops, middle, by);
+    if (found) onEvent(found);
+  };
   const actions: Partial<Record<ShortcutId, () => void>> = {
-    "previous-commit": () => void cursor.step(-1),
-    "next-commit": () => void cursor.step(1),
-    "previous-commits": () => void cursor.step(-10),
-    "next-commits": () => void cursor.step(10),
+    "previous-commit": () => void step(-1),
+    "next-commit": () => void step(1),
+    "previous-commits": () => void step(-10),
+    "next-commits": () => void step(10),
+    "second-back": () => void selectFree(middle - 1000),
+    "second-on": () => void selectFree(middle + 1000),
+    "previous-point": toPlace(-1),
+    "next-point": toPlace(1),
+    "previous-event": toEvent(-1),
+    "next-event": toEvent(1),
     "zoom-in": () => setView(zoom(view, 0.5, middle, bounds)),
     "zoom-out": () => setView(zoom(view, 2, middle, bounds)),
     "zoom-fit": () => setView(null),
-    oldest: () => void cursor.selectTime(coverage.extent.from),
-    newest: () => void cursor.selectNewest(),
+    oldest: () => void selectTime(coverage.extent.from),
+    newest: () => void selectNewest(),
+    now: () => {
+      void selectNewest();
+      setView(around(newest, NOW_SPAN, bounds));
+    },
+    preview: () => setPreview(true),
   };
   const onKey = (event: KeyboardEvent) => {
     const press = pressOf(event);
@@ -120,95 +253,147 @@ export function TimelineView({ cluster, points, coverage }: TimelineViewProps) {
   };
   const run = (id: ShortcutId) => () => actions[id]?.();
 
-  const commits = page?.commits ?? [];
+  const commits = page?.commits ?? NO_COMMITS;
   const index = commits.findIndex((each) => each.lsn === commit?.lsn);
-  const around = index < 0 ? [] : commits.slice(Math.max(0, index - 12), index + 13);
+  const beside = useMemo(
+    () => (index < 0 ? NO_COMMITS : commits.slice(Math.max(0, index - 12), index + 13)),
+    [commits, index],
+  );
+  const [previous, next] = neighboursOf(commits, index, free);
+  const cursorTime = free === null ? commit?.time : new Date(free).toISOString();
+  const points = useMemo(
+    () => timeline.restore_points.flatMap((group) => (group.point ? [group.point] : [])),
+    [timeline.restore_points],
+  );
   return (
-    <div className="grid items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">
-      <section aria-label="Stored history" className="card min-w-0">
-        <div className="flex flex-wrap items-center gap-1.5 border-b border-line px-3 py-2">
-          <Button size="small" icon={ZoomIn} onClick={run("zoom-in")}>
-            Zoom in
-          </Button>
-          <Button size="small" icon={ZoomOut} onClick={run("zoom-out")}>
-            Zoom out
-          </Button>
-          <Button size="small" icon={Maximize2} onClick={run("zoom-fit")}>
-            Everything
-          </Button>
-          <Button size="small" aria-label="Earlier" onClick={() => setView(pan(view, -0.5, bounds))}>
-            <ChevronLeft aria-hidden className="size-4" />
-          </Button>
-          <Button size="small" aria-label="Later" onClick={() => setView(pan(view, 0.5, bounds))}>
-            <ChevronRight aria-hidden className="size-4" />
-          </Button>
-          <span className="px-2 text-small text-ink-3 max-sm:hidden">
-            {formatDuration((view.to - view.from) / 1000)} shown, in {zone === "utc" ? "UTC" : "local time"}
-          </span>
-          <Button
-            size="small"
-            icon={Table2}
-            aria-pressed={table}
-            onClick={() => setTable(!table)}
-            className="ml-auto"
-          >
-            {table ? "Hide tables" : "Show as tables"}
-          </Button>
-        </div>
-        <div className="px-3 pt-2">
-          <TimelineChart
-            points={points}
-            coverage={coverage}
-            density={density.data}
-            view={view}
-            bounds={bounds}
-            commit={commit}
-            valueText={describe(commit, zone)}
-            onView={setView}
-            onPick={(time) => void cursor.selectTime(time)}
-            onKey={onKey}
-          />
-        </div>
-        <div className="px-3 pt-1 pb-3">
-          <OverviewStrip coverage={coverage} bounds={bounds} view={view} onView={setView} />
-          <StateLegend points={points} />
-        </div>
-        <div className={table ? "border-t border-line px-4 py-4" : "sr-only"}>
-          <TimelineTables
-            points={points}
-            gaps={coverage.gaps}
-            commits={around}
-            selected={commit}
-            visible={table}
-            onSelect={(lsn) => void cursor.selectLsn(lsn)}
-          />
-        </div>
-      </section>
-      <div className="space-y-4 xl:sticky xl:top-28">
-        {(cursor.error ?? density.error) ? (
-          <Problem error={cursor.error ?? density.error} title="The commits could not be read" />
-        ) : null}
-        {cursor.note && (
-          <p role="status" className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-2.5">
-            {cursor.note}
-          </p>
-        )}
-        {commit ? (
-          <TargetPanel
-            cluster={cluster}
-            commit={commit}
-            previous={commits[index - 1] ?? null}
-            next={commits[index + 1] ?? null}
-            onStep={(by) => void cursor.step(by)}
-          />
-        ) : (
-          !cursor.error && (
-            <p className="card px-4 py-3 text-ink-2">
-              {page ? "No commit is stored yet; only the snapshots can be restored." : "Reading the commits…"}
+    <div className="space-y-4">
+      <div className="grid items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">
+        <section aria-label="Stored history" className="card min-w-0">
+          <div className="flex flex-wrap items-center gap-1.5 border-b border-line px-3 py-2">
+            <Button size="small" icon={ZoomIn} onClick={run("zoom-in")}>
+              Zoom in
+            </Button>
+            <Button size="small" icon={ZoomOut} onClick={run("zoom-out")}>
+              Zoom out
+            </Button>
+            <Button size="small" icon={Maximize2} onClick={run("zoom-fit")}>
+              Everything
+            </Button>
+            <Button size="small" aria-label="Earlier" onClick={() => setView(pan(view, -0.5, bounds))}>
+              <ChevronLeft aria-hidden className="size-4" />
+            </Button>
+            <Button size="small" aria-label="Later" onClick={() => setView(pan(view, 0.5, bounds))}>
+              <ChevronRight aria-hidden className="size-4" />
+            </Button>
+            <span className="px-2 text-small text-ink-3 max-sm:hidden">
+              {formatDuration((view.to - view.from) / 1000)} shown, in {zone === "utc" ? "UTC" : "local time"}
+            </span>
+            <BranchChoice all={all} way={way} />
+            <GoTo points={points} onGo={go} />
+            <Button
+              size="small"
+              icon={Table2}
+              aria-pressed={table}
+              onClick={() => setTable(!table)}
+              className="ml-auto"
+            >
+              {table ? "Hide tables" : "Show as tables"}
+            </Button>
+          </div>
+          <div className="px-3 pt-2">
+            <TimelineChart
+              timeline={timeline}
+              coverage={coverage}
+              forks={forks}
+              events={events}
+              view={view}
+              bounds={bounds}
+              cursor={
+                at === null || cursorTime === undefined
+                  ? null
+                  : { time: at, text: formatTime(cursorTime, zone)?.slice(11) ?? "", free: free !== null }
+              }
+              valueText={describe(cursor, zone)}
+              onView={setView}
+              onPick={onPick}
+              onKey={onKey}
+            />
+          </div>
+          <div className="px-3 pt-1 pb-3">
+            <OverviewStrip coverage={coverage} bounds={bounds} view={view} onView={setView} />
+            <StateLegend snapshots={timeline.snapshots} />
+          </div>
+          <div className={table ? "border-t border-line px-4 py-4" : "sr-only"}>
+            {told && (
+              <TimelineTables
+                timeline={told}
+                events={events}
+                gaps={coverage.gaps}
+                commits={beside}
+                selected={commit}
+                visible={table}
+                onSelect={onSelect}
+              />
+            )}
+          </div>
+        </section>
+        <div className="space-y-4 xl:sticky xl:top-28">
+          {(cursor.error ?? drawn.error) ? (
+            <Problem error={cursor.error ?? drawn.error} title="The commits could not be read" />
+          ) : null}
+          {cursor.note && (
+            <p role="status" className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-2.5">
+              {cursor.note}
             </p>
-          )
-        )}
+          )}
+          {commit ? (
+            <TargetPanel
+              cluster={cluster}
+              commit={commit}
+              free={free}
+              previous={previous}
+              next={next}
+              timeline={way}
+              side={side}
+              onSide={setSide}
+              preview={preview}
+              onPreview={() => setPreview(true)}
+              onStep={(by) => void step(by)}
+              onUse={(target) => goToTarget(target, go)}
+            />
+          ) : (
+            !cursor.error && (
+              <p className="card px-4 py-3 text-ink-2">
+                {page
+                  ? "No commit is stored yet; only the snapshots can be restored."
+                  : "Reading the commits…"}
+              </p>
+            )
+          )}
+        </div>
       </div>
+      <FindPanel cluster={cluster} view={view} search={finding} onSearch={setFinding} onSelect={onEvent} />
     </div>
   );
+}
+
+/** A target that the engine named, as a place to go to. */
+function goToTarget(target: string, go: (wanted: Exclude<Wanted, { kind: "none" }>) => void): void {
+  const [kind, value] = [target.slice(0, target.indexOf(":")), target.slice(target.indexOf(":") + 1)];
+  if (kind === "xid") go({ kind: "xid", xid: value });
+  else if (kind === "lsn") go({ kind: "lsn", lsn: value });
+  else if (kind === "time") go({ kind: "time", time: Date.parse(value) });
+}
+
+/** The commits on either side of the cursor, in WAL order. */
+function neighboursOf(
+  commits: readonly Commit[],
+  index: number,
+  free: number | null,
+): [Commit | null, Commit | null] {
+  if (free === null) return [commits[index - 1] ?? null, commits[index + 1] ?? null];
+  const stops = commits.filter(isStop);
+  const after = stops.findIndex((each) => Date.parse(each.time) > free);
+  const next = after < 0 ? stops.length : after;
+  return [stops[next - 1] ?? null, stops[next] ?? null];
 }

@@ -1,7 +1,8 @@
 import { fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import type { Commit } from "../api/bindings";
-import { COMMITS, makePoints } from "../testing/archive";
+import type { Commit, Timeline } from "../api/bindings";
+import { readSpan, writeSpan } from "../shell/links";
+import { COMMITS, makePoints, makeTimeline } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
@@ -36,7 +37,7 @@ describe("the viewport", () => {
   });
 
   test("leaves room for what is not stored yet", () => {
-    const view = fullView({ extent: { from: 0, to: 100 }, windows: [], gaps: [], timelines: [] });
+    const view = fullView({ from: 0, to: 100 });
     expect(view.from).toBeLessThan(0);
     expect(view.to).toBeGreaterThan(100);
   });
@@ -78,6 +79,20 @@ function stop(index: number): Commit {
 async function expectSelected(commit: Commit) {
   await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain(commit.xid));
 }
+
+test.each([
+  ["10m", 600_000],
+  ["250ms", 250],
+  ["36h", 129_600_000],
+  ["0s", null],
+  ["10", null],
+  ["-3m", null],
+])("a zoom of %s is %s ms", (text, span) => expect(readSpan(text)).toBe(span));
+
+test.each([600_000, 250, 129_600_000, 86_400_000 * 400])(
+  "a stretch of %s ms is written so that it is read back",
+  (span) => expect(readSpan(writeSpan(span))).toBe(span),
+);
 
 describe("the timeline", () => {
   test("starts at the newest commit and names it in every form", async () => {
@@ -181,9 +196,9 @@ describe("the timeline", () => {
     await selected();
   });
 
-  test("a transaction without a time is looked for among the newest", async () => {
+  test("a transaction without a time is looked for in all that is stored", async () => {
     mount("/c/orders-eu/timeline?xid=5");
-    await screen.findByText(/Transaction 5 is not among the newest commits/);
+    await screen.findByText(/Transaction 5 did not end in the WAL that is stored/);
   });
 
   test("the tables say what the picture says, and are there for screen readers from the start", async () => {
@@ -215,6 +230,204 @@ describe("the timeline", () => {
     expect(container.querySelector("svg")).not.toBeNull();
     expect(container.textContent).toContain("TLI 1");
     expect(container.textContent).toContain("TLI 2");
+  });
+
+  test("off the commits on request, and back onto the nearest one by a step", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    slider().focus();
+    await user.keyboard("{Alt>}{ArrowLeft}{/Alt}");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toMatch(/^no commit, at /));
+    expect(panel.textContent).toContain("A time between commits");
+    const href = within(panel).getByRole("link", { name: "Restore to here…" }).getAttribute("href") ?? "";
+    expect(decodeURIComponent(href)).toContain("target=time:2026-05-04T");
+    await user.keyboard("{ArrowRight}");
+    await expectSelected(stop(-1));
+    fireEvent.pointerDown(slider(), { clientX: 300, button: 0, pointerId: 1 });
+    fireEvent.pointerUp(slider(), { clientX: 300, button: 0, pointerId: 1, altKey: true });
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toMatch(/^no commit, at 2026-05-02/));
+  });
+
+  test("brackets go to snapshots and restore points, N to the newest commits closely", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    slider().focus();
+    await user.keyboard("{[}");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toMatch(/^no commit, at 2026-05-04/));
+    for (let presses = 0; presses < 8; presses += 1) {
+      if (slider().getAttribute("aria-valuetext")?.includes("before-migration-77")) break;
+      const before = slider().getAttribute("aria-valuetext");
+      await user.keyboard("{[}");
+      await waitFor(() => expect(slider().getAttribute("aria-valuetext")).not.toBe(before));
+    }
+    expect(slider().getAttribute("aria-valuetext")).toContain("restore point before-migration-77");
+    await user.keyboard("]");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toMatch(/^no commit/));
+    await user.keyboard("n");
+    await expectSelected(stop(-1));
+    await screen.findByText(/15 min shown/);
+  });
+
+  test("goes to what is typed in any of the four forms, and says what is none of them", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    const field = screen.getByLabelText("Go to", { selector: "input" });
+    const go = async (text: string) => {
+      await user.clear(field);
+      await user.type(field, `${text}{Enter}`);
+    };
+    await go(stop(500).xid);
+    await expectSelected(stop(500));
+    await go(stop(700).lsn.toLowerCase());
+    await expectSelected(stop(700));
+    await go("before-deploy-418");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("before-deploy-418"));
+    await go("2026-05-03 10:00 UTC");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-03 "));
+    await go("2026-05-03 10:00");
+    expect(screen.getByRole("alert").textContent).toContain("offset");
+    await go("yesterday");
+    expect(screen.getByRole("alert").textContent).toContain("no time");
+    const aborted = COMMITS.find((each, index) => each.kind === "abort" && index > 100);
+    await go(aborted?.xid ?? "");
+    await screen.findByText(/was rolled back: nothing of it counts/);
+    await go("0/5A000101");
+    await screen.findByText(/No transaction ended exactly at/);
+  });
+
+  test("what deleted a table is found, drawn, stepped to, and restored to just before", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    await user.click(screen.getByRole("button", { name: "Search" }));
+    const found = await screen.findByRole("region", { name: "What was found" });
+    expect(requestsOf("find")[0]).toMatchObject({
+      drops: true,
+      truncates: true,
+      mass_deletes: true,
+      table: null,
+    });
+    expect(found.textContent).toContain("214,388 deleted");
+    expect(found.textContent).toContain("rolled back: nothing of it counts");
+    expect(screen.getByText(/WAL is missing in between/)).toBeTruthy();
+    expect(screen.getByRole("table", { name: "Destructive events" }).textContent).toContain("public.guests");
+    const links = within(found).getAllByRole("link", { name: "Restore to just before…" });
+    expect(links).toHaveLength(2);
+    expect(decodeURIComponent(links[0]?.getAttribute("href") ?? "")).toMatch(
+      /target=xid:\d+&exclusive=true$/,
+    );
+    const [go] = within(found).getAllByRole("button", { name: /^Go to just before transaction/ });
+    await user.click(go as HTMLElement);
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-03"));
+    expect(
+      within(panel).getByRole<HTMLInputElement>("radio", { name: /^Everything before it/ }).checked,
+    ).toBe(true);
+    slider().focus();
+    await user.keyboard("}");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-04"));
+    await user.keyboard("{{}");
+    await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-03"));
+  });
+
+  test("a named table is asked for whole, and a search that fails says so", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    await user.type(screen.getByLabelText("Table"), "guests");
+    await user.click(screen.getByRole("radio", { name: /^In everything/ }));
+    await user.click(screen.getByRole("button", { name: "Search" }));
+    await screen.findByRole("region", { name: "What was found" });
+    expect(requestsOf("find")[0]).toMatchObject({ table: "guests", drops: false, from: null, to: null });
+    await user.type(screen.getByLabelText("Table"), "2");
+    await user.click(screen.getByRole("button", { name: "Search" }));
+    await screen.findByText(/Nothing of the kind was found/);
+    fakeEngine.answerWith("find", () => {
+      throw new FakeRefusal({
+        code: "corrupt",
+        message: "the WAL is damaged",
+        hint: null,
+        retryable: false,
+        details: null,
+      });
+    });
+    await user.click(screen.getByRole("button", { name: "Search" }));
+    await screen.findByText("the WAL is damaged");
+  });
+
+  test("P previews what would be lost, worked out by the engine and writing nothing", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    expect(requestsOf("restore_plan")).toEqual([]);
+    slider().focus();
+    await user.keyboard("p");
+    await waitFor(() => expect(panel.textContent).toContain("Committed transactions"));
+    for (const text of ["38", "4.21 MiB", "224", "9 min to 13 min 30 s"])
+      expect(panel.textContent).toContain(text);
+    expect(requestsOf("restore_run")).toEqual([]);
+  });
+
+  test("a preview that is refused names what would work and goes there", async () => {
+    fakeEngine.answerWith("restore_plan", () => {
+      throw new FakeRefusal({
+        code: "target_in_gap",
+        message: "it lies in a gap",
+        hint: null,
+        retryable: false,
+        details: { nearest: [{ target: `xid:${stop(500).xid}` }] },
+      });
+    });
+    const { user } = mount("/c/orders-eu/timeline");
+    const panel = await selected();
+    await user.click(within(panel).getByRole("button", { name: "Preview what would be lost" }));
+    await user.click(await within(panel).findByRole("button", { name: /^Use xid:/ }));
+    await expectSelected(stop(500));
+  });
+
+  test("a link carries how closely it looks and along which timeline", async () => {
+    const { router } = mount("/c/forked/timeline?zoom=10m&tli=2");
+    await selected();
+    await screen.findByText(/10 min shown/);
+    expect(screen.getByLabelText<HTMLSelectElement>("Commits of timeline").value).toBe("2");
+    expect(requestsOf("commits")[0]).toMatchObject({ timeline: 2 });
+    expect(requestsOf("timeline").some((each) => each.timeline === 2 && each.shown !== null)).toBe(true);
+    await waitFor(() => expect(router.state.location.search).toMatchObject({ zoom: "10m", tli: "2" }));
+  });
+
+  test("many snapshots stand as groups with their number and their worst state", async () => {
+    const points = makePoints("orders-eu");
+    const [one] = points.snapshots;
+    if (!one) throw new Error("fixture");
+    fakeEngine.answerWith("points", () => ({
+      ...points,
+      snapshots: Array.from({ length: 500 }, (_, index) => ({
+        ...one,
+        id: `s${index}`,
+        state: index === 250 ? ("broken" as const) : ("stored" as const),
+        finished_at: new Date(Date.parse(NOW) - index * 600_000).toISOString(),
+        started_at: new Date(Date.parse(NOW) - index * 600_000 - 60_000).toISOString(),
+      })),
+    }));
+    mount("/c/orders-eu/timeline");
+    await selected();
+    const table = screen.getByRole("table", { name: "Snapshots" });
+    expect(table.textContent).toContain("snapshots");
+    expect(table.querySelectorAll("tbody tr").length).toBeLessThan(70);
+  });
+
+  test("what is shown from memory says so, and a repository that cannot be read again says why", async () => {
+    const points = makePoints("orders-eu");
+    let problem: Timeline["problem"] = null;
+    fakeEngine.answerWith("timeline", (request) => ({
+      ...makeTimeline(points, request),
+      read_at: null,
+      reading: true,
+      problem,
+    }));
+    const { unmount } = mount("/c/orders-eu/timeline");
+    await screen.findByText(/This is what this machine remembers/);
+    unmount();
+    problem = { code: "unreachable", message: "no route", hint: null, retryable: true, details: null };
+    mount("/c/orders-eu/timeline");
+    await screen.findByText("no route");
+    expect(screen.getByText(/What is shown is what this machine remembers/)).toBeTruthy();
   });
 
   test("an empty archive says what would fill it", async () => {

@@ -1,12 +1,12 @@
-import type { Coverage, Span } from "../wal/coverage";
+import type { Span } from "../wal/coverage";
 
 /** The shortest stretch that is shown: commit times have microseconds, two of them need some room. */
 export const MIN_SPAN = 20;
 
 /** Everything that is stored, with a margin; the margin on the right is what is not stored yet. */
-export function fullView(coverage: Coverage): Span {
-  const span = coverage.extent.to - coverage.extent.from;
-  return { from: coverage.extent.from - span * 0.03, to: coverage.extent.to + span * 0.06 };
+export function fullView(extent: Span): Span {
+  const span = extent.to - extent.from;
+  return { from: extent.from - span * 0.03, to: extent.to + span * 0.06 };
 }
 
 function clamp(view: Span, bounds: Span): Span {
@@ -15,8 +15,10 @@ function clamp(view: Span, bounds: Span): Span {
   return { from, to: from + length };
 }
 
-/** `factor` below 1 shows less; `at` stays where it is on the screen. */
-export function zoom(view: Span, factor: number, at: number, bounds: Span): Span {
+/** `factor` below 1 shows less; `place` stays where it is on the screen. */
+export function zoom(view: Span, factor: number, place: number, bounds: Span): Span {
+  // A wheel that is turned without a pointer has no place.
+  const at = Number.isFinite(place) ? place : (view.from + view.to) / 2;
   const length = (view.to - view.from) * factor;
   if (length < MIN_SPAN && factor < 1) {
     const part = (at - view.from) / (view.to - view.from);
@@ -35,6 +37,11 @@ export function pan(view: Span, part: number, bounds: Span): Span {
 export function reveal(view: Span, at: number, bounds: Span): Span {
   const length = view.to - view.from;
   if (at >= view.from + length * 0.04 && at <= view.to - length * 0.04) return view;
+  return clamp({ from: at - length / 2, to: at + length / 2 }, bounds);
+}
+
+/** A stretch of a length around a time. */
+export function around(at: number, length: number, bounds: Span): Span {
   return clamp({ from: at - length / 2, to: at + length / 2 }, bounds);
 }
 

@@ -1,4 +1,4 @@
-import type { Gap, Points } from "../api/bindings";
+import type { Branch, Gap, Points, Timeline } from "../api/bindings";
 
 /** A stretch of time in milliseconds since 1970. */
 export interface Span {
@@ -23,11 +23,14 @@ export interface Coverage {
   timelines: number[];
 }
 
+/** One row of the WAL lane: a timeline, and where it left which other. */
+export type Fork = Pick<Branch, "timeline" | "parent"> & { at: number | null };
+
 /**
  * Where gaps lie in time. A gap is known by its LSNs; all that can be said of its time is that it lies
  * between the last commit before it and the first commit after it.
  */
-export function gapSpans(points: Points): GapSpan[] {
+export function gapSpans(points: Pick<Points, "windows">): GapSpan[] {
   const gaps = new Map<string, GapSpan>();
   for (const { timeline, gaps: touching } of points.windows) {
     const beside = points.windows.filter((window) => window.timeline === timeline);
@@ -43,18 +46,45 @@ export function gapSpans(points: Points): GapSpan[] {
   return [...gaps.values()].sort((a, b) => a.from - b.from);
 }
 
+function windowSpans(points: Pick<Points, "windows">): WindowSpan[] {
+  return points.windows.flatMap((window) =>
+    window.from === null || window.to === null
+      ? []
+      : [{ timeline: window.timeline, from: Date.parse(window.from), to: Date.parse(window.to) }],
+  );
+}
+
+function timelinesOf(points: Pick<Points, "windows">, more: readonly number[] = []): number[] {
+  const all = [...points.windows.map((window) => window.timeline), ...more];
+  return [...new Set(all)].sort((a, b) => a - b);
+}
+
+/** The same from the engine's own summary; null when nothing is stored. */
+export function coverageOfTimeline(timeline: Timeline): Coverage | null {
+  if (timeline.extent === null) return null;
+  return {
+    extent: { from: Date.parse(timeline.extent.from), to: Date.parse(timeline.extent.to) },
+    windows: windowSpans(timeline),
+    gaps: gapSpans(timeline),
+    timelines: timelinesOf(
+      timeline,
+      timeline.branches.map((branch) => branch.timeline),
+    ),
+  };
+}
+
+/** Where each timeline left its parent, in time; null where that is not known. */
+export function forksOf(branches: readonly Branch[]): Fork[] {
+  return branches.map(({ timeline, parent, switch_time }) => ({
+    timeline,
+    parent,
+    at: switch_time === null ? null : Date.parse(switch_time),
+  }));
+}
+
 /** What is stored, by time, from the times that are known; null when none is. */
 export function coverageOf(points: Points): Coverage | null {
-  const windows: WindowSpan[] = [];
-  for (const window of points.windows) {
-    if (window.from !== null && window.to !== null) {
-      windows.push({
-        timeline: window.timeline,
-        from: Date.parse(window.from),
-        to: Date.parse(window.to),
-      });
-    }
-  }
+  const windows = windowSpans(points);
   const times = [
     ...windows.flatMap((span) => [span.from, span.to]),
     ...points.snapshots.flatMap((each) => [Date.parse(each.started_at), Date.parse(each.finished_at)]),
@@ -66,6 +96,6 @@ export function coverageOf(points: Points): Coverage | null {
     extent: { from, to: Math.max(from + 1000, ...times) },
     windows,
     gaps: gapSpans(points),
-    timelines: [...new Set(points.windows.map((window) => window.timeline))].sort((a, b) => a - b),
+    timelines: timelinesOf(points),
   };
 }

@@ -23,7 +23,7 @@ pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
 pub use markers::{MANY_ROWS, MarkedChange, MarkerKind, SegmentMarkers, TransactionMarker};
 pub(crate) use stream::ArchiveStream;
 pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
-pub use view::{ArchiveView, Leg, PointEvent, StoredSegment};
+pub use view::{ArchiveView, Leg, Piece, PointEvent, StoredSegment};
 
 /// How long a stream that was asked to stop may take to store what it has received.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(6);

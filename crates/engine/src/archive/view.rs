@@ -144,17 +144,18 @@ impl ArchiveView {
             .try_filter_map(|found| async move { Ok(found) })
             .try_collect()
             .await?;
-        let mut view = Self {
-            system,
-            segment_size,
-            histories: BTreeMap::new(),
-            gaps: Vec::new(),
-            timelines: BTreeMap::new(),
-        };
-        for (piece, size) in loaded {
-            view.add(piece, size);
-        }
-        view.arrange();
+        Self::with_pieces(catalog, repository, system, segment_size, loaded).await
+    }
+
+    /// The view of given pieces, with the ancestries and gaps that are in the repository now.
+    pub(crate) async fn with_pieces(
+        catalog: &Catalog,
+        repository: &Repository,
+        system: SystemIdentifier,
+        segment_size: WalSegmentSize,
+        pieces: Vec<(Piece, u64)>,
+    ) -> Result<Self> {
+        let mut view = Self::of_pieces(system, segment_size, pieces);
         view.load_histories(repository).await?;
         for entry in repository.list(&coverage_prefix(system)).await? {
             view.gaps.push(
@@ -169,6 +170,26 @@ impl ArchiveView {
         }
         view.gaps.sort_by_key(|g| (g.timeline, g.from_lsn));
         Ok(view)
+    }
+
+    /// The view of given pieces alone.
+    pub(crate) fn of_pieces(
+        system: SystemIdentifier,
+        segment_size: WalSegmentSize,
+        pieces: Vec<(Piece, u64)>,
+    ) -> Self {
+        let mut view = Self {
+            system,
+            segment_size,
+            histories: BTreeMap::new(),
+            gaps: Vec::new(),
+            timelines: BTreeMap::new(),
+        };
+        for (piece, size) in pieces {
+            view.add(piece, size);
+        }
+        view.arrange();
+        view
     }
 
     /// One segment of one timeline, without a look at anything else; none when nothing of it is

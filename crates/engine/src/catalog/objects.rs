@@ -12,10 +12,26 @@ const WAL_UNDER: &str = "SELECT path, metadata FROM wal_objects WHERE repository
 const PUT_DOCUMENT: &str =
     "INSERT OR REPLACE INTO documents (repository_id, path, body) VALUES (?, ?, ?)";
 const DOCUMENT: &str = "SELECT body FROM documents WHERE repository_id = ? AND path = ?";
+const WAL: &str = "SELECT metadata FROM wal_objects WHERE repository_id = ? AND path = ?";
+const PUT_OUTLINE: &str =
+    "INSERT OR REPLACE INTO outlines (repository_id, path, body) VALUES (?, ?, ?)";
+const OUTLINES_UNDER: &str = "SELECT path, body FROM outlines WHERE repository_id = ? AND path >= ? AND path < ? AND gone = 0 ORDER BY path";
+const OUTLINE_GONE: &str = "UPDATE outlines SET gone = 1 WHERE repository_id = ? AND path = ?";
 const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
-     UNION SELECT path FROM wal_objects WHERE repository_id = ? ORDER BY path";
+     UNION SELECT path FROM wal_objects WHERE repository_id = ?
+     UNION SELECT path FROM outlines WHERE repository_id = ? ORDER BY path";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[PUT_WAL, WAL_UNDER, PUT_DOCUMENT, DOCUMENT, KNOWN];
+pub(super) const STATEMENTS: &[&str] = &[
+    PUT_WAL,
+    WAL_UNDER,
+    PUT_DOCUMENT,
+    DOCUMENT,
+    WAL,
+    PUT_OUTLINE,
+    OUTLINES_UNDER,
+    OUTLINE_GONE,
+    KNOWN,
+];
 
 impl Catalog {
     pub(crate) async fn put_wal_metadata(
@@ -49,6 +65,72 @@ impl Catalog {
             .await
             .map_err(EngineError::catalog("read the WAL index"))?;
         Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    }
+
+    /// The cached index of one piece of WAL.
+    pub(crate) async fn wal_metadata(
+        &self,
+        repository: Uuid,
+        path: &str,
+    ) -> Result<Option<String>> {
+        let row = sqlx::query(WAL)
+            .bind(repository.to_string())
+            .bind(path)
+            .fetch_optional(self.pool())
+            .await
+            .map_err(EngineError::catalog("read the WAL index"))?;
+        Ok(row.map(|r| r.get(0)))
+    }
+
+    /// Every outline whose path starts with `prefix` (which ends in '/'), of objects that were there when
+    /// the store was last listed.
+    pub(crate) async fn outlines_under(
+        &self,
+        repository: Uuid,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>> {
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let rows = sqlx::query(OUTLINES_UNDER)
+            .bind(repository.to_string())
+            .bind(prefix)
+            .bind(end)
+            .fetch_all(self.pool())
+            .await
+            .map_err(EngineError::catalog("read outlines"))?;
+        Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    }
+
+    /// Keeps outlines, and marks those of objects that are gone, in one transaction.
+    pub(crate) async fn keep_outlines(
+        &self,
+        repository: Uuid,
+        new: &[(String, String)],
+        gone: &[String],
+    ) -> Result<()> {
+        if new.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let failed = || EngineError::catalog("keep outlines");
+        let id = repository.to_string();
+        let mut transaction = self.pool().begin().await.map_err(failed())?;
+        for (path, body) in new {
+            sqlx::query(PUT_OUTLINE)
+                .bind(&id)
+                .bind(path)
+                .bind(body)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
+        }
+        for path in gone {
+            sqlx::query(OUTLINE_GONE)
+                .bind(&id)
+                .bind(path)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
+        }
+        transaction.commit().await.map_err(failed())
     }
 
     pub(crate) async fn put_cached_document(
@@ -85,6 +167,7 @@ impl Catalog {
     /// store any more was removed by somebody.
     pub(crate) async fn known_objects(&self, repository: Uuid) -> Result<Vec<String>> {
         let rows = sqlx::query(KNOWN)
+            .bind(repository.to_string())
             .bind(repository.to_string())
             .bind(repository.to_string())
             .fetch_all(self.pool())

@@ -29,6 +29,7 @@ use crate::restore::{
 use crate::server::identity::{RunAs, socket_directory};
 use crate::server::private::{PrivateServer, ServerLocation, blocking, free_port, run};
 use crate::target::Target;
+use crate::timeline::{Around, Freshness, Way};
 
 use workload::Writers;
 
@@ -476,7 +477,8 @@ impl Engine {
     async fn find_commit(&self, cluster: &Cluster, xid: &str) -> Result<Commit> {
         // The server counts 64 bits, the WAL 32.
         let short = xid.parse::<u64>().map(|x| (x & 0xffff_ffff).to_string()).unwrap_or_default();
-        let page = self.commits(&cluster.name, None, None, 1000).await?;
+        let page =
+            self.commits(&cluster.name, Around::End, 1000, Way::Newest, Freshness::Now).await?;
         page.commits.into_iter().find(|c| c.xid == short).ok_or_else(|| {
             EngineError::integrity(
                 "commit_not_indexed",

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
-use crate::archive::{ArchiveView, Gap, Leg, MANY_ROWS, PointEvent};
+use crate::archive::{ArchiveView, Gap, Leg, MANY_ROWS, PointEvent, StoredSegment};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::points::wal_is_whole;
@@ -369,14 +369,16 @@ impl Reading<'_> {
             }
             let first = size.segment_of(begin);
             let last = size.segment_of(Lsn(end.0 - 1));
-            let segments: BTreeMap<SegmentNo, _> = self
-                .view
+            // Owned by each read: borrowed, the search could not move between threads.
+            let (view, repository) = (self.view, self.repository);
+            let segments: BTreeMap<SegmentNo, StoredSegment> = view
                 .segments(leg.timeline)
                 .filter(|(number, _)| (first..=last).contains(number))
+                .map(|(number, stored)| (number, stored.clone()))
                 .collect();
             let mut fetched = futures_util::stream::iter(segments)
                 .map(|(number, stored)| async move {
-                    let bytes = self.view.read_segment(self.repository, stored).await?;
+                    let bytes = view.read_segment(repository, &stored).await?;
                     Ok::<_, EngineError>((number, bytes))
                 })
                 .buffered(AHEAD);

@@ -1,0 +1,70 @@
+import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef } from "react";
+import type { Span } from "../wal/coverage";
+
+/** Moved further than this part of its width, the picture is drawn anew around where it has come to. */
+const DRAW_ANEW = 0.85;
+const SETTLE_MS = 140;
+
+interface Glide {
+  view: Span;
+  width: number;
+  onView: (view: Span) => void;
+}
+
+/**
+ * Moves what is drawn without drawing it: while a hand or a wheel moves it, only one attribute changes a
+ * frame. When it comes to rest the view follows.
+ */
+export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, onView }: Glide) {
+  const latest = useRef({ view, width, onView });
+  latest.current = { view, width, onView };
+  const target = useRef<Span | null>(null);
+  const frame = useRef(0);
+  const rest = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+
+  const shift = useCallback(() => {
+    const { view: drawn, width: room } = latest.current;
+    const to = target.current;
+    return to === null ? 0 : ((drawn.from - to.from) / (drawn.to - drawn.from)) * room;
+  }, []);
+
+  const draw = useCallback(() => {
+    frame.current = 0;
+    picture.current?.setAttribute("transform", `translate(${shift()} 0)`);
+  }, [picture, shift]);
+
+  const settle = useCallback(() => {
+    clearTimeout(rest.current);
+    if (target.current !== null) latest.current.onView(target.current);
+  }, []);
+
+  const glideTo = useCallback(
+    (to: Span) => {
+      target.current = to;
+      clearTimeout(rest.current);
+      rest.current = setTimeout(settle, SETTLE_MS);
+      if (Math.abs(shift()) > latest.current.width * DRAW_ANEW) settle();
+      else if (frame.current === 0) frame.current = requestAnimationFrame(draw);
+    },
+    [draw, settle, shift],
+  );
+
+  /** Where the picture is now, moved or not. */
+  const where = useCallback(() => target.current ?? latest.current.view, []);
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: whoever draws another view has arrived there
+  useLayoutEffect(() => {
+    target.current = null;
+    draw();
+  }, [view, draw]);
+
+  useEffect(
+    () => () => {
+      cancelAnimationFrame(frame.current);
+      clearTimeout(rest.current);
+    },
+    [],
+  );
+
+  return { glideTo, settle, where };
+}
