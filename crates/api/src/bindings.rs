@@ -71,6 +71,7 @@ pub fn typescript() -> String {
         engine::restore::Placement,
         engine::restore::Inspection,
         engine::restore::Swapped,
+        engine::restore::SetAside,
         engine::restore::Purged,
         engine::rescue::MergeMode,
         engine::rescue::Conflict,

@@ -391,7 +391,8 @@ async fn job_show(engine: &Engine, r: JobRef) -> Outcome<JobDetail> {
         }
         value
     });
-    Ok(JobDetail { job, last_seq, result })
+    let set_aside = engine.set_aside_by(id);
+    Ok(JobDetail { job, last_seq, set_aside, result })
 }
 
 async fn job_cancel(engine: &Engine, r: JobRef) -> Outcome<()> {

@@ -10,7 +10,7 @@ use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::rescue::MergeMode;
-use holdfast_engine::restore::{AtTarget, Placement};
+use holdfast_engine::restore::{AtTarget, Placement, SetAside};
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
 use holdfast_engine::timeline::TimeSpan;
@@ -388,6 +388,8 @@ pub struct JobDetail {
     /// The number of its last event.
     #[ts(type = "number")]
     pub last_seq: u64,
+    /// What a restore in place has set aside, until it is purged.
+    pub set_aside: Option<SetAside>,
     /// Its result, with the job's kind.
     #[ts(type = "JobResult | null")]
     pub result: Option<serde_json::Value>,

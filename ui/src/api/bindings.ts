@@ -842,6 +842,7 @@ data_directory: string,
  * Where the restored copy is kept until it is purged.
  */
 set_aside: string, };
+export type SetAside = { path: string, is_copy: boolean, };
 export type Purged = { 
 /**
  * The directory that is gone.
@@ -1155,6 +1156,7 @@ job: JobSummary,
  * The number of its last event.
  */
 last_seq: number, 
+set_aside: SetAside | null, 
 /**
  * Its result, with the job's kind.
  */

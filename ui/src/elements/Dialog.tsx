@@ -78,6 +78,8 @@ interface ConfirmProps {
   action: string;
   look?: Look;
   busy?: boolean;
+  /** What must be typed first was not. */
+  disabled?: boolean;
   error?: unknown;
   onConfirm: () => void;
   onClose: () => void;
@@ -90,6 +92,7 @@ export function Confirm({
   action,
   look = "primary",
   busy,
+  disabled,
   error,
   onConfirm,
   onClose,
@@ -109,7 +112,7 @@ export function Confirm({
         <Button ref={cancel} onClick={onClose} className="min-h-11">
           Cancel
         </Button>
-        <Button look={look} busy={busy} onClick={onConfirm} className="min-h-11">
+        <Button look={look} busy={busy} disabled={disabled} onClick={onConfirm} className="min-h-11">
           {action}
         </Button>
       </div>

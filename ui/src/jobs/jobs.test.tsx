@@ -104,6 +104,7 @@ describe("a job", () => {
     fakeEngine.answerWith("job_show", ({ job }) => ({
       job: { ...JOBS[2], id: job, state: "succeeded", finished_at: before(1) } as (typeof JOBS)[number],
       last_seq: 3,
+      set_aside: null,
       result: { kind: "archive", job, durable_lsn: "0/9F3A1C40", timeline: 1, segments: 88 },
     }));
     mount("/job/job-archive");

@@ -8,15 +8,20 @@ import { addEvents, EMPTY_JOURNAL, hasEnded, type JournalView } from "./journal"
 /** Several events that arrive together cost one rendering. */
 const GATHER_MS = 80;
 
-/** Replays a job's journal from its first event and follows it; reloading the window loses nothing. */
-export function useJournal(job: string): JournalView {
+/**
+ * Replays a job's journal from its first event and follows it; reloading the window loses nothing. A job
+ * that runs again after it had ended is followed anew.
+ */
+export function useJournal(job: string, running = true): JournalView {
   const [state, setState] = useState<{ job: string; view: JournalView }>({ job, view: EMPTY_JOURNAL });
   const client = useQueryClient();
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it is followed anew when it runs again
   useEffect(() => {
     let waiting: JobEvent[] = [];
     let timer: ReturnType<typeof setTimeout> | undefined;
-    setState({ job, view: EMPTY_JOURNAL });
+    // What was replayed before is skipped by its numbers, so the picture does not blink.
+    setState((current) => (current.job === job ? current : { job, view: EMPTY_JOURNAL }));
     const flush = () => {
       const events = waiting;
       waiting = [];
@@ -35,17 +40,17 @@ export function useJournal(job: string): JournalView {
       detach();
       clearTimeout(timer);
     };
-  }, [job, client]);
+  }, [job, client, running]);
 
   return state.job === job ? state.view : EMPTY_JOURNAL;
 }
 
 /** A job's record together with its journal. The record is asked again while the job runs. */
 export function useJob(job: string) {
-  const journal = useJournal(job);
   const running = useRef(true);
   const detail = useAnswer("job_show", { job }, { every: running.current ? 3_000 : false });
   const state = detail.data?.job.state;
+  const journal = useJournal(job, state === undefined || state === "running");
   running.current = state === undefined || state === "running";
   return { detail, journal, ended: hasEnded(state, journal) };
 }

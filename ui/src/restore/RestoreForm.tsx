@@ -1,6 +1,6 @@
 import { FileSearch } from "lucide-react";
 import { type FormEvent, useEffect, useRef, useState } from "react";
-import type { AtTarget, Points, RestorePlan } from "../api/bindings";
+import type { AtTarget, Placement, Points, RestorePlan } from "../api/bindings";
 import { useAction, useAnswer } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Checkbox, Choice, Field, Select } from "../elements/Field";
@@ -12,6 +12,26 @@ import { RunPlan } from "./RunPlan";
 import { type PlanRequest, planRequest } from "./request";
 import { TargetFields } from "./TargetFields";
 import { formFor, readTarget, type TargetForm } from "./target";
+
+const PLACEMENTS: readonly { value: Placement; label: string; hint: string }[] = [
+  { value: "new", label: "A new directory", hint: "Nothing that exists is touched." },
+  {
+    value: "in_place",
+    label: "In place of a data directory",
+    hint: "Made and proven beside it, then the two change places. The old one is kept until it is purged.",
+  },
+  {
+    value: "delta",
+    label: "Over a data directory",
+    hint: "What stands there is reused where it is right and overwritten where it is not. No way back.",
+  },
+];
+
+const PATH_HINTS: Record<Placement, string> = {
+  new: "It must be empty or not exist yet. It is never the source's own directory.",
+  in_place: "The data directory to replace. Its server must be stopped.",
+  delta: "The data directory to overwrite. Its server must be stopped.",
+};
 
 const AT_TARGET: readonly { value: AtTarget; label: string; hint: string }[] = [
   { value: "pause", label: "Pause there", hint: "Readable at once; promote or discard it afterwards." },
@@ -36,6 +56,7 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
   const [snapshot, setSnapshot] = useState("");
   const [accept, setAccept] = useState(false);
   const [atTarget, setAtTarget] = useState<AtTarget>("pause");
+  const [placement, setPlacement] = useState<Placement>("new");
   const [tried, setTried] = useState(false);
   const [planned, setPlanned] = useState<{ request: PlanRequest; plan: RestorePlan } | null>(null);
   const heading = useRef<HTMLHeadingElement>(null);
@@ -55,6 +76,7 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
         to: to.trim(),
         snapshot: snapshot === "" ? null : snapshot,
         accept_host_differences: accept,
+        ...(placement === "new" ? {} : { placement }),
       })
     : null;
 
@@ -90,11 +112,11 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
         <Section title="2. Where the copy goes">
           <div className="space-y-4">
             <Field
-              label="New directory"
+              label={placement === "new" ? "New directory" : "Data directory"}
               mono
               value={to}
               onChange={(event) => setDestination(event.target.value)}
-              hint="It must be empty or not exist yet. It is never the source's own directory."
+              hint={PATH_HINTS[placement]}
               error={
                 pathMissing
                   ? "Say where the copy shall go."
@@ -102,6 +124,18 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
                     ? `No place could be suggested: ${suggestion.error.message}`
                     : undefined
               }
+            />
+            <Choice
+              legend="What is there"
+              value={placement}
+              onChange={(wanted) => {
+                setPlacement(wanted);
+                // A path that was suggested for a new directory is none of an existing one.
+                if (wanted !== "new" && destination === null) setDestination("");
+                if (wanted === "new" && destination === "") setDestination(null);
+              }}
+              options={PLACEMENTS}
+              columns="md:grid-cols-3"
             />
             <Choice
               legend="When the target is reached"

@@ -1,11 +1,12 @@
 import { useNavigate } from "@tanstack/react-router";
 import { History } from "lucide-react";
 import { useState } from "react";
-import type { AtTarget, RestorePlan } from "../api/bindings";
+import type { AtTarget, Placement, RestorePlan } from "../api/bindings";
 import type { RequestOf } from "../api/client";
 import { useAction, useWorkspace } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Confirm } from "../elements/Dialog";
+import { Field } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { Facts } from "../elements/Page";
 import { Time } from "../time/Time";
@@ -14,6 +15,19 @@ const AFTERWARDS: Record<AtTarget, string> = {
   pause: "pauses there, readable",
   promote: "is promoted to a writable copy",
   shutdown: "is shut down",
+};
+
+const TITLES: Record<Placement, (cluster: string) => string> = {
+  new: (cluster) => `Restore ${cluster} to a new directory?`,
+  in_place: (cluster) => `Restore ${cluster} in place of this data directory?`,
+  delta: (cluster) => `Restore ${cluster} over this data directory?`,
+};
+
+const CONSEQUENCES: Record<Placement, string> = {
+  new: "The source server is not touched.",
+  in_place:
+    "The copy is proven before the two change places. The old directory is kept until it is purged, and can be swapped back.",
+  delta: "What stands there is overwritten where it differs. There is no way back to it.",
 };
 
 interface RunPlanProps {
@@ -26,6 +40,8 @@ interface RunPlanProps {
 /** The last step: repeats which cluster goes where, and starts exactly the plan that was shown. */
 export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
   const [asking, setAsking] = useState(false);
+  const [typed, setTyped] = useState("");
+  const placement = request.placement ?? "new";
   const navigate = useNavigate();
   const workspace = useWorkspace();
   const identifier = workspace.data?.clusters.find((each) => each.name === plan.cluster)?.system_identifier;
@@ -51,8 +67,10 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
       </span>
       {asking && (
         <Confirm
-          title={`Restore ${plan.cluster} to a new directory?`}
+          title={TITLES[placement](plan.cluster)}
           action={action}
+          look={placement === "new" ? "primary" : "danger"}
+          disabled={placement !== "new" && typed !== plan.cluster}
           busy={run.isPending}
           error={run.error}
           onConfirm={() =>
@@ -63,7 +81,10 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
               start: atTarget !== "shutdown",
             })
           }
-          onClose={() => setAsking(false)}
+          onClose={() => {
+            setAsking(false);
+            setTyped("");
+          }}
         >
           <Facts
             rows={[
@@ -78,10 +99,17 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
               ["Then", AFTERWARDS[atTarget]],
             ]}
           />
-          <p>
-            The source server is not touched. If the plan no longer holds, the run is refused before it
-            writes.
+          <p className={placement === "delta" ? "font-semibold text-broken" : ""}>
+            {CONSEQUENCES[placement]}
           </p>
+          <p>If the plan no longer holds, the run is refused before it writes.</p>
+          {placement !== "new" && (
+            <Field
+              label={`Type ${plan.cluster} to restore there`}
+              value={typed}
+              onChange={(event) => setTyped(event.target.value)}
+            />
+          )}
         </Confirm>
       )}
     </div>

@@ -15,8 +15,10 @@ import type { JournalView } from "../jobs/journal";
 import { PhaseList } from "../jobs/Phases";
 import { useJob } from "../jobs/useJournal";
 import { Time } from "../time/Time";
+import { PauseRestore } from "./PauseRestore";
 import { ReplayClock } from "./ReplayClock";
 import { RunResult } from "./RunResult";
+import { SetAsideCard } from "./SetAsideCard";
 import { Verdict } from "./Verdict";
 
 function Content({ detail, journal, ended }: { detail: JobDetail; journal: JournalView; ended: boolean }) {
@@ -39,6 +41,7 @@ function Content({ detail, journal, ended }: { detail: JobDetail; journal: Journ
         />
       )}
       {result && <RunResult result={result} />}
+      {detail.set_aside && <SetAsideCard job={job} aside={detail.set_aside} />}
       {!ended && <ReplayClock journal={journal} />}
       {(!ended || result === null) && (
         <Section
@@ -100,7 +103,13 @@ export function RunScreen() {
       intro={
         <span className="inline-flex flex-wrap items-center gap-3">
           <JobStateBadge state={job.state} />
-          {!ended && <Heartbeat kind={job.kind} journal={journal} />}
+          {job.paused ? (
+            <span role="status" className="font-semibold text-degraded">
+              Paused: nothing is fetched or fed until it is resumed
+            </span>
+          ) : (
+            !ended && <Heartbeat kind={job.kind} journal={journal} />
+          )}
         </span>
       }
       actions={
@@ -110,6 +119,7 @@ export function RunScreen() {
               Timeline
             </ButtonLink>
           )}
+          <PauseRestore job={job} />
           <CancelJob job={job} />
         </>
       }

@@ -201,6 +201,25 @@ describe("the wizard", () => {
     );
   });
 
+  test("over an existing directory it asks for the cluster's name and never suggests a path", async () => {
+    const { user } = mount("/c/orders-eu/restore/new?target=xid:81244");
+    await screen.findByDisplayValue(/restored\/orders-eu/);
+    await user.click(screen.getByRole("radio", { name: /^In place of/ }));
+    const path = screen.getByLabelText<HTMLInputElement>("Data directory");
+    expect(path.value).toBe("");
+    await user.type(path, "/srv/orders");
+    await user.click(screen.getByRole("button", { name: PLAN }));
+    await screen.findByRole("heading", { name: "3. The plan" });
+    expect(requestsOf("restore_plan")[0]).toMatchObject({ placement: "in_place", to: "/srv/orders" });
+    await user.click(screen.getByRole("button", { name: "Restore orders-eu…" }));
+    const dialog = await screen.findByRole("dialog");
+    const run = within(dialog).getByRole("button", { name: "Restore orders-eu" });
+    expect(run.hasAttribute("disabled")).toBe(true);
+    await user.type(within(dialog).getByLabelText("Type orders-eu to restore there"), "orders-eu");
+    await user.click(run);
+    await waitFor(() => expect(requestsOf("restore_run")[0]).toMatchObject({ placement: "in_place" }));
+  });
+
   test("a cluster that is not known here is said to", async () => {
     mount("/c/elsewhere/restore/new?target=xid:5");
     await screen.findByText(/There is no cluster “elsewhere”/);
@@ -239,6 +258,44 @@ describe("a run", () => {
     await screen.findByText(/The copy was discarded/);
     expect(requestsOf("restore_promote")).toEqual([{ job: "job-restore-done" }]);
     expect(requestsOf("restore_discard")).toEqual([{ job: "job-restore-done" }]);
+  });
+
+  test("in place: the way back is shown, swapped after a question and purged only by name", async () => {
+    fakeEngine.answerWith("job_show", ({ job }) => ({
+      job: {
+        id: job,
+        kind: "restore",
+        cluster: "orders-eu",
+        title: "Restore",
+        state: "succeeded",
+        phase: null,
+        created_at: NOW,
+        finished_at: NOW,
+        error: null,
+        paused: false,
+        resumable: false,
+      },
+      last_seq: 1,
+      set_aside: { path: "/srv/orders.old", is_copy: false },
+      result: null,
+    }));
+    const { user } = mount("/restore/job-restore-done");
+    await user.click(await screen.findByRole("button", { name: "Swap back…" }));
+    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Swap back" }));
+    await waitFor(() => expect(requestsOf("restore_swap_back")).toEqual([{ job: "job-restore-done" }]));
+    await user.click(screen.getByRole("button", { name: "Purge what was there before…" }));
+    const dialog = await screen.findByRole("dialog");
+    const purge = within(dialog).getByRole("button", { name: "Purge what was there before" });
+    expect(purge.hasAttribute("disabled")).toBe(true);
+    await user.type(within(dialog).getByLabelText("Type orders-eu to purge it"), "orders-eu");
+    await user.click(purge);
+    await waitFor(() => expect(requestsOf("restore_purge")).toEqual([{ job: "job-restore-done" }]));
+  });
+
+  test("is paused and resumed without a question, since both can be taken back", async () => {
+    const { user } = mount("/restore/job-restore-running");
+    await user.click(await screen.findByRole("button", { name: "Pause" }));
+    await waitFor(() => expect(requestsOf("restore_pause")).toEqual([{ job: "job-restore-running" }]));
   });
 
   test("looks into a paused copy with one query that changes nothing", async () => {
@@ -309,6 +366,7 @@ describe("a run", () => {
         resumable: false,
       },
       last_seq: 9,
+      set_aside: null,
       result: null,
     }));
     mount("/restore/job-restore-failed");
@@ -333,6 +391,7 @@ describe("a run", () => {
         resumable: false,
       },
       last_seq: 1,
+      set_aside: null,
       result: null,
     }));
     mount("/restore/job-restore-done");

@@ -216,6 +216,7 @@ export class FakeEngine {
     return {
       job: found,
       last_seq: 12,
+      set_aside: null,
       result: promoted ? { ...result, at_target: "promote" as const } : result,
     };
   }

@@ -29,12 +29,13 @@ pub enum Placement {
 }
 
 /// What a restore in place has set aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SetAside {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct SetAside {
     /// Where it is now.
-    path: PathBuf,
+    #[ts(type = "string")]
+    pub path: PathBuf,
     /// Whether it is the restored copy, because the old directory was swapped back.
-    is_copy: bool,
+    pub is_copy: bool,
 }
 
 /// The end of a change of places.
@@ -233,6 +234,11 @@ fn exchange(incoming: &Path, directory: &Path, aside: &Path) -> Result<()> {
 }
 
 impl Engine {
+    /// What a restore in place has set aside and keeps; none for another job, or after a purge.
+    pub fn set_aside_by(&self, job: JobId) -> Option<SetAside> {
+        RestoreRecord::read(&self.home().jobs(), job).ok()?.set_aside
+    }
+
     /// Puts the directory back that a restore in place has set aside; the copy is set aside instead.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ use crate::server::private::{PrivateServer, ServerLocation, blocking, run};
 use crate::snapshot::{Proof, proofs_prefix};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
-pub use in_place::{Placement, Purged, Swapped};
+pub use in_place::{Placement, Purged, SetAside, Swapped};
 pub use inspect::{InspectRequest, Inspection};
 pub use plan::{
     Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
