@@ -240,11 +240,15 @@ fn wal_level_minimal(major: u32) {
     site.backup().unwrap();
     psql(&site.server, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
     let lines = ["wal_level = minimal", "max_wal_senders = 0", "summarize_wal = off"];
-    lines.iter().for_each(|line| site.server.configure(line).unwrap());
+    for line in lines {
+        site.server.configure(line).unwrap();
+    }
     site.server.restart(StopMode::Fast).unwrap();
     psql(&site.server, "CREATE TABLE unseen AS SELECT n FROM generate_series(1, 1000) n");
     let lines = ["wal_level = replica", "max_wal_senders = 10", "summarize_wal = on"];
-    lines.iter().for_each(|line| site.server.configure(line).unwrap());
+    for line in lines {
+        site.server.configure(line).unwrap();
+    }
     site.server.restart(StopMode::Fast).unwrap();
     let (code, error) = failure(&site.cli, &INCREMENTAL).unwrap();
     assert_eq!((code, &error["code"]), (3, &Value::from("wal_summaries_missing")), "{error}");
@@ -377,7 +381,7 @@ fn catalogue_27_summaries_late_or_missing_on_17() {
         .unwrap();
     let signal = |name: &str| run(Command::new("kill").args([name, &pid]));
     signal("-STOP");
-    let mut running =
+    let running =
         site.cli.start(&[&["--json", "--progress", "json"], &INCREMENTAL[..]].concat()).unwrap();
     wait_for("the server's warning", Duration::from_secs(45), || {
         running.stderr().contains("still waiting for WAL summarization")

@@ -14,7 +14,7 @@ use holdfast_tests::{cli, wait_for};
 
 /// A protected server whose repository, and a copy of the command, its own account can use.
 struct Site {
-    site: Protected,
+    protected: Protected,
     program: PathBuf,
     home: PathBuf,
     repository: PathBuf,
@@ -30,15 +30,15 @@ impl Site {
         let home = server.new_folder("wal-home").unwrap();
         let repository = place.join("repository");
         let dsn = server.dsn();
-        let site =
+        let protected =
             Protected::with(server, &dsn, Some(&repository.display().to_string()), Vec::new())
                 .unwrap();
-        Self { site, program, home, repository }
+        Self { protected, program, home, repository }
     }
 
     /// Hands what the command has written to the server's account.
     fn share(&self) {
-        self.site.server.account().take_over(&self.repository).unwrap();
+        self.protected.server.account().take_over(&self.repository).unwrap();
     }
 
     fn line(&self, command: &str) -> String {
@@ -54,12 +54,13 @@ impl Site {
     fn run(&self, line: &str, directory: &Path) -> i32 {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", line]).current_dir(directory);
-        self.site.server.account().apply(&mut command);
+        self.protected.server.account().apply(&mut command);
         command.output().unwrap().status.code().unwrap()
     }
 
     fn archived(&self) -> u64 {
-        let count = self.site.server.psql("SELECT archived_count FROM pg_stat_archiver").unwrap();
+        let count =
+            self.protected.server.psql("SELECT archived_count FROM pg_stat_archiver").unwrap();
         count.parse().unwrap()
     }
 }
@@ -68,9 +69,9 @@ impl Site {
 /// it, across a change of timelines.
 fn archives_and_restores(major: u32) {
     let site = Site::new(major);
-    let server = &site.site.server;
+    let server = &site.protected.server;
     server.psql("CREATE TABLE t (n int)").unwrap();
-    site.site.backup().unwrap();
+    site.protected.backup().unwrap();
     site.share();
     let put = site.line("wal-put");
     server.configure(&format!("archive_command = '{put} %p'")).unwrap();
@@ -91,7 +92,7 @@ fn archives_and_restores(major: u32) {
 
     // What was put is what the plan sees: a restore goes there without streaming.
     let copy = site
-        .site
+        .protected
         .restore("name:one thousand", "copy", &["--start", "--at-target", "pause"])
         .unwrap();
     assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "1000");
@@ -117,7 +118,7 @@ fn archives_and_restores(major: u32) {
     site.share();
     let data = server.home().join("own");
     let to = data.display().to_string();
-    site.site
+    site.protected
         .cli
         .json(&["restore", "run", CLUSTER, "--target", "immediate", "--to", &to, "--fetch-only"])
         .unwrap();

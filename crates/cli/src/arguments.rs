@@ -363,8 +363,8 @@ pub(crate) struct Tables {
     #[arg(long)]
     pub(crate) accept_host_differences: bool,
     /// A table, as SQL names it; may be given several times.
-    #[arg(long = "table", value_name = "TABLE", required = true)]
-    pub(crate) tables: Vec<String>,
+    #[arg(long, value_name = "TABLE", required = true)]
+    pub(crate) table: Vec<String>,
     /// The database they are in. Default: that of the cluster's connection string.
     #[arg(long, value_name = "NAME")]
     pub(crate) database: Option<String>,

@@ -467,7 +467,7 @@ fn rescue_request(wanted: arguments::Tables) -> Result<RescueRequest> {
             .map(|to| std::path::absolute(&to).map_err(EngineError::file("resolve", &to)))
             .transpose()?,
         database: wanted.database,
-        tables: wanted.tables,
+        tables: wanted.table,
         condition: wanted.condition,
         follow: wanted.follow,
         to: wanted.into.parse()?,

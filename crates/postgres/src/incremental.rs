@@ -324,7 +324,9 @@ mod tests {
         if count > 0 {
             file.resize(file.len().next_multiple_of(SIZE as usize), 0);
         }
-        pages.iter().for_each(|page| file.extend_from_slice(page));
+        for page in pages {
+            file.extend_from_slice(page);
+        }
         file
     }
 
@@ -377,10 +379,10 @@ mod tests {
 
     #[test]
     fn the_length_and_the_sources_follow_reconstruct_c() {
+        use BlockSource::{Incremental as I, Older as O, Zeros as Z};
         let header = IncrementalHeader { blocks: vec![1, 9], truncation_block_length: 4 };
         assert_eq!(header.length_in_blocks(), 10);
         let sources: Vec<_> = (0..10).map(|block| header.source_of(block)).collect();
-        use BlockSource::{Incremental as I, Older as O, Zeros as Z};
         assert_eq!(sources, [O, I, O, O, Z, Z, Z, Z, Z, I]);
     }
 

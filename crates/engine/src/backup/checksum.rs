@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn joined_checksums_are_the_files() {
-        let bytes: Vec<u8> = (0..3000_u32).map(|n| (n * n >> 3).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..3000_u32).map(|n| ((n * n) >> 3).to_le_bytes()[0]).collect();
         for size in [1, 7, 512, 1000, 4096] {
             let joiner = ChecksumJoiner::new(size);
             for length in (0..=bytes.len()).step_by(123).chain([512, 1000, 2000, 3000]) {

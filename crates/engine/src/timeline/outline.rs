@@ -120,6 +120,7 @@ mod tests {
             to: Lsn(2 << 20),
             first_record: None,
             last_record: None,
+            markers: None,
             transactions: ends
                 .iter()
                 .enumerate()

@@ -39,15 +39,12 @@ impl ManifestWriter {
     pub fn file(&mut self, file: &ManifestFile) {
         self.text.push_str(if self.first { "\n" } else { ",\n" });
         self.first = false;
-        match file.path.as_str() {
-            Some(path) => {
-                self.text.push_str("{ \"Path\": ");
-                quoted(&mut self.text, path);
-            }
-            None => {
-                let encoded = HEXLOWER.encode(file.path.as_bytes());
-                let _ = write!(self.text, "{{ \"Encoded-Path\": \"{encoded}\"");
-            }
+        if let Some(path) = file.path.as_str() {
+            self.text.push_str("{ \"Path\": ");
+            quoted(&mut self.text, path);
+        } else {
+            let encoded = HEXLOWER.encode(file.path.as_bytes());
+            let _ = write!(self.text, "{{ \"Encoded-Path\": \"{encoded}\"");
         }
         let _ = write!(self.text, ", \"Size\": {}, \"Last-Modified\": ", file.size);
         quoted(&mut self.text, &file.last_modified);
