@@ -461,13 +461,23 @@ fn other_segment_sizes(major: u32, mebibytes: u32) {
 }
 
 #[test]
-fn segments_of_1_mib() {
-    other_segment_sizes(15, 1);
+fn segments_of_1_mib_on_14() {
+    other_segment_sizes(14, 1);
 }
 
 #[test]
-fn segments_of_64_mib() {
-    other_segment_sizes(17, 64);
+fn segments_of_64_mib_on_14() {
+    other_segment_sizes(14, 64);
+}
+
+#[test]
+fn segments_of_1_mib_on_18() {
+    other_segment_sizes(18, 1);
+}
+
+#[test]
+fn segments_of_64_mib_on_18() {
+    other_segment_sizes(18, 64);
 }
 
 /// Settings of the source must neither keep a copy from starting nor make it do anything.

@@ -367,6 +367,7 @@ pub(crate) async fn wal_segment_size(connection: &mut Connection) -> Result<WalS
         .ok_or_else(|| EngineError::Fault(format!("the server's wal_segment_size is {text:?}")))
 }
 
+/// A size as `SHOW` prints it, in bytes.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let factor = match text[digits.len()..].trim() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use holdfast_postgres::{
-    ControlFile, Lsn, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
+    ControlFile, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
     WalFileName, WalSegmentSize, WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
@@ -21,8 +21,6 @@ use crate::error::{EngineError, Result};
 use crate::home::Home;
 use crate::secrets::GivenSecrets;
 
-/// WAL pages of every build that is supported.
-const WAL_PAGE: usize = 8192;
 /// Segments fetched ahead of the one that was asked for.
 const AHEAD: u64 = 8;
 
@@ -144,6 +142,11 @@ impl WalFiles {
         self.control.wal_segment_size
     }
 
+    /// Bytes of one WAL page.
+    fn page(&self) -> usize {
+        usize::try_from(self.control.wal_block_size).unwrap_or(usize::MAX)
+    }
+
     /// Fetches a file to `destination`; `false` when the archive is proven not to have it.
     ///
     /// # Errors
@@ -228,7 +231,7 @@ impl WalFiles {
     /// Whether the content is this segment of this cluster.
     fn check(&self, file: WalFileName, content: &[u8]) -> Result<()> {
         let mut reader = self.reader(file.segment);
-        let first = content.get(..WAL_PAGE.min(content.len())).unwrap_or_default();
+        let first = content.get(..self.page().min(content.len())).unwrap_or_default();
         match reader.push(first, &mut Vec::new()) {
             Err(error) if !error.is_end_of_wal() => Err(EngineError::integrity(
                 "wal_foreign",
@@ -433,7 +436,7 @@ impl WalFiles {
         index.to = if whole { size.end_of(file.segment) } else { last.max(start) };
         // Not one record ends in it: its first page still carries the rest of one.
         if index.to <= start {
-            index.to = Lsn(start.0 + WAL_PAGE as u64);
+            index.to = start.saturating_add(self.page() as u64);
         }
         Ok(index)
     }

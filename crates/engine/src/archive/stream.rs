@@ -374,7 +374,7 @@ impl ArchiveStream {
             timeline: (timeline.get() == 1).then_some(timeline),
             wal_magic: self.cluster.server_version.traits().map(|t| t.wal_magic),
         };
-        WalStreamReader::new(lsn, self.cluster.segment_size, 8192, expected)
+        WalStreamReader::at_segment(lsn, self.cluster.segment_size, expected)
     }
 
     async fn start_on_next(&self, next: NextTimeline) -> Result<Start> {

@@ -395,10 +395,9 @@ impl Reading<'_> {
                 // Behind a hole reading begins anew.
                 let mut current = match reader.take() {
                     Some((expected, reader)) if expected == number => reader,
-                    _ => WalStreamReader::new(
+                    _ => WalStreamReader::at_segment(
                         size.start_of(number),
                         size,
-                        8192,
                         expectations(self.cluster, leg.timeline),
                     ),
                 };

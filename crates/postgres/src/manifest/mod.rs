@@ -189,6 +189,12 @@ pub enum ManifestError {
         /// The path, bytes that are no UTF-8 replaced.
         path: String,
     },
+    /// A file that is listed more than once.
+    #[error("the backup manifest lists {path:?} twice")]
+    ListedTwice {
+        /// The file.
+        path: String,
+    },
     /// A checksum of unknown algorithm, of wrong length or no hexadecimal number.
     #[error("the backup manifest has an unusable checksum for {path:?}")]
     FileChecksum {
@@ -221,6 +227,12 @@ impl BackupManifest {
         let mut reader = ManifestReader::new();
         reader.push(content, &mut |file| files.push(file))?;
         let summary = reader.finish()?;
+        // Twice the same would make up for one that is not listed where files are counted.
+        let mut paths: Vec<_> = files.iter().map(|file| &file.path).collect();
+        paths.sort_unstable();
+        if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ManifestError::ListedTwice { path: pair[0].to_string() });
+        }
         Ok(BackupManifest {
             version: summary.version,
             system_identifier: summary.system_identifier,

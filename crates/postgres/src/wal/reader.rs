@@ -33,6 +33,7 @@ pub struct WalExpectations {
 #[derive(Debug)]
 pub struct WalStreamReader {
     segment_size: WalSegmentSize,
+    /// Bytes of a page; zero until the first page of a segment has said it.
     block_size: u64,
     expected: WalExpectations,
     start: Lsn,
@@ -121,6 +122,11 @@ impl Partial {
     }
 }
 
+/// Whether PostgreSQL can be built with WAL pages of so many bytes (`XLOG_BLCKSZ`).
+fn is_block_size(bytes: u32) -> bool {
+    bytes.is_power_of_two() && (1024..=65_536).contains(&bytes)
+}
+
 impl WalStreamReader {
     /// A reader whose first byte is the one at `start`, a page boundary and preferably a segment's.
     ///
@@ -134,18 +140,36 @@ impl WalStreamReader {
         expected: WalExpectations,
     ) -> Self {
         let block_size = u64::from(wal_block_size);
-        let failure =
-            if !wal_block_size.is_power_of_two() || !(1024..=65_536).contains(&wal_block_size) {
-                Some(WalReadError::new(start, Kind::BlockSize { bytes: wal_block_size }))
-            } else if !start.0.is_multiple_of(block_size) {
-                Some(WalReadError::new(start, Kind::NotAPageStart))
-            } else {
-                None
-            };
+        let failure = if !is_block_size(wal_block_size) {
+            Some(WalReadError::new(start, Kind::BlockSize { bytes: wal_block_size }))
+        } else if !start.0.is_multiple_of(block_size) {
+            Some(WalReadError::new(start, Kind::NotAPageStart))
+        } else {
+            None
+        };
+        // A failed reader never divides by it, but nothing below should have to know that.
+        Self::with(start, segment_size, block_size.max(1), expected, failure)
+    }
+
+    /// A reader whose first byte is the first of a segment: that segment's first page says how large
+    /// pages are. A `start` elsewhere makes the first [`push`](Self::push) fail.
+    #[must_use]
+    pub fn at_segment(start: Lsn, segment_size: WalSegmentSize, expected: WalExpectations) -> Self {
+        let failure = (segment_size.offset_in(start) != 0)
+            .then(|| WalReadError::new(start, Kind::NotAPageStart));
+        Self::with(start, segment_size, 0, expected, failure)
+    }
+
+    fn with(
+        start: Lsn,
+        segment_size: WalSegmentSize,
+        block_size: u64,
+        expected: WalExpectations,
+        failure: Option<WalReadError>,
+    ) -> Self {
         WalStreamReader {
             segment_size,
-            // A failed reader never divides by it, but nothing below should have to know that.
-            block_size: block_size.max(1),
+            block_size,
             expected,
             start,
             position: start,
@@ -283,6 +307,12 @@ impl WalStreamReader {
                 *self.expected.system_identifier.get_or_insert(segment.system_identifier);
             if segment.system_identifier != expected {
                 return Err(Kind::System { found: segment.system_identifier, expected });
+            }
+            if self.block_size == 0 {
+                if !is_block_size(segment.block_size) {
+                    return Err(Kind::BlockSize { bytes: segment.block_size });
+                }
+                self.block_size = segment.block_size.into();
             }
             if u64::from(segment.segment_size) != self.segment_size.bytes()
                 || u64::from(segment.block_size) != self.block_size

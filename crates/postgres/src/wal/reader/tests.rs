@@ -365,6 +365,29 @@ fn an_impossible_beginning_is_refused() {
 }
 
 #[test]
+fn pages_of_any_size_are_learnt_from_the_segment() {
+    for block in [1024, 4096, 8192, 65_536] {
+        let mut writer = Writer::new(SEGMENT, block);
+        for n in 0..40_u8 {
+            writer.record(10, 0, &[n; 3000]);
+        }
+        let mut reader =
+            WalStreamReader::at_segment(Lsn(SEGMENT), segment_size(), WalExpectations::default());
+        let mut records = Vec::new();
+        reader.push(&writer.bytes, &mut records).unwrap();
+        assert_eq!(records.len(), 40, "pages of {block} bytes");
+    }
+    let at = |start| {
+        let mut reader =
+            WalStreamReader::at_segment(Lsn(start), segment_size(), WalExpectations::default());
+        reader
+            .push(&Writer::new(SEGMENT, 8192).bytes, &mut Vec::new())
+            .and_then(|()| reader.push(&[1], &mut Vec::new()))
+    };
+    assert_eq!(at(8192).unwrap_err().kind, Kind::NotAPageStart);
+}
+
+#[test]
 fn errors_name_place_and_cause() {
     let mut writer = Writer::new(SEGMENT, 8192);
     writer.record(10, 0, b"one");
