@@ -136,9 +136,8 @@ fn a_standby_is_promoted_segments_behind() {
 }
 
 /// Restored, promoted, archived; and that again: the second generation of point-in-time recovery.
-#[test]
-fn restored_copies_go_on_as_timelines_of_their_own() {
-    let server = TestServer::builder(17).config("autovacuum = off").start().unwrap();
+fn restored_copies_go_on_as_timelines_of_their_own(major: u32) {
+    let server = TestServer::builder(major).config("autovacuum = off").start().unwrap();
     server.psql("CREATE TABLE t (n int)").unwrap();
     let mut site = Protected::new(server).unwrap();
     site.backup().unwrap();
@@ -151,7 +150,7 @@ fn restored_copies_go_on_as_timelines_of_their_own() {
     // Generation two: everything up to p1, then a life of its own. It keeps the source's address.
     let dsn_of = |server: &TestServer| server.dsn();
     let data = site.restore("name:p1", "second", &[]).unwrap().keep();
-    let second = TestServer::builder(17).data_directory(&data).start().unwrap();
+    let second = TestServer::builder(major).data_directory(&data).start().unwrap();
     site.cli.json(&["cluster", "add", "second", "--dsn", &dsn_of(&second)]).unwrap();
     add(&second, 20);
     second.psql("SELECT pg_create_restore_point('p2')").unwrap();
@@ -185,7 +184,7 @@ fn restored_copies_go_on_as_timelines_of_their_own() {
         .unwrap();
     assert_eq!(result["verified"], true, "{result}");
     assert_eq!(result["reached"]["timeline"], 2);
-    let own = TestServer::builder(17).data_directory(&destination).start().unwrap();
+    let own = TestServer::builder(major).data_directory(&destination).start().unwrap();
     assert_eq!(own.psql(ROWS).unwrap(), "1 20 21 22");
     drop(own);
 
@@ -198,6 +197,105 @@ fn restored_copies_go_on_as_timelines_of_their_own() {
     site.archive().unwrap();
     check(&site, "first-again", "latest", &["--timeline", "1"], "1 2 3", 1);
     check(&site, "second-still", "latest", &["--timeline", "2"], "1 20 21 22", 2);
+}
+
+#[test]
+fn recovery_028_pitr_timelines_on_15() {
+    restored_copies_go_on_as_timelines_of_their_own(15);
+}
+
+#[test]
+fn recovery_028_pitr_timelines_on_17() {
+    restored_copies_go_on_as_timelines_of_their_own(17);
+}
+
+/// The history of timeline 2 below a folder.
+fn find(folder: &std::path::Path) -> Option<PathBuf> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        if entry.path().is_dir() {
+            return find(&entry.path());
+        }
+        (entry.file_name() == "00000002.history").then(|| entry.path())
+    })
+}
+
+/// A primary whose standby took its place, with both timelines archived; and the file that holds the
+/// new one's ancestry.
+fn promoted(major: u32) -> (Protected, TestServer, PathBuf) {
+    let primary = TestServer::builder(major).config("autovacuum = off").start().unwrap();
+    primary.psql("CREATE TABLE t (n int)").unwrap();
+    let standby = TestServer::standby_of(&primary, None).unwrap();
+    let dsn = format!(
+        "host=127.0.0.1,127.0.0.1 port={},{} user=postgres dbname=postgres target_session_attrs=read-write",
+        primary.port(),
+        standby.port()
+    );
+    let mut site = Protected::with(primary, &dsn, None, Vec::new()).unwrap();
+    site.backup().unwrap();
+    add(&site.server, 1);
+    site.archive().unwrap();
+    catch_up(&site.server, &standby);
+    site.server.stop(StopMode::Immediate).unwrap();
+    standby.promote().unwrap();
+    add(&standby, 2);
+    site.archive_to(&flushed(&standby)).unwrap();
+    let history = find(&PathBuf::from(site.url()).join("history")).unwrap();
+    (site, standby, history)
+}
+
+fn plan(site: &Protected, more: &[&str]) -> Value {
+    let to = site.destination("planned");
+    let mut all = vec!["--json", "restore", "plan", CLUSTER, "--target", "latest", "--to", &to];
+    all.extend_from_slice(more);
+    site.cli.run(&all).unwrap().json().unwrap()
+}
+
+/// Without its history PostgreSQL would take the newer timeline for one that does not exist, and stop
+/// at the end of its parent without a word.
+fn a_history_is_missing(major: u32) {
+    let (site, standby, history) = promoted(major);
+    assert_eq!(plan(&site, &[])["predicted"]["timeline"], 2);
+    let kept = std::fs::read(&history).unwrap();
+    std::fs::remove_file(&history).unwrap();
+    for more in [&["--timeline", "latest"], &["--timeline", "2"]] {
+        let (code, error) = site.refusal("latest", &site.destination("never"), more).unwrap();
+        assert_eq!((code, text(&error, "/code")), (3, "timeline_history_missing"), "{error}");
+    }
+    // What was meant to end there can.
+    assert_eq!(plan(&site, &["--timeline", "current"])["predicted"]["timeline"], 1);
+    std::fs::write(&history, kept).unwrap();
+    check(&site, "again", "latest", &[], "1 2", 2);
+    drop(standby);
+}
+
+#[test]
+fn catalogue_04_a_missing_history_is_not_passed_over_on_15() {
+    a_history_is_missing(15);
+}
+
+#[test]
+fn catalogue_04_a_missing_history_is_not_passed_over_on_17() {
+    a_history_is_missing(17);
+}
+
+/// A history that was lost is fetched again by the next look at the server, without new WAL.
+fn a_history_is_fetched_again(major: u32) {
+    let (site, standby, history) = promoted(major);
+    std::fs::remove_file(&history).unwrap();
+    add(&standby, 3);
+    site.archive_to(&flushed(&standby)).unwrap();
+    assert!(history.exists(), "the history was not fetched again");
+    assert_eq!(plan(&site, &[])["predicted"]["timeline"], 2);
+}
+
+#[test]
+fn catalogue_05_a_history_is_fetched_again_on_15() {
+    a_history_is_fetched_again(15);
+}
+
+#[test]
+fn catalogue_05_a_history_is_fetched_again_on_17() {
+    a_history_is_fetched_again(17);
 }
 
 /// Two copies that were promoted to the same timeline: the second is not mixed into the first.

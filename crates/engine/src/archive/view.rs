@@ -17,6 +17,8 @@ use super::{
 use crate::catalog::Catalog;
 use crate::error::{EngineError, Result};
 
+/// `WAL_LEVEL_MINIMAL` of PostgreSQL's `xlog.h`, as WAL carries it.
+const WAL_LEVEL_MINIMAL: u32 = 0;
 /// Metadata is fetched with this many requests at a time.
 const PARALLEL_READS: usize = 8;
 
@@ -482,6 +484,24 @@ impl ArchiveView {
         made.sort_unstable();
         made.dedup();
         made
+    }
+
+    /// Where the server began to write with `wal_level = minimal` along `legs` in `[from, to)`:
+    /// PostgreSQL replays nothing behind it.
+    pub fn minimal_since(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Option<Lsn> {
+        legs.iter()
+            .flat_map(|leg| {
+                let begin = leg.from.max(from);
+                let end = leg.to.map_or(to, |t| t.min(to));
+                self.segments(leg.timeline)
+                    .flat_map(|(_, segment)| &segment.pieces)
+                    .flat_map(|piece| &piece.index.limits)
+                    .filter(move |(at, limits)| {
+                        limits.wal_level == WAL_LEVEL_MINIMAL && *at >= begin && *at < end
+                    })
+                    .map(|(at, _)| *at)
+            })
+            .min()
     }
 
     /// The strictest settings a replaying server needs on the way.

@@ -397,6 +397,7 @@ impl Engine {
         let chosen = choose(&repository, &view, &snapshots, &request, pinned).await?;
         let Chosen { snapshot, legs, stop, events, reachable } = chosen;
         let end = stop.end(snapshot.stop_lsn);
+        refuse_minimal(&view, &legs, &snapshot, &events, end)?;
         let (last, next) = resolve::around(&events, end);
         let timeline = timeline_at(&legs, end);
         let predicted = ReachedPoint {
@@ -886,11 +887,16 @@ fn legs_for(view: &ArchiveView, snapshot: &Snapshot, choice: TimelineChoice) -> 
             let mut candidates: Vec<_> =
                 view.histories.keys().copied().chain(view.timelines()).collect();
             candidates.sort();
-            candidates
-                .into_iter()
-                .rev()
-                .find(|t| view.path(*t).is_ok_and(|legs| passes(&legs)))
-                .unwrap_or(snapshot.timeline)
+            let mut newest = None;
+            for timeline in candidates.into_iter().rev() {
+                // One whose ancestry is not archived may be the one that goes on: passing it over would
+                // end silently on its parent.
+                if passes(&view.path(timeline)?) {
+                    newest = Some(timeline);
+                    break;
+                }
+            }
+            newest.unwrap_or(snapshot.timeline)
         }
     };
     let legs = view.path(timeline)?;
@@ -931,7 +937,7 @@ async fn first_record_at(
         segment = wanted;
     }
     let mut reader =
-        WalStreamReader::new(size.start_of(segment), size, 8192, WalExpectations::default());
+        WalStreamReader::at_segment(size.start_of(segment), size, WalExpectations::default());
     while size.start_of(segment) < reachable {
         let Some(stored) =
             view.file_for(legs, segment).and_then(|f| view.segment(f.timeline, segment))
@@ -1233,6 +1239,42 @@ fn repository_folder(url: &str) -> PathBuf {
 /// The minor version of installed binaries: 11 of "17.11".
 pub(super) fn server_minor(binaries: &ServerBinaries) -> u32 {
     binaries.version.split('.').nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
+}
+
+/// A server with `wal_level = minimal` leaves out of the WAL what it can sync instead: PostgreSQL
+/// refuses to replay past the place where it began.
+fn refuse_minimal(
+    view: &ArchiveView,
+    legs: &[Leg],
+    snapshot: &Snapshot,
+    events: &[PointEvent],
+    end: Lsn,
+) -> Result<()> {
+    let Some(at) = view.minimal_since(legs, snapshot.start_lsn, end) else { return Ok(()) };
+    let last = events.iter().rev().find_map(|event| match event {
+        PointEvent::Transaction(timeline, t)
+            if t.span.end <= at && t.span.start >= snapshot.stop_lsn =>
+        {
+            Some(Commit::transaction(*timeline, t))
+        }
+        _ => None,
+    });
+    let nearest: Vec<_> = last
+        .iter()
+        .map(|c| json!({ "target": format!("xid:{}", c.xid), "lsn": c.lsn, "xid": c.xid, "time": c.time }))
+        .collect();
+    Err(EngineError::Refused {
+        code: "wal_level_minimal",
+        message: format!(
+            "from {at} on the server wrote with wal_level = minimal: that WAL does not hold everything, and \
+             PostgreSQL does not replay it"
+        ),
+        hint: format!(
+            "{} What came later can be restored from a backup that was taken later.",
+            nearest_sentence(&nearest)
+        ),
+        details: json!({ "snapshot": snapshot.id, "lsn": at, "nearest": nearest }),
+    })
 }
 
 /// Free bytes of the file system that will hold `path`.
