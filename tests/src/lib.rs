@@ -17,6 +17,7 @@ pub mod protected;
 pub mod proxy;
 pub mod random;
 pub mod store;
+pub mod store_proxy;
 mod wait;
 
 pub use wait::{eventually, wait_for, wait_for_value};

@@ -22,6 +22,9 @@ const READ_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often and how long one request is tried again.
 const RETRIES: usize = 12;
 const RETRY_BUDGET: Duration = Duration::from_mins(4);
+/// So many seconds the store may be silent, if it is to be less; a request is given up after three
+/// times as long.
+const PATIENCE_VARIABLE: &str = "HOLDFAST_STORE_PATIENCE";
 
 pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
     let failed = |e| RepositoryError::from_store("configure", &url.to_string(), e);
@@ -108,25 +111,53 @@ pub(super) fn sync_file(root: &Path, name: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How long a store is waited for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Patience {
+    connect: Duration,
+    silence: Duration,
+    budget: Duration,
+}
+
+impl Patience {
+    /// As usual, or as the environment asks.
+    fn from_env() -> Self {
+        Self::of(std::env::var(PATIENCE_VARIABLE).ok().as_deref())
+    }
+
+    fn of(seconds: Option<&str>) -> Self {
+        let usual = Self { connect: CONNECT_TIMEOUT, silence: READ_TIMEOUT, budget: RETRY_BUDGET };
+        let asked = seconds.and_then(|text| text.trim().parse::<u32>().ok()).filter(|n| *n > 0);
+        let Some(asked) = asked.map(|n| Duration::from_secs(n.into())) else { return usual };
+        Self {
+            connect: usual.connect.min(asked),
+            silence: usual.silence.min(asked),
+            budget: usual.budget.min(asked * 3),
+        }
+    }
+}
+
 fn retry() -> RetryConfig {
+    let Patience { budget, .. } = Patience::from_env();
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(20),
+            max_backoff: Duration::from_secs(20).min(budget / 4),
             base: 2.0,
         },
         max_retries: RETRIES,
-        retry_timeout: RETRY_BUDGET,
+        retry_timeout: budget,
     }
 }
 
 fn client_options(allow_http: &str, plain: bool) -> ClientOptions {
     let allow = std::env::var(allow_http)
         .is_ok_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"));
+    let patience = Patience::from_env();
     let mut options = ClientOptions::new()
         .with_timeout_disabled()
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_read_timeout(READ_TIMEOUT)
+        .with_connect_timeout(patience.connect)
+        .with_read_timeout(patience.silence)
         .with_allow_http(allow);
     // A bundle of certificates adds to the system's. It says nothing about plain http, where it
     // is not even read.
@@ -157,6 +188,16 @@ fn install_tls_provider() {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn patience_can_be_shortened_only() {
+        let usual = Patience::of(None);
+        for nonsense in ["", "soon", "0", "-1", "100000"] {
+            assert_eq!(Patience::of(Some(nonsense)), usual, "{nonsense}");
+        }
+        let short = Patience::of(Some("2"));
+        assert_eq!((short.silence.as_secs(), short.budget.as_secs()), (2, 6));
+    }
 
     #[test]
     fn directories_are_made_to_any_depth() {
