@@ -96,7 +96,7 @@ impl IndexedPack {
         let path = self.pack.path();
         let corrupt = || RepositoryError::corrupt(&path, "its directory makes no sense");
         let header = Header::parse(&path, &self.header.0)?;
-        let content = self.frames.last().map_or(0, |f| f.end() - HEADER_BYTES as u64);
+        let content = self.frames.last().map_or(0, |f| f.end().saturating_sub(HEADER_BYTES as u64));
         check_frames(&path, &self.frames, content)?;
         let fits = header.kind == ObjectKind::Pack
             && header.suite == Suite::Sealed
@@ -225,7 +225,7 @@ impl Index {
         self.known.contains_key(id)
     }
 
-    fn add(&mut self, repository: Uuid, pack: IndexedPack) -> Result<()> {
+    pub(crate) fn add(&mut self, repository: Uuid, pack: IndexedPack) -> Result<()> {
         if self.known.contains_key(&pack.pack) {
             return Ok(());
         }

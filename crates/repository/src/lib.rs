@@ -21,6 +21,9 @@ pub mod fault;
 mod fetch;
 mod file_lookup;
 mod file_table;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod ingest;
 mod keys;

@@ -428,7 +428,7 @@ impl BaseBackup {
 }
 
 /// One message of the multiplexed stream (`basebackup_copy.c`); `None` when it says nothing.
-fn demultiplex(mut body: Bytes) -> Result<Option<BackupEvent>, WireError> {
+pub(crate) fn demultiplex(mut body: Bytes) -> Result<Option<BackupEvent>, WireError> {
     let Some(kind) = body.first().copied() else {
         return Err(WireError::protocol("an empty message came during a base backup"));
     };
@@ -454,7 +454,7 @@ fn demultiplex(mut body: Bytes) -> Result<Option<BackupEvent>, WireError> {
 }
 
 /// The row with a position and a timeline.
-fn position(rows: &[Vec<Option<Bytes>>]) -> Result<(Lsn, TimelineId), WireError> {
+pub(crate) fn position(rows: &[Vec<Option<Bytes>>]) -> Result<(Lsn, TimelineId), WireError> {
     match rows.first().map(Vec::as_slice) {
         Some([Some(lsn), Some(timeline), ..]) => {
             Ok((parse("position", &query::text(lsn))?, parse("timeline", &query::text(timeline))?))
@@ -463,7 +463,7 @@ fn position(rows: &[Vec<Option<Bytes>>]) -> Result<(Lsn, TimelineId), WireError>
     }
 }
 
-fn tablespace(row: &[Option<Bytes>]) -> Result<TablespaceRow, WireError> {
+pub(crate) fn tablespace(row: &[Option<Bytes>]) -> Result<TablespaceRow, WireError> {
     let cell = |n: usize| row.get(n).and_then(Option::as_deref).map(query::text);
     Ok(TablespaceRow {
         oid: cell(0).map(|text| parse("tablespace oid", &text)).transpose()?,

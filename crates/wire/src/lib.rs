@@ -30,6 +30,9 @@ mod copy;
 pub mod dsn;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod manifest_upload;
 mod message;
 mod query;

@@ -429,7 +429,7 @@ impl LastWords {
 }
 
 /// One message of the stream.
-fn copied(mut body: Bytes) -> Result<WalMessage, WireError> {
+pub(crate) fn copied(mut body: Bytes) -> Result<WalMessage, WireError> {
     let mut cursor = Cursor::new(&body);
     match cursor.u8()? {
         b'w' => {

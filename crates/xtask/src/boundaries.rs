@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("holdfast-api", &["holdfast-engine", "holdfast-postgres"]),
     ("holdfast-cli", &["holdfast-api", "holdfast-engine"]),
     ("holdfast-desktop", &["holdfast-api", "holdfast-engine"]),
+    ("holdfast-fuzz", &["holdfast-postgres", "holdfast-wire", "holdfast-repository"]),
     // The test ground is used by tests only and stands outside.
     ("holdfast-tests", &[]),
     ("xtask", &["holdfast-tests"]),

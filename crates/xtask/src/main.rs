@@ -4,10 +4,12 @@
 mod bench;
 mod bench_timeline;
 mod boundaries;
+mod conformance;
 mod coverage;
 mod demo;
 mod desktop;
 mod fetch;
+mod fuzz;
 mod licenses;
 mod packages;
 mod process;
@@ -35,6 +37,8 @@ cargo xtask <errand>
                                --window: the real window alone;
                                FILTER: the Rust tests whose name contains it, nothing else
   coverage                     the Rust tests with line coverage
+  conformance [--last]         the tests of PostgreSQL's scenarios; writes docs/conformance.md;
+                               --last: from the report of the last run
   boundaries                   layers, forbidden dependencies, licences
   bindings                     writes ui/src/api/bindings.ts
   bench [--gigabytes LIST] [--runs N] [--major N]
@@ -46,6 +50,8 @@ cargo xtask <errand>
                                --debug: as built for the tests
   prove [--seconds N] [--runs N] [FILTER]
                                the tests that can be lengthened: N seconds each (600), or N runs (100)
+  prove fuzz [--minutes N] [TARGET]
+                               every parser under libFuzzer, for N minutes each (10)
   session COMMAND…             runs a command in a private desktop session: display, bus, keychain
 ";
 
@@ -71,6 +77,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, Fault> {
         "demo" => demo::errand(&workspace, rest),
         "test" => test::errand(&workspace, rest),
         "coverage" => test::coverage_errand(&workspace, rest),
+        "conformance" => test::conformance_errand(&workspace, rest),
         "boundaries" => test::boundaries_errand(&workspace, rest),
         "bindings" => test::bindings_errand(&workspace, rest),
         "bench" => bench::errand(&workspace, rest),

@@ -1,7 +1,7 @@
 //! `cargo xtask prove`: the tests that get better with time, for a long time.
 
 use crate::{
-    Fault,
+    Fault, fuzz,
     report::line,
     setup::{Need, ensure},
     take_value,
@@ -16,6 +16,11 @@ use std::{
 /// Runs them; each reads `HOLDFAST_PROVE_SECONDS` and goes on for so long, or `HOLDFAST_PROVE_RUNS` and
 /// does it so often.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "fuzz"
+    {
+        return fuzz::errand(workspace, rest);
+    }
     let mut arguments = arguments.to_vec();
     let seconds = take_value(&mut arguments, "--seconds")?.unwrap_or_else(|| "600".into());
     let seconds: u64 =

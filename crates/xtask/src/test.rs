@@ -3,7 +3,7 @@
 //! Independent steps go on when one fails; the end lists what failed and the sum.
 
 use crate::{
-    Fault, boundaries,
+    Fault, boundaries, conformance,
     coverage::{self, Instrumented},
     desktop::Session,
     nothing_else, process,
@@ -65,6 +65,26 @@ pub(crate) fn coverage_errand(
     Ok(run.report.finish())
 }
 
+/// `cargo xtask conformance [--last]`.
+pub(crate) fn conformance_errand(
+    workspace: &Workspace,
+    arguments: &[String],
+) -> Result<ExitCode, Fault> {
+    let mut arguments = arguments.to_vec();
+    let last = take_flag(&mut arguments, "--last");
+    nothing_else(&arguments)?;
+    let mut run = Run { workspace, report: Report::default(), instrumented: None };
+    if last {
+        run.conformance(true);
+    } else if run.provide(&[Need::Build, Need::Servers, Need::Store, Need::Nextest])
+        && run.rust_build()
+    {
+        let all_passed = run.rust_tests(&["--filterset", conformance::FILTER]);
+        run.conformance(all_passed);
+    }
+    Ok(run.report.finish())
+}
+
 /// `cargo xtask boundaries`.
 pub(crate) fn boundaries_errand(
     workspace: &Workspace,
@@ -114,7 +134,8 @@ impl Run<'_> {
         let built = self.rust_build();
         if built {
             self.bindings_drift();
-            self.rust_tests(&[]);
+            let all_passed = self.rust_tests(&[]);
+            self.conformance(all_passed);
         }
         if ui && built {
             self.browser();
@@ -144,7 +165,8 @@ impl Run<'_> {
         self.user_interface(false);
         self.lints("lints", &CORE);
         if self.rust_build() {
-            self.rust_tests(&[]);
+            let all_passed = self.rust_tests(&[]);
+            self.conformance(all_passed);
         }
     }
 
@@ -287,11 +309,19 @@ impl Run<'_> {
     }
 
     /// All Rust tests but those that need a desktop session.
-    fn rust_tests(&mut self, filter: &[&str]) {
+    fn rust_tests(&mut self, filter: &[&str]) -> bool {
         let mut tests = self.cargo();
         tests.args(["nextest", "run", "--no-fail-fast"]).args(CORE).args(filter);
         tests.env("HOLDFAST_BIN", self.built("holdfast"));
-        self.nextest("Rust tests", tests);
+        // A report of an earlier run must not be taken for this one's.
+        let _ = std::fs::remove_file(conformance::report_path(self.workspace));
+        self.nextest("Rust tests", tests)
+    }
+
+    /// What the Rust tests that have just been run say of PostgreSQL's scenarios.
+    fn conformance(&mut self, all_passed: bool) {
+        let workspace = self.workspace;
+        self.report.step("conformance", || conformance::check(workspace, all_passed));
     }
 
     /// The shell's own tests, which need no window.
@@ -301,13 +331,13 @@ impl Run<'_> {
         self.nextest("shell: tests", tests);
     }
 
-    fn nextest(&mut self, name: &str, mut tests: Command) {
+    fn nextest(&mut self, name: &str, mut tests: Command) -> bool {
         let logs = self.workspace.logs();
         self.report.step(name, || {
             let ended = process::run(&logs, name, &mut tests)?;
             let counts = suites::nextest(&ended.text);
             suites::outcome(&ended, counts)
-        });
+        })
     }
 
     /// The real engine behind the real user interface, in a browser.
