@@ -59,6 +59,7 @@ pub fn typescript() -> String {
         engine::find::FoundOutcome,
         engine::find::RowCounts,
         engine::find::FoundEvent,
+        engine::find::Found,
         engine::find::RelationLoss,
         engine::find::LossChanges,
         engine::restore::Loss,

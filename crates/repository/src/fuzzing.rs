@@ -56,8 +56,8 @@ pub fn content(bytes: &[u8]) {
     let mut entries = 0;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let read = lines
-        .push(PATH, first, &mut |_| entries += 1)
-        .and_then(|()| lines.push(PATH, second, &mut |_| entries += 1));
+        .push(PATH, first, &mut |_, _| entries += 1)
+        .and_then(|()| lines.push(PATH, second, &mut |_, _| entries += 1));
     if read.is_ok() {
         let _ = lines.finish(PATH, entries);
     }

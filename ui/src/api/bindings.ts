@@ -513,6 +513,119 @@ buckets: Array<MarkerCounts>,
  * Where nothing is known, which is not the same as nothing.
  */
 unknown: Array<UnknownStretch>, };
+export type TimeSpan = { 
+/**
+ * From.
+ */
+from: string, 
+/**
+ * To.
+ */
+to: string, };
+export type Branch = { 
+/**
+ * The timeline.
+ */
+timeline: number, 
+/**
+ * The timeline it left; none for the first, or where its ancestry is not archived.
+ */
+parent: number | null, 
+/**
+ * Where it left.
+ */
+switch_lsn: string | null, 
+/**
+ * The last time that is known of its parent before that place; none where nothing is.
+ */
+switch_time: string | null, 
+/**
+ * Its ancestry is missing although it needs one: recovery along it is refused.
+ */
+ancestry_missing: boolean, };
+export type SnapshotGroup = { 
+/**
+ * The first's and the last's time of consistency.
+ */
+span: TimeSpan, 
+/**
+ * How many.
+ */
+count: number, 
+/**
+ * How many in each state, the worst first.
+ */
+states: Array<[PointState, number]>, 
+/**
+ * The one snapshot of a group of one.
+ */
+snapshot: SnapshotSummary | null, };
+export type RestorePointGroup = { 
+/**
+ * The first's and the last's time.
+ */
+span: TimeSpan, 
+/**
+ * How many.
+ */
+count: number, 
+/**
+ * The one point of a group of one.
+ */
+point: RestorePoint | null, };
+export type Timeline = { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * When the repository was last listed; none when only what this machine remembered was read.
+ */
+read_at: string | null, 
+/**
+ * It is being read again: ask once more.
+ */
+reading: boolean, 
+/**
+ * Why it could not be read again.
+ */
+problem: ErrorObject | null, 
+/**
+ * The first and last time that is known of anything stored; none when nothing is.
+ */
+extent: TimeSpan | null, 
+/**
+ * What is shown.
+ */
+shown: TimeSpan, 
+/**
+ * Every timeline that has WAL or an ancestry, in order of their numbers.
+ */
+branches: Array<Branch>, 
+/**
+ * WAL without holes, by timeline; all of it.
+ */
+windows: Array<CoverageWindow>, 
+/**
+ * Snapshots that are shown, those that lie too close together as groups; oldest first.
+ */
+snapshots: Array<SnapshotGroup>, 
+/**
+ * How many snapshots there are in all.
+ */
+snapshots_total: number, 
+/**
+ * Restore points that are shown, likewise.
+ */
+restore_points: Array<RestorePointGroup>, 
+/**
+ * How many restore points there are in all.
+ */
+restore_points_total: number, 
+/**
+ * Commits of what is shown.
+ */
+density: Density, };
 export type ClusterOverview = { 
 /**
  * The cluster.
@@ -591,6 +704,189 @@ commit_time: string | null,
  * The timeline it is on.
  */
 timeline: number, };
+export type FoundKind = "insert" | "update" | "delete" | "truncate" | "rewrite" | "drop" | "drop_database";
+export type FoundOutcome = "committed" | "aborted";
+export type RowCounts = { 
+/**
+ * New rows.
+ */
+inserted: number, 
+/**
+ * New versions of rows.
+ */
+updated: number, 
+/**
+ * Rows that went.
+ */
+deleted: number, };
+export type FoundEvent = { 
+/**
+ * What.
+ */
+kind: FoundKind, 
+/**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * How it ended.
+ */
+outcome: FoundOutcome, 
+/**
+ * The first record of it that touched the table.
+ */
+lsn: string, 
+/**
+ * The record that ended the transaction.
+ */
+commit_lsn: string, 
+/**
+ * When it ended.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files then.
+ */
+relfilenode: number | null, 
+/**
+ * How many rows were touched.
+ */
+rows: RowCounts, 
+/**
+ * How many rows a dropped or truncated table had when PostgreSQL last counted.
+ */
+rows_estimate: number | null, 
+/**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, };
+export type Found = { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * The first byte of WAL that was read.
+ */
+from_lsn: string, 
+/**
+ * The first byte that was not.
+ */
+to_lsn: string, 
+/**
+ * In WAL order of their ends.
+ */
+events: Array<FoundEvent>, 
+/**
+ * There are more than are listed.
+ */
+truncated: boolean, 
+/**
+ * WAL that is missing in between: what happened there is not known.
+ */
+gaps: Array<Gap>, 
+/**
+ * Whether the names of the time are known.
+ */
+names_known: boolean, };
+export type RelationLoss = { 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called when it was first touched; none where that is not known.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files.
+ */
+relfilenode: number | null, 
+/**
+ * The rows.
+ */
+rows: RowCounts, 
+/**
+ * Committed transactions that touched it.
+ */
+transactions: number, };
+export type LossChanges = { 
+/**
+ * Where the discarded WAL begins.
+ */
+from_lsn: string, 
+/**
+ * How far it was looked at.
+ */
+to_lsn: string, 
+/**
+ * Whether that is all of it. Otherwise every number is of what was looked at only.
+ */
+complete: boolean, 
+/**
+ * Discarded WAL that was not looked at.
+ */
+wal_bytes_left: number, 
+/**
+ * Transactions that began before the discarded WAL may have done more than is counted.
+ */
+lower_bound: boolean, 
+/**
+ * All rows of all tables.
+ */
+total: RowCounts, 
+/**
+ * The tables with the most rows, at most 20.
+ */
+relations: Array<RelationLoss>, 
+/**
+ * How many tables there are besides.
+ */
+relations_more: number, 
+/**
+ * What was emptied, dropped or rewritten, in WAL order; at most 100. None where it is not known.
+ */
+events: Array<FoundEvent> | null, 
+/**
+ * How many there are besides.
+ */
+events_more: number, 
+/**
+ * Committed transactions that changed the schema. None where it is not known.
+ */
+schema_changes: number | null, 
+/**
+ * WAL that is missing in between: what happened there is not known.
+ */
+gaps: Array<Gap>, };
 export type Loss = { 
 /**
  * Committed transactions after the point.
@@ -624,7 +920,11 @@ last: Commit | null,
  * For a stop by time: those whose commit time is not after the target and that are lost all
  * the same, because they stand later in the WAL. At most 20.
  */
-earlier_but_lost: Array<Commit>, };
+earlier_but_lost: Array<Commit>, 
+/**
+ * Table by table, as far as it was looked at; none when it was not.
+ */
+changes?: LossChanges | null, };
 export type PlanStep = { 
 /**
  * The phase under which progress is reported.
@@ -842,12 +1142,135 @@ data_directory: string,
  * Where the restored copy is kept until it is purged.
  */
 set_aside: string, };
-export type SetAside = { path: string, is_copy: boolean, };
+export type SetAside = { 
+/**
+ * Where it is now.
+ */
+path: string, 
+/**
+ * Whether it is the restored copy, because the old directory was swapped back.
+ */
+is_copy: boolean, };
 export type Purged = { 
 /**
  * The directory that is gone.
  */
 removed: string, };
+export type MergeMode = "review" | "missing" | "overwrite";
+export type Conflict = { 
+/**
+ * Its key.
+ */
+key: { [key in string]: string | null }, 
+/**
+ * What differs, as it was; the first 200 characters of each value.
+ */
+then: { [key in string]: string | null }, 
+/**
+ * The same columns as they are now.
+ */
+now: { [key in string]: string | null }, };
+export type MergedTable = { 
+/**
+ * Rows of the point that the live table does not have; of rows that are only referred to those
+ * that are needed.
+ */
+missing: number, 
+/**
+ * Rows that are there with other content.
+ */
+changed: number, 
+/**
+ * Rows that are there just as they were.
+ */
+same: number, 
+/**
+ * Missing rows that were put back.
+ */
+inserted: number, 
+/**
+ * Changed rows that were set to what they were.
+ */
+overwritten: number, 
+/**
+ * Written rows that are not as they were at the point, because a trigger or a rule of the live
+ * table made something else of them.
+ */
+altered: number, 
+/**
+ * Changed rows, at most 20.
+ */
+conflicts: Array<Conflict>, 
+/**
+ * Columns of the point that the live table does not have or works out itself.
+ */
+columns_left_out: Array<string>, 
+/**
+ * Columns whose type has changed since, as `name: then, now`.
+ */
+columns_widened: Array<string>, 
+/**
+ * Triggers of users on the live table; they ran, unless they were to be left out.
+ */
+triggers: Array<string>, 
+/**
+ * Sequences that were set forward, as `name: value`.
+ */
+sequences: Array<string>, };
+export type RescuedTable = { 
+/**
+ * `schema.name`.
+ */
+table: string, 
+/**
+ * Rows at the point that were wanted.
+ */
+rows: number, 
+/**
+ * Rows at the point that wanted rows refer to.
+ */
+referred_to: number, 
+/**
+ * What the merge into a live database did.
+ */
+merged: MergedTable | null, };
+export type RescueResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * Where the private copy really stopped.
+ */
+reached: ReachedPoint, 
+/**
+ * Whether every check of the copy passed.
+ */
+verified: boolean, 
+/**
+ * The database.
+ */
+database: string, 
+/**
+ * The file, where one was written.
+ */
+file: string | null, 
+/**
+ * Its size.
+ */
+bytes: number | null, 
+/**
+ * What became of rows that differ, where they were merged.
+ */
+mode: MergeMode | null, 
+/**
+ * Table by table.
+ */
+tables: Array<RescuedTable>, 
+/**
+ * How long each phase took.
+ */
+phases: Array<PhaseTime>, };
 export type IncrementalMode = "auto" | "never" | "require";
 export type BackupResult = { 
 /**
@@ -1007,7 +1430,7 @@ tables: Array<DemoTable>,
  */
 seconds: { [key in string]: number }, };
 export type JobId = string;
-export type JobKind = "backup" | "archive" | "restore" | "verify" | "demo";
+export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
 export type JobSummary = { 
 /**
@@ -1156,6 +1579,9 @@ job: JobSummary,
  * The number of its last event.
  */
 last_seq: number, 
+/**
+ * What a restore in place has set aside, until it is purged.
+ */
 set_aside: SetAside | null, 
 /**
  * Its result, with the job's kind.
@@ -1165,6 +1591,7 @@ export type JobResult =
   | ({ kind: "backup" } & BackupResult)
   | ({ kind: "archive" } & ArchiveResult)
   | ({ kind: "restore" } & RestoreResult)
+  | ({ kind: "rescue" } & RescueResult)
   | ({ kind: "verify" } & VerifyResult)
   | ({ kind: "demo" } & DemoResult);
 
@@ -1250,6 +1677,27 @@ from: string | null,
  * Not after.
  */
 to: string | null, }; response: Points };
+  timeline: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Between which times; none for all of it.
+ */
+shown: TimeSpan | null, 
+/**
+ * In how many columns, at most 400: snapshots and restore points that fall into one are a group.
+ */
+groups: number, 
+/**
+ * Into how many buckets commits are counted, at most 2000.
+ */
+buckets: number, 
+/**
+ * Commits along the way to this timeline; none for the newest.
+ */
+timeline: number | null, }; response: Timeline };
   commits: { request: { 
 /**
  * The cluster.
@@ -1264,9 +1712,17 @@ around: string | null,
  */
 around_lsn: string | null, 
 /**
+ * Around the end of this transaction.
+ */
+around_xid: string | null, 
+/**
  * How many, at most 1000.
  */
-limit: number, }; response: CommitPage };
+limit: number, 
+/**
+ * Along the way to this timeline; none for the newest.
+ */
+timeline: number | null, }; response: CommitPage };
   density: { request: { 
 /**
  * The cluster.
@@ -1283,7 +1739,11 @@ to: string,
 /**
  * Into how many buckets, at most 2000.
  */
-buckets: number, }; response: Density };
+buckets: number, 
+/**
+ * Along the way to this timeline; none for the newest.
+ */
+timeline: number | null, }; response: Density };
   markers: { request: { 
 /**
  * The cluster.
@@ -1309,6 +1769,39 @@ buckets: number,
  * Read WAL that was archived without markers, up to 256 segments.
  */
 rebuild: boolean, }; response: Markers };
+  find: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * Only this table: `name`, `schema.name` or `database.schema.name`, as it was called then.
+ */
+table: string | null, 
+/**
+ * Only this transaction.
+ */
+xid: string | null, 
+/**
+ * Dropped tables and databases.
+ */
+drops: boolean, 
+/**
+ * Truncated tables.
+ */
+truncates: boolean, 
+/**
+ * Transactions that deleted many rows of a table.
+ */
+mass_deletes: boolean, 
+/**
+ * Only what ended at this time or later.
+ */
+from: string | null, 
+/**
+ * Only what ended at this time or earlier.
+ */
+to: string | null, }; response: Found };
   backup_start: { request: { 
 /**
  * The cluster.
@@ -1374,6 +1867,43 @@ placement?: Placement,
  * Directories of their own for tablespaces, by oid.
  */
 tablespaces?: Record<string, string>, }; response: RestorePlan };
+  restore_loss: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number.
+ */
+timeline: string | null, 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * A given snapshot.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, }; response: LossChanges };
   restore_run: { request: { 
 /**
  * The cluster.
@@ -1479,6 +2009,63 @@ job: string, }; response: Swapped };
  * The job.
  */
 job: string, }; response: Purged };
+  rescue_start: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * As of a restore.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, 
+/**
+ * The tables, as SQL names them.
+ */
+tables: Array<string>, 
+/**
+ * Their database; none for that of the cluster's connection string.
+ */
+database: string | null, 
+/**
+ * Only rows for which this holds.
+ */
+condition: string | null, 
+/**
+ * Also what refers to them, and what all of it refers to.
+ */
+follow: boolean, 
+/**
+ * A new file, or a connection string of a live database.
+ */
+into: string, 
+/**
+ * Where the private copy goes; none for a place of its own.
+ */
+copy: string | null, 
+/**
+ * What becomes of rows that differ.
+ */
+mode: MergeMode, 
+/**
+ * Keep the triggers of users from running.
+ */
+without_triggers: boolean, }; response: JobRef };
   jobs_list: { request: Record<string, never>; response: JobSummary[] };
   job_show: { request: { 
 /**

@@ -20,6 +20,7 @@ const KINDS: Record<JobSummary["kind"], string> = {
   restore: "Restore",
   verify: "Verification",
   demo: "Demo",
+  rescue: "Table rescue",
 };
 
 function JobRow({ job }: { job: JobSummary }) {

@@ -10,6 +10,7 @@ import { phaseTitle } from "../jobs/journal";
 import { formatDuration } from "../time/format";
 import { Time } from "../time/Time";
 import { LossFacts } from "./LossFacts";
+import { LossTable } from "./LossTable";
 
 function Boundary({ plan }: { plan: RestorePlan }) {
   const { predicted, stops_before: before } = plan;
@@ -115,6 +116,7 @@ export function PlanPreview({ plan }: { plan: RestorePlan }) {
         </Section>
         <Space plan={plan} />
       </div>
+      {plan.loss.changes && <LossTable changes={plan.loss.changes} />}
       {plan.host_findings.length > 0 && (
         <Section title="This machine compared with the source">
           <Findings findings={plan.host_findings} label="Host findings" />

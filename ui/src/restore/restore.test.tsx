@@ -43,6 +43,13 @@ describe("the wizard", () => {
       "9 min to 13 min 30 s",
     ])
       expect(main).toContain(text);
+    const lost = screen.getByRole("table", { name: "Rows per table that the copy leaves out" });
+    expect(within(lost).getByRole("row", { name: /orders\.public\.timeline_items/ }).textContent).toContain(
+      "4200",
+    );
+    expect(within(lost).getByRole("row", { name: /orders\.file 16977/ })).toBeTruthy();
+    for (const text of ["Only the WAL up to", "They may have done more", "2 transactions changed the schema"])
+      expect(main.toLowerCase()).toContain(text.toLowerCase());
     expect(requestsOf("restore_run")).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult, Points } from "../api/bindings";
 import type { Command, RequestOf, ResponseOf } from "../api/client";
 import { COMMITS, FOUND, isStored, makeDensity, makeForkedPoints, makePoints, makeTimeline } from "./archive";
-import { makePlan } from "./plan";
+import { LOSS_CHANGES, makePlan } from "./plan";
 import { before, cluster, JOBS, job, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
 export type Scene = "busy" | "first-run" | "empty" | "failed" | "no-keychain";
@@ -318,6 +318,17 @@ export class FakeEngine {
     }),
     commits: page,
     density,
+    markers: ({ cluster: name }) => ({
+      cluster: name,
+      markers: [],
+      omitted: 0,
+      from: null,
+      to: null,
+      bucket_seconds: 0,
+      buckets: [],
+      unknown: [],
+    }),
+    rescue_start: () => ({ job: "job-restore-running" }),
     backup_start: () => ({ job: "job-backup-running" }),
     archive_start: () => ({ job: "job-archive" }),
     verify_start: () => ({ job: "job-verify-done" }),
@@ -328,6 +339,7 @@ export class FakeEngine {
       if (target === "xid:99999999") throw new FakeRefusal(REFUSAL);
       return makePlan(target, exclusive, to);
     },
+    restore_loss: () => LOSS_CHANGES,
     restore_run: () => ({ job: "job-restore-running" }),
     restore_step: ({ job: id }) => {
       const { kind: _, ...result } = restoreResult(id, true) as Extract<JobResult, { kind: "restore" }>;

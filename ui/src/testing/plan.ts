@@ -1,6 +1,41 @@
-import type { RestorePlan } from "../api/bindings";
+import type { LossChanges, RestorePlan } from "../api/bindings";
 import { at } from "./archive";
 import { NOW, snapshot } from "./world";
+
+/** What going back discards, table by table; the end of it was not looked at. */
+export const LOSS_CHANGES: LossChanges = {
+  from_lsn: "3/5A1F0220",
+  to_lsn: "3/5A5E0000",
+  complete: false,
+  wal_bytes_left: 286_720,
+  lower_bound: true,
+  total: { inserted: 61, updated: 9, deleted: 4200 },
+  relations: [
+    {
+      database: "orders",
+      database_oid: 16_384,
+      relation: "public.timeline_items",
+      oid: 16_412,
+      relfilenode: 16_412,
+      rows: { inserted: 60, updated: 9, deleted: 4200 },
+      transactions: 35,
+    },
+    {
+      database: "orders",
+      database_oid: 16_384,
+      relation: null,
+      oid: null,
+      relfilenode: 16_977,
+      rows: { inserted: 1, updated: 0, deleted: 0 },
+      transactions: 1,
+    },
+  ],
+  relations_more: 3,
+  events: [],
+  events_more: 0,
+  schema_changes: 2,
+  gaps: [],
+};
 
 /** A plan with something in every part of it. */
 export function makePlan(target: string, exclusive: boolean, to: string): RestorePlan {
@@ -25,6 +60,7 @@ export function makePlan(target: string, exclusive: boolean, to: string): Restor
       first: left,
       last: at(-1),
       earlier_but_lost: [],
+      changes: LOSS_CHANGES,
     },
     destination: to,
     bytes_fetch: 21_474_836_480,
