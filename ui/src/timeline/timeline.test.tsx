@@ -204,7 +204,7 @@ describe("the timeline", () => {
   test("the tables say what the picture says, and are there for screen readers from the start", async () => {
     const { user } = mount("/c/orders-eu/timeline");
     await selected();
-    const gaps = screen.getByRole("table", { name: "Gaps" });
+    const gaps = await screen.findByRole("table", { name: "Gaps" });
     expect(gaps.textContent).toContain("the slot's WAL was removed by the server");
     expect(screen.queryByRole("button", { name: /^Select/ })).toBeNull();
     await user.click(screen.getByRole("button", { name: "Show as tables" }));
@@ -324,7 +324,7 @@ describe("the timeline", () => {
     slider().focus();
     await user.keyboard("}");
     await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-04"));
-    await user.keyboard("{{}");
+    await user.keyboard("{{");
     await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-03"));
   });
 
@@ -407,7 +407,7 @@ describe("the timeline", () => {
     }));
     mount("/c/orders-eu/timeline");
     await selected();
-    const table = screen.getByRole("table", { name: "Snapshots" });
+    const table = await screen.findByRole("table", { name: "Snapshots" });
     expect(table.textContent).toContain("snapshots");
     expect(table.querySelectorAll("tbody tr").length).toBeLessThan(70);
   });
