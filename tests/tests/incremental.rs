@@ -129,6 +129,12 @@ fn is_a_whole_backup(site: &Protected, base: &Path) {
     assert!(!manifest.contains("INCREMENTAL"));
 }
 
+/// A copy that was shut down has no page with a wrong checksum.
+fn has_sound_pages(site: &Protected, name: &str) {
+    let data = site.restore("latest", name, &["--at-target", "shutdown"]).unwrap().keep();
+    run(site.server.command("pg_checksums").args(["--check", "--pgdata"]).arg(data));
+}
+
 /// What the copy says with `pg_dumpall`, `pg_amcheck` and its own tables.
 fn is_sound(site: &Protected, name: &str) {
     let copy = site.restore("latest", name, &["--start", "--at-target", "promote"]).unwrap();
@@ -218,6 +224,7 @@ fn compare_backups(major: u32) {
     site.archive().unwrap();
     is_a_whole_backup(&site, &fetched(&site, "newest"));
     is_sound(&site, "running");
+    has_sound_pages(&site, "closed");
     let verified = site.cli.json(&["verify", CLUSTER]).unwrap();
     assert_eq!(verified["ok"], true, "{verified}");
 }
@@ -391,6 +398,15 @@ fn catalogue_27_summaries_late_or_missing_on_17() {
     let late = finished.json().unwrap();
     is_incremental(&late, &full);
 
+    // What follows the newest snapshot is summarized at a checkpoint; then that is taken away.
+    psql(&site.server, "INSERT INTO t VALUES (0); CHECKPOINT");
+    let start = late["snapshot"]["start_lsn"].as_str().unwrap();
+    wait_for("a summary", Duration::from_mins(1), || {
+        let sql = format!(
+            "SELECT count(*) > 0 FROM pg_available_wal_summaries() WHERE end_lsn > '{start}'"
+        );
+        site.server.psql(&sql).is_ok_and(|answer| answer == "t")
+    });
     let summaries = site.server.data().join("pg_wal/summaries");
     for entry in fs::read_dir(&summaries).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();

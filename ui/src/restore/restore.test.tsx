@@ -1,5 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import { formatCount } from "../elements/Bytes";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
@@ -45,7 +46,7 @@ describe("the wizard", () => {
       expect(main).toContain(text);
     const lost = screen.getByRole("table", { name: "Rows per table that the copy leaves out" });
     expect(within(lost).getByRole("row", { name: /orders\.public\.timeline_items/ }).textContent).toContain(
-      "4200",
+      formatCount(4200),
     );
     expect(within(lost).getByRole("row", { name: /orders\.file 16977/ })).toBeTruthy();
     for (const text of ["Only the WAL up to", "They may have done more", "2 transactions changed the schema"])

@@ -535,3 +535,33 @@ fn finish(parser: Option<TarParser>) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_postgres::page_checksum;
+
+    use super::*;
+
+    /// Files larger than a segment: block numbers go on from segment to segment.
+    #[test]
+    fn checksums_count_through_the_segments_of_a_relation() {
+        let shape = Shape { block_size: 8192, segment_blocks: 131_072 };
+        let mut page = vec![0; 8192];
+        page[12..16].copy_from_slice(&[24, 0, 0, 32]);
+        let sum = page_checksum(&page, 2 * 131_072 + 5);
+        page[8..10].copy_from_slice(&sum.to_le_bytes());
+        let wrong = |segment: u32, number: u64| {
+            let (mut findings, mut total) = (Vec::new(), 0);
+            let mut check =
+                PageCheck { shape, start_lsn: Lsn(1), findings: &mut findings, total: &mut total };
+            let path = format!("base/5/16384.{segment}");
+            if let Some(relation) = relation_file(&path) {
+                check.page(&path, relation, number, &page);
+            }
+            total
+        };
+        assert_eq!(wrong(2, 5), 0);
+        assert_eq!(wrong(1, 5), 1);
+        assert_eq!(wrong(2, 6), 1);
+    }
+}
