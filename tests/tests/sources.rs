@@ -6,7 +6,7 @@ use holdfast_tests::{
     cli::Running,
     pg::TestServer,
     protected::{CLUSTER, Protected},
-    proxy::Proxy,
+    proxy::FaultProxy,
     wait_for,
 };
 use serde_json::Value;
@@ -30,7 +30,7 @@ fn replayed(primary: &TestServer, standby: &TestServer) {
 }
 
 /// Starts a backup through a slow network and waits until files are copied.
-fn slow_backup(site: &Protected, proxy: &Proxy) -> Running {
+fn slow_backup(site: &Protected, proxy: &FaultProxy) -> Running {
     proxy.set_bandwidth(Some(SLOW));
     let running = site.cli.start(&["--json", "--progress", "json", "backup", CLUSTER]).unwrap();
     wait_for("copying", Duration::from_mins(1), || running.stderr().contains("\"copying\""));
@@ -75,7 +75,7 @@ fn standby_promoted_during_the_backup_on_16() {
     let primary = TestServer::builder(16).config("autovacuum = off").start().unwrap();
     psql(&primary, "CREATE TABLE t AS SELECT n FROM generate_series(1, 5000) n");
     let standby = TestServer::standby_of(&primary, None).unwrap();
-    let proxy = Proxy::start(standby.address()).unwrap();
+    let proxy = FaultProxy::start(standby.address()).unwrap();
     let dsn = standby.dsn_at("127.0.0.1", proxy.port());
     let site = Protected::with(primary, &dsn, None, Vec::new()).unwrap();
     replayed(&site.server, &standby);
@@ -104,7 +104,7 @@ fn tables_and_databases_come_and_go_during_the_backup_on_15() {
          CREATE DATABASE goes;
          CHECKPOINT",
     );
-    let proxy = Proxy::start(server.address()).unwrap();
+    let proxy = FaultProxy::start(server.address()).unwrap();
     let dsn = server.dsn_at("127.0.0.1", proxy.port());
     let site = Protected::with(server, &dsn, None, Vec::new()).unwrap();
     let running = slow_backup(&site, &proxy);

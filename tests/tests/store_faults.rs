@@ -29,7 +29,7 @@ const ROWS: &str = "SELECT count(*) || ' ' || sum(n) FROM t";
 
 /// A cluster in a real store, with the failing proxy before it, and what a right restore gives.
 struct Site {
-    site: Protected,
+    protected: Protected,
     proxy: StoreProxy,
     /// A home that knows the cluster and has not read the archive yet.
     template: PathBuf,
@@ -77,7 +77,7 @@ impl Site {
         let template = site.root().join("template");
         copy_tree(&site.root().join("home"), &template);
         Self {
-            site,
+            protected: site,
             proxy,
             template,
             environment,
@@ -89,7 +89,7 @@ impl Site {
 
     /// The command with a new home of its own.
     fn fresh(&self, name: &str) -> (Cli, PathBuf) {
-        let home = self.site.root().join(name);
+        let home = self.protected.root().join(name);
         let _ = fs::remove_dir_all(&home);
         copy_tree(&self.template, &home);
         let cli = Cli::new(&home)
@@ -103,7 +103,7 @@ impl Site {
     /// Restores with these faults; what came of it.
     fn restore(&self, injection: Option<Injection>, start: bool) -> Outcome {
         let (cli, _) = self.fresh("home-of-one");
-        let destination = self.site.destination("copy");
+        let destination = self.protected.destination("copy");
         let mut arguments = vec![
             "--json",
             "restore",
@@ -146,8 +146,8 @@ impl Site {
         }
         let files = if start {
             let dsn = document["dsn"].as_str().unwrap();
-            let rows = psql(&self.site, dsn, ROWS);
-            let state = psql(&self.site, dsn, "SELECT pg_is_in_recovery()");
+            let rows = psql(&self.protected, dsn, ROWS);
+            let state = psql(&self.protected, dsn, "SELECT pg_is_in_recovery()");
             assert_eq!((rows.as_str(), state.as_str()), (&*self.rows, "t"), "{how}: {told}");
             assert_eq!(document["verified"], true, "{how}: {told}");
             cli.json(&["restore", "discard", document["job"].as_str().unwrap()]).unwrap();
@@ -338,19 +338,19 @@ fn a_wrong_key_opens_nothing() {
 fn a_failing_store_never_makes_wal_absent() {
     let mut random = Random::announced("a_failing_store_never_makes_wal_absent");
     let site = Site::new();
-    let data = site.site.destination("data");
-    site.site
+    let data = site.protected.destination("data");
+    site.protected
         .cli
         .json(&["restore", "run", CLUSTER, "--target", "immediate", "--to", &data, "--fetch-only"])
         .unwrap();
     // A segment with archived ones on both sides.
     let wanted = site
-        .site
+        .protected
         .server
         .psql("SELECT pg_walfile_name(pg_current_wal_flush_lsn() - 2 * 1024 * 1024)");
     let wanted = wanted.unwrap();
-    let expected = fs::read(site.site.server.data().join("pg_wal").join(&wanted)).unwrap();
-    let to = site.site.root().join("served");
+    let expected = fs::read(site.protected.server.data().join("pg_wal").join(&wanted)).unwrap();
+    let to = site.protected.root().join("served");
     let get = |injection: Option<Injection>| {
         let (cli, home) = site.fresh("home-of-one");
         let _ = fs::remove_file(&to);

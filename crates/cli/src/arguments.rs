@@ -84,7 +84,7 @@ pub(crate) enum Command {
         reason: Option<String>,
         /// Read only what changed since the previous snapshot (PostgreSQL 17 and later); what is kept is
         /// whole all the same.
-        #[arg(long, value_enum, default_value_t = Incremental::Auto)]
+        #[arg(long, value_enum, default_value_t = Incremental::Never)]
         incremental: Incremental,
     },
     /// Stream WAL into the repository until stopped.

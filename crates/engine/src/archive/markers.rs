@@ -413,14 +413,14 @@ mod tests {
         ClassFileUpdate::whole(before, now)
     }
 
-    fn kinds(work: Open, dropped: &[RelationLocator]) -> Vec<(MarkerKind, Option<u32>)> {
-        changes(&work, dropped).into_iter().map(|c| (c.kind, c.relfilenode)).collect()
+    fn kinds(work: &Open, dropped: &[RelationLocator]) -> Vec<(MarkerKind, Option<u32>)> {
+        changes(work, dropped).into_iter().map(|c| (c.kind, c.relfilenode)).collect()
     }
 
     #[test]
     fn what_took_the_place_of_a_file_tells_what_happened() {
         let dropped = [file(20_000)];
-        assert_eq!(kinds(Open::default(), &dropped), [(MarkerKind::Drop, Some(20_000))]);
+        assert_eq!(kinds(&Open::default(), &dropped), [(MarkerKind::Drop, Some(20_000))]);
         for (facts, expected) in [
             ((false, false), vec![(MarkerKind::Truncate, Some(20_000))]),
             ((true, false), vec![(MarkerKind::Rewrite, Some(20_000))]),
@@ -432,19 +432,19 @@ mod tests {
                     class: vec![(5, update(before, 30_000))],
                     ..Open::default()
                 };
-                assert_eq!(kinds(work, &dropped), expected, "{facts:?} {before:?}");
+                assert_eq!(kinds(&work, &dropped), expected, "{facts:?} {before:?}");
             }
         }
         let made_here =
             Open { created: HashMap::from([(file(20_000), (true, false))]), ..Open::default() };
-        assert_eq!(kinds(made_here, &dropped), []);
+        assert_eq!(kinds(&made_here, &dropped), []);
     }
 
     #[test]
     fn few_deleted_rows_are_no_marker() {
         let with =
             |rows| Open { deleted: HashMap::from([(file(20_000), rows)]), ..Open::default() };
-        assert_eq!(kinds(with(MANY_ROWS - 1), &[]), []);
+        assert_eq!(kinds(&with(MANY_ROWS - 1), &[]), []);
         let many = changes(&with(MANY_ROWS), &[]);
         assert_eq!((many[0].kind, many[0].rows), (MarkerKind::Delete, Some(MANY_ROWS)));
     }

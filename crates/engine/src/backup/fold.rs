@@ -298,6 +298,7 @@ fn damaged(path: &str, error: &IncrementalError) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
     use super::*;
 
     #[test]

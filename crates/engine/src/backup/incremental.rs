@@ -25,9 +25,9 @@ const MANIFEST_EXTENTS: usize = 16;
 #[serde(rename_all = "snake_case")]
 pub enum IncrementalMode {
     /// Where it is possible; a full backup otherwise, and the result says why.
-    #[default]
     Auto,
     /// A full backup.
+    #[default]
     Never,
     /// Refused where it is not possible.
     Require,
