@@ -18,6 +18,7 @@ use std::{
 };
 
 const INCREMENTAL: [&str; 4] = ["backup", CLUSTER, "--incremental", "require"];
+const AUTO: [&str; 4] = ["backup", CLUSTER, "--incremental", "auto"];
 
 fn summarizing(major: u32) -> TestServer {
     TestServer::builder(major)
@@ -260,7 +261,7 @@ fn wal_level_minimal(major: u32) {
     site.server.restart(StopMode::Fast).unwrap();
     let (code, error) = failure(&site.cli, &INCREMENTAL).unwrap();
     assert_eq!((code, &error["code"]), (3, &Value::from("wal_summaries_missing")), "{error}");
-    let full = site.backup().unwrap();
+    let full = site.cli.json(&AUTO).unwrap();
     assert_eq!(full["snapshot"]["kind"], "full", "{full}");
     let because = full["full_because"].as_str().unwrap();
     assert!(because.contains("WAL summaries are required"), "{because}");
@@ -367,16 +368,16 @@ fn an_incremental_backup_that_is_not_possible_is_refused_with_its_repair() {
         site.server.psql("SHOW summarize_wal").is_ok_and(|on| on == "on")
     });
     assert_eq!(refused(&site).unwrap(), "no_previous_snapshot");
-    let first = site.backup().unwrap();
+    let first = site.cli.json(&AUTO).unwrap();
     assert!(first["full_because"].as_str().unwrap().contains("no snapshot"), "{first}");
     // Never means never, and says no reason.
     let never = site.cli.json(&["backup", CLUSTER, "--incremental", "never"]).unwrap();
     assert_eq!(never["snapshot"]["kind"], "full");
     assert!(never["full_because"].is_null(), "{never}");
-    is_incremental(&site.backup().unwrap(), &never);
+    is_incremental(&site.cli.json(&AUTO).unwrap(), &never);
 
     let old = Protected::new(TestServer::start(16).unwrap()).unwrap();
     assert_eq!(refused(&old).unwrap(), "incremental_unsupported");
-    let full = old.backup().unwrap();
+    let full = old.cli.json(&AUTO).unwrap();
     assert!(full["full_because"].as_str().unwrap().contains("17 and later"), "{full}");
 }

@@ -471,7 +471,10 @@ fn now() -> PgTimestamp {
 }
 
 fn failure(error: ServerError, start: Lsn, timeline: TimelineId) -> WireError {
-    if error.sqlstate == "58P01" {
+    // `CheckXLogRemoved` (xlog.c) takes the code from an errno that may be none: then it says XX000.
+    let removed_meanwhile =
+        error.sqlstate == "XX000" && error.routine.as_deref() == Some("CheckXLogRemoved");
+    if error.sqlstate == "58P01" || removed_meanwhile {
         return WireError::WalRemoved { start, timeline, server: Box::new(error) };
     }
     error.into()
