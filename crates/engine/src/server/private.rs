@@ -133,7 +133,8 @@ pub fn server_runs_in(data_directory: &Path) -> bool {
 /// Ends a server whose starter died: its standard input is a pipe that the starter holds. It is told the
 /// server's number, and at last that the server is on its own; when the pipe ends before, nobody is
 /// there any more. A starter that died before it could tell the number leaves a server that writes it
-/// into its data directory, which is `$1`, a moment later.
+/// into its data directory, which is `$1`, a moment later. The file `$2` holds the mark `$3` until somebody
+/// else starts a server there: that one is watched by another.
 #[cfg(unix)]
 const WATCH: &str = r#"trap '' HUP INT TERM
 pid=
@@ -145,6 +146,7 @@ tries=0
 while [ -z "$pid" ] && [ "$tries" -lt 50 ]; do
   sleep 0.2
   tries=$((tries + 1))
+  [ "$(cat "$2" 2>/dev/null)" = "$3" ] || exit 0
   found=$(head -n 1 "$1/postmaster.pid" 2>/dev/null)
   [ -n "$found" ] || continue
   case $(cat "/proc/$found/comm" 2>/dev/null || ps -o comm= -p "$found" 2>/dev/null) in
@@ -163,13 +165,20 @@ struct Watch(Option<std::process::Child>);
 
 impl Watch {
     /// Begins before the server is started: there is no moment in which nobody watches.
-    fn over(data_directory: &Path) -> Self {
+    fn over(location: &ServerLocation) -> Self {
         #[cfg(unix)]
         {
+            let mark = uuid::Uuid::new_v4().to_string();
+            let file = location.log.with_extension("watch");
+            if let Err(error) = std::fs::write(&file, &mark) {
+                tracing::warn!(%error, "a private server may be watched over too shortly");
+            }
             use std::os::unix::process::CommandExt as _;
             let started = std::process::Command::new("/bin/sh")
                 .args(["-c", WATCH, "holdfast-watch"])
-                .arg(data_directory)
+                .arg(&location.data_directory)
+                .arg(&file)
+                .arg(&mark)
                 .process_group(0)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
@@ -182,7 +191,7 @@ impl Watch {
         }
         #[cfg(not(unix))]
         {
-            let _ = data_directory;
+            let _ = location;
             Self(None)
         }
     }
@@ -243,7 +252,7 @@ impl PrivateServer {
             command.process_group(0);
         }
         command.env_remove("PGDATA").env("LC_MESSAGES", "C");
-        let mut watch = Watch::over(&location.data_directory);
+        let mut watch = Watch::over(&location);
         let started =
             command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(Stdio::from(also)).spawn();
         if started.is_err() {
