@@ -283,7 +283,7 @@ fn a_failing_store_never_makes_a_wrong_restore() {
     // What touches no server is tried without one.
     let (mut number, mut possible) = (0, 0);
     for (start, from, to, sample) in
-        [(true, fetching.len(), all.len(), 4), (false, 0, fetching.len(), 10)]
+        [(true, fetching.len(), all.len(), 2), (false, 0, fetching.len(), 6)]
     {
         let mut trial = Trial::of(injections(from, to), sample, &mut random);
         possible += trial.all;
@@ -370,7 +370,7 @@ fn a_failing_store_never_makes_wal_absent() {
     let calls = calls.len();
     assert!(calls > 3, "{calls}");
     let mut counts = Counts::new();
-    let mut trial = Trial::of(injections(0, calls), 6, &mut random);
+    let mut trial = Trial::of(injections(0, calls), 2, &mut random);
     let (mut number, possible) = (0, trial.all);
     for injection in &mut trial {
         number += 1;
