@@ -168,12 +168,12 @@ impl Watch {
     fn over(location: &ServerLocation) -> Self {
         #[cfg(unix)]
         {
+            use std::os::unix::process::CommandExt as _;
             let mark = uuid::Uuid::new_v4().to_string();
             let file = location.log.with_extension("watch");
             if let Err(error) = std::fs::write(&file, &mark) {
                 tracing::warn!(%error, "a private server may be watched over too shortly");
             }
-            use std::os::unix::process::CommandExt as _;
             let started = std::process::Command::new("/bin/sh")
                 .args(["-c", WATCH, "holdfast-watch"])
                 .arg(&location.data_directory)
