@@ -301,8 +301,9 @@ pub(crate) enum ClusterCommand {
     },
 }
 
+/// A point in time of a cluster, and from which snapshot it is reached.
 #[derive(Debug, Args)]
-pub(crate) struct Target {
+pub(crate) struct Point {
     /// The cluster.
     pub(crate) name: String,
     /// latest, immediate, time:T, xid:N, lsn:X/Y or name:TEXT.
@@ -314,6 +315,18 @@ pub(crate) struct Target {
     /// latest, current or a number.
     #[arg(long, default_value = "latest")]
     pub(crate) timeline: String,
+    /// Begin with this snapshot.
+    #[arg(long, value_name = "ID")]
+    pub(crate) snapshot: Option<String>,
+    /// Go on although this host differs from the source in ways that were named.
+    #[arg(long)]
+    pub(crate) accept_host_differences: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    pub(crate) point: Point,
     /// The new data directory: absent or empty, unless --in-place or --delta is given.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
@@ -326,12 +339,6 @@ pub(crate) struct Target {
     /// A directory of its own for a tablespace; all others are placed inside the data directory.
     #[arg(long = "tablespace", value_name = "OID=DIR", value_parser = tablespace)]
     pub(crate) tablespaces: Vec<(u32, PathBuf)>,
-    /// Begin with this snapshot.
-    #[arg(long, value_name = "ID")]
-    pub(crate) snapshot: Option<String>,
-    /// Go on although this host differs from the source in ways that were named.
-    #[arg(long)]
-    pub(crate) accept_host_differences: bool,
 }
 
 fn tablespace(text: &str) -> Result<(u32, PathBuf), String> {
@@ -345,23 +352,8 @@ fn tablespace(text: &str) -> Result<(u32, PathBuf), String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Tables {
-    /// The cluster.
-    pub(crate) name: String,
-    /// latest, immediate, time:T, xid:N, lsn:X/Y or name:TEXT.
-    #[arg(long = "target")]
-    pub(crate) stop: String,
-    /// Leave out the target itself.
-    #[arg(long)]
-    pub(crate) exclusive: bool,
-    /// latest, current or a number.
-    #[arg(long, default_value = "latest")]
-    pub(crate) timeline: String,
-    /// Begin with this snapshot.
-    #[arg(long, value_name = "ID")]
-    pub(crate) snapshot: Option<String>,
-    /// Go on although this host differs from the source in ways that were named.
-    #[arg(long)]
-    pub(crate) accept_host_differences: bool,
+    #[command(flatten)]
+    pub(crate) point: Point,
     /// A table, as SQL names it; may be given several times.
     #[arg(long, value_name = "TABLE", required = true)]
     pub(crate) table: Vec<String>,

@@ -448,20 +448,8 @@ fn rescue_request(wanted: arguments::Tables) -> Result<RescueRequest> {
         _ => MergeMode::Missing,
     };
     Ok(RescueRequest {
-        point: RestoreRequest {
-            cluster: wanted.name,
-            target: wanted.stop.parse::<Target>()?,
-            exclusive: wanted.exclusive,
-            timeline: wanted.timeline.parse()?,
-            destination: std::path::PathBuf::new(),
-            snapshot: wanted
-                .snapshot
-                .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
-                .transpose()?,
-            accept_host_differences: wanted.accept_host_differences,
-            placement: restore::Placement::New,
-            tablespaces: std::collections::BTreeMap::new(),
-        },
+        // The engine finds a place for the copy.
+        point: request_for(wanted.point, std::path::PathBuf::new())?,
         copy: wanted
             .to
             .map(|to| std::path::absolute(&to).map_err(EngineError::file("resolve", &to)))
@@ -477,24 +465,34 @@ fn rescue_request(wanted: arguments::Tables) -> Result<RescueRequest> {
 }
 
 fn request(target: arguments::Target) -> Result<RestoreRequest> {
+    let destination =
+        std::path::absolute(&target.to).map_err(EngineError::file("resolve", &target.to))?;
     Ok(RestoreRequest {
-        cluster: target.name,
-        target: target.stop.parse::<Target>()?,
-        exclusive: target.exclusive,
-        timeline: target.timeline.parse()?,
-        destination: std::path::absolute(&target.to)
-            .map_err(EngineError::file("resolve", &target.to))?,
-        snapshot: target
-            .snapshot
-            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
-            .transpose()?,
-        accept_host_differences: target.accept_host_differences,
         placement: match (target.in_place, target.delta) {
             (true, _) => restore::Placement::InPlace,
             (_, true) => restore::Placement::Delta,
             _ => restore::Placement::New,
         },
         tablespaces: target.tablespaces.into_iter().collect(),
+        ..request_for(target.point, destination)?
+    })
+}
+
+/// A restore of a point into a new directory.
+fn request_for(point: arguments::Point, destination: std::path::PathBuf) -> Result<RestoreRequest> {
+    Ok(RestoreRequest {
+        cluster: point.name,
+        target: point.stop.parse::<Target>()?,
+        exclusive: point.exclusive,
+        timeline: point.timeline.parse()?,
+        destination,
+        snapshot: point
+            .snapshot
+            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
+            .transpose()?,
+        accept_host_differences: point.accept_host_differences,
+        placement: restore::Placement::New,
+        tablespaces: std::collections::BTreeMap::new(),
     })
 }
 
