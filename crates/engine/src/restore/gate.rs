@@ -363,6 +363,7 @@ async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
     };
     let stop = Stop { rule, at: Some(commit.span), before: false, at_transaction: true };
     let end = commit.span.end;
+    plan::refuse_minimal(&here.view, &here.legs, &here.snapshot, &outlook.events, end)?;
     let patches = tablespace::patches(
         &here.repository,
         &here.view,

@@ -1243,7 +1243,7 @@ pub(super) fn server_minor(binaries: &ServerBinaries) -> u32 {
 
 /// A server with `wal_level = minimal` leaves out of the WAL what it can sync instead: PostgreSQL
 /// refuses to replay past the place where it began.
-fn refuse_minimal(
+pub(super) fn refuse_minimal(
     view: &ArchiveView,
     legs: &[Leg],
     snapshot: &Snapshot,
