@@ -96,7 +96,8 @@ impl SeaweedFs {
             .arg(format!("-filer.port.grpc={}", ports.filer_grpc))
             .arg(format!("-s3.port={}", ports.s3))
             .arg(format!("-s3.port.grpc={}", ports.s3_grpc))
-            .args(["-s3.port.iceberg=0"])
+            // Servers of their own, on ports that every instance would share.
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-s3.config={}", home.path().join("s3.json").display()))
             .current_dir(home.path())
             .env_remove("AWS_CA_BUNDLE")
