@@ -13,11 +13,13 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::plan::{self, Prepared, RestorePlan, RestoreRequest, TimelineChoice};
-use super::record::RestoreRecord;
+use super::plan::{self, Prepared, ReachedPoint, RestorePlan};
+use super::record::{RestoreRecord, require_running};
 use super::replay::{self, Paused, Site};
+use super::request::{AtTarget, RestoreRequest, TimelineChoice};
 use super::resolve::{self, Stop, StopRule};
-use super::{AtTarget, RestoreResult, not_proven, prove, require_running, tablespace};
+use super::result::RestoreResult;
+use super::{prove, tablespace};
 use crate::archive::{PointEvent, TransactionEnd, TransactionKind};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId};
@@ -210,7 +212,7 @@ impl Engine {
                 placement: record.placement,
                 tablespaces: BTreeMap::new(),
             },
-            last_noted_transaction: plan::last_noted(&stop, &events, end),
+            last_noted_transaction: resolve::last_noted(&stop, &events, end),
             patches: tablespace::patches(
                 &repository,
                 &view,
@@ -285,6 +287,21 @@ async fn replay_again(
     site.work.begin_log(&context.directory)?;
     site.run_as.private_directory(&site.location.socket_directory)?;
     replay_and_prove(context, prepared, site, first).await
+}
+
+fn not_proven(checks: &[Finding]) -> EngineError {
+    let failed: Vec<_> = checks
+        .iter()
+        .filter(|c| c.severity == Severity::Error)
+        .map(|c| c.message.as_str())
+        .collect();
+    EngineError::Integrity {
+        code: "stop_not_proven",
+        message: format!("the copy did not stop where it must: {}", failed.join("; ")),
+        hint: "The copy was removed: it may hold more or less than was asked for. Report this with the job's journal."
+            .to_owned(),
+        details: serde_json::json!({ "checks": checks }),
+    }
 }
 
 fn not_paused() -> EngineError {
@@ -378,7 +395,7 @@ async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
     let mut plan = here.plan.clone();
     plan.target = target.to_string();
     plan.exclusive = false;
-    plan.predicted = super::ReachedPoint {
+    plan.predicted = ReachedPoint {
         lsn: end,
         xid: Some(commit.xid.to_string()),
         commit_time: Some(commit.time.to_chrono()),
@@ -395,7 +412,7 @@ async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
         snapshot: here.snapshot.clone(),
         view: here.view.clone(),
         legs: here.legs.clone(),
-        last_noted_transaction: plan::last_noted(&stop, &outlook.events, end),
+        last_noted_transaction: resolve::last_noted(&stop, &outlook.events, end),
         stop,
         wal,
         patches,

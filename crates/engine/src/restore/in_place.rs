@@ -7,11 +7,14 @@ use holdfast_postgres::{ControlFile, SystemIdentifier};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::begun::Begun;
 use super::fetch::sync_directory;
 use super::record::RestoreRecord;
+use super::result::RestoreResult;
+use super::unfinished::Unfinished;
 use crate::Engine;
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobId, JobState};
+use crate::jobs::{JobContext, JobId, JobState};
 use crate::server::private::{blocking, server_runs_in};
 
 /// Where a restore puts the copy.
@@ -234,6 +237,46 @@ fn exchange(incoming: &Path, directory: &Path, aside: &Path) -> Result<()> {
 }
 
 impl Engine {
+    /// The proven copy takes the place of the old directory.
+    pub(super) async fn take_place(
+        &self,
+        job: &JobContext,
+        begun: &mut Begun,
+        directory: &Path,
+        mut result: RestoreResult,
+    ) -> Result<RestoreResult> {
+        job.check()?;
+        result.data_directory = directory.display().to_string();
+        let copy = identity(&begun.unfinished.directory)?;
+        begun.unfinished.swapping = Some((copy, Box::new(result)));
+        begun.unfinished.write(&job.directory)?;
+        self.end_swap(job, &begun.unfinished, directory).await
+    }
+
+    /// Ends a change of places, whether it has begun or not.
+    pub(super) async fn end_swap(
+        &self,
+        job: &JobContext,
+        unfinished: &Unfinished,
+        directory: &Path,
+    ) -> Result<RestoreResult> {
+        let Some((copy, result)) = unfinished.swapping.clone() else {
+            return Err(EngineError::Fault("no change of places was prepared".to_owned()));
+        };
+        job.reporter.phase("swapping", None, None);
+        let jobs = self.home().jobs();
+        let mut record = RestoreRecord::read(&jobs, job.id)?;
+        let (staging, directory) = (unfinished.directory.clone(), directory.to_path_buf());
+        let id = job.id;
+        blocking(move || {
+            record.set_aside = Some(swap_in(&staging, &directory, id, copy)?);
+            record.location.data_directory = directory;
+            record.write(&jobs, id)
+        })
+        .await?;
+        Ok(RestoreResult { phases: job.reporter.phases(), ..*result })
+    }
+
     /// What a restore in place has set aside and keeps; none for another job, or after a purge.
     pub fn set_aside_by(&self, job: JobId) -> Option<SetAside> {
         RestoreRecord::read(&self.home().jobs(), job).ok()?.set_aside

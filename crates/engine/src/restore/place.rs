@@ -66,6 +66,18 @@ impl Place {
     }
 }
 
+/// PostgreSQL takes a data directory that only its owner can read.
+pub(super) fn create_private(destination: &Path) -> Result<()> {
+    std::fs::create_dir_all(destination).map_err(EngineError::file("create", destination))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(destination, std::fs::Permissions::from_mode(0o700))
+            .map_err(EngineError::file("protect", destination))?;
+    }
+    Ok(())
+}
+
 /// Directories that are known to be real ones.
 #[derive(Debug, Default)]
 pub(super) struct Directories(HashSet<PathBuf>);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::gate::Gate;
 use super::in_place::{Placement, SetAside};
 use super::replay::{Site, WorkDirectory};
+use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
 use crate::server::identity::RunAs;
@@ -65,4 +66,23 @@ impl RestoreRecord {
             listen: true,
         }
     }
+}
+
+impl Engine {
+    /// Where the server of a restore is that was left running.
+    pub(crate) fn restored_server(&self, job: JobId) -> Result<ServerLocation> {
+        Ok(RestoreRecord::read(&self.home().jobs(), job)?.location)
+    }
+}
+
+/// Refuses when the restored server does not run.
+pub(super) fn require_running(location: &ServerLocation) -> Result<()> {
+    if location.is_running() {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        "server_not_running",
+        "the restored server does not run",
+        "It was stopped or discarded. Restore again with --start.",
+    ))
 }

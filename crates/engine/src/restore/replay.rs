@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, PgTimestamp, ServerLimits};
 use holdfast_wire::Connection;
 
+use super::destination::free_space;
 use super::feed;
 use super::host;
-use super::plan::{Prepared, history_files};
+use super::plan::Prepared;
 use super::resolve::StopRule;
+use super::tablespace;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
 use crate::server::binaries::ServerBinaries;
@@ -124,13 +126,7 @@ fn settings(prepared: &Prepared, site: &Site, restore_command: &str) -> Vec<(Str
     if snapshot.server_version.major() >= 15 {
         set("archive_library", String::new());
     }
-    // Tablespaces are directories inside the copy. 14 knows the setting from its fifth minor version on.
-    if prepared
-        .plan
-        .server
-        .as_ref()
-        .is_some_and(|b| b.major > 14 || super::plan::server_minor(b) >= 5)
-    {
+    if prepared.plan.server.as_ref().is_some_and(tablespace::can_be_inside) {
         set("allow_in_place_tablespaces", "on".to_owned());
     }
     list
@@ -210,7 +206,7 @@ pub(super) async fn to_stop(
     site: &Site,
     first: Lsn,
 ) -> Result<(PrivateServer, Paused)> {
-    let histories = history_files(&prepared.repository, &prepared.view).await?;
+    let histories = feed::history_files(&prepared.repository, &prepared.view).await?;
     let size = prepared.cluster.segment_size;
     let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
     let spool = feed::Spool::create(&site.work.spool(), &names, &histories, &site.run_as)?;
@@ -339,7 +335,7 @@ impl Progress {
         let still = self.since.elapsed();
         still > STALLED_AFTER
             || still > STALLED_ON_FULL_DISK_AFTER
-                && super::plan::free_space(destination).is_some_and(|free| free < NO_ROOM)
+                && free_space(destination).is_some_and(|free| free < NO_ROOM)
     }
 }
 

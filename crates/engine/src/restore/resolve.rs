@@ -176,6 +176,16 @@ pub(super) fn around(
     (last, None)
 }
 
+/// The transaction end whose time PostgreSQL will have noted last. It stops after an LSN without
+/// noting the time of the record at which it stops.
+pub(super) fn last_noted(stop: &Stop, events: &[PointEvent], end: Lsn) -> Option<TransactionEnd> {
+    let end = match (&stop.rule, stop.at) {
+        (StopRule::Lsn(_), Some(record)) if !stop.before => record.start,
+        _ => end,
+    };
+    around(events, end).0.map(|(_, t)| t)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -5,9 +5,11 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::begun::Begun;
+use super::plan::Purpose;
 use super::record::RestoreRecord;
+use super::result::RestoreResult;
 use super::unfinished::Unfinished;
-use super::{Begun, Purpose, RestoreResult};
 use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobState};

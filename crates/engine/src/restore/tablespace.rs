@@ -14,7 +14,6 @@ use holdfast_postgres::{
 };
 use holdfast_repository::{EntryKind, Repository};
 
-use super::plan::server_minor;
 use crate::archive::{ArchiveView, Leg};
 use crate::error::{EngineError, Result};
 use crate::server::binaries::ServerBinaries;
@@ -27,6 +26,11 @@ pub(crate) struct Patch {
     pub(crate) at: Lsn,
     /// What is served there.
     pub(crate) byte: u8,
+}
+
+/// Whether a server can have tablespaces inside `pg_tblspc` (`allow_in_place_tablespaces`).
+pub(super) fn can_be_inside(binaries: &ServerBinaries) -> bool {
+    (binaries.major, binaries.minor()) >= (14, 5)
 }
 
 /// The oids of a snapshot's tablespaces.
@@ -116,7 +120,7 @@ pub(super) async fn patches(
     let made = view.tablespaces_made(legs, snapshot.start_lsn, end);
     let Some((first, path)) = made.first() else { return Ok(Vec::new()) };
     if let Some(b) = binaries
-        && (b.major < 14 || b.major == 14 && server_minor(b) < 5)
+        && !can_be_inside(b)
     {
         return Err(EngineError::Refused {
             code: "tablespace_made_since",

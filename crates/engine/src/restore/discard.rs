@@ -1,0 +1,108 @@
+//! Taking a restore back: the copy that it made, or what an interrupted one has left.
+
+use tokio_util::sync::CancellationToken;
+
+use super::in_place::Placement;
+use super::place;
+use super::record::RestoreRecord;
+use super::unfinished::{self, Unfinished};
+use crate::Engine;
+use crate::error::{EngineError, Result};
+use crate::jobs::{JobContext, JobId, JobState};
+use crate::server::private::blocking;
+
+impl Engine {
+    /// Stops a restored server and removes the copy.
+    ///
+    /// # Errors
+    /// Not found, refused while the restore runs, or when files cannot be removed.
+    pub async fn discard_restore(&self, job: JobId) -> Result<()> {
+        let (summary, _) = self.job(job).await?;
+        if summary.state == JobState::Running {
+            return Err(EngineError::refused(
+                "job_running",
+                "the restore is still running",
+                format!("Cancel it first: `holdfast restore cancel {job}`."),
+            ));
+        }
+        let taken = self.take_up(job, CancellationToken::new()).await?;
+        if let Some(unfinished) = Unfinished::read(&taken.context.directory)? {
+            return self.discard_unfinished(job, &taken.context, unfinished).await;
+        }
+        let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        if record.set_aside.is_some() {
+            return Err(EngineError::refused(
+                "restored_in_place",
+                "the restore took the place of a data directory",
+                format!(
+                    "Put the old one back with `holdfast restore swap-back {job}`, or let the copy stay and remove the \
+                     old one with `holdfast restore purge {job}`."
+                ),
+            ));
+        }
+        if record.placement == Placement::Delta {
+            return Err(EngineError::refused(
+                "restored_in_place",
+                "the restore has overwritten a data directory: there is no copy beside it",
+                format!(
+                    "{} is the only one. Remove it by hand when it is not needed.",
+                    record.location.data_directory.display()
+                ),
+            ));
+        }
+        self.remove_restore(job).await
+    }
+
+    /// Takes back what an interrupted or failed restore has left.
+    async fn discard_unfinished(
+        &self,
+        job: JobId,
+        context: &JobContext,
+        unfinished: Unfinished,
+    ) -> Result<()> {
+        if unfinished.swapping.is_some() {
+            return Err(EngineError::refused(
+                "swap_unfinished",
+                "the copy was about to change places with the data directory",
+                format!(
+                    "End it with `holdfast restore resume {job}`; `holdfast restore swap-back {job}` then puts the old \
+                     directory back."
+                ),
+            ));
+        }
+        let run_as = self.run_as()?;
+        let (jobs, directory) = (self.home().jobs(), context.directory.clone());
+        blocking(move || {
+            unfinished.take_back(&run_as)?;
+            place::remove(&RestoreRecord::path(&jobs, job))?;
+            Unfinished::forget(&directory)
+        })
+        .await
+    }
+
+    /// Takes back what a failed restore has kept to go on with, where nobody will: gives its error.
+    pub(crate) async fn give_up(&self, job: &JobContext, error: EngineError) -> EngineError {
+        let EngineError::Resumable { source, .. } = error else { return error };
+        if let Ok(Some(unfinished)) = Unfinished::read(&job.directory)
+            && let Err(error) = self.discard_unfinished(job.id, job, unfinished).await
+        {
+            job.reporter.warning(format!("what was written could not be removed: {error}"));
+        }
+        *source
+    }
+
+    /// Stops the server of a restore and removes the copy, whatever its job does.
+    pub(crate) async fn remove_restore(&self, job: JobId) -> Result<()> {
+        let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        record.location.stop(&self.run_as()?).await?;
+        let jobs = self.home().jobs();
+        blocking(move || {
+            record.tablespaces.iter().try_for_each(|space| unfinished::empty(space))?;
+            place::remove(&record.location.data_directory)?;
+            place::remove(&record.work_directory)?;
+            place::remove(&RestoreRecord::path(&jobs, job))
+        })
+        .await?;
+        self.note_stopped(job).await
+    }
+}
