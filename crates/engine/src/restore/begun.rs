@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::in_place::{self, Placement};
-use super::place;
+use super::place::{self, Identity};
 use super::plan::Prepared;
 use super::replay::WorkDirectory;
 use super::request::{RestoreRequest, RunOptions, TimelineChoice};
@@ -47,6 +47,7 @@ impl Begun {
             options: RunOptions { request, plan_hash: None, ..options.clone() },
             pinned: prepared.pinned(),
             end: prepared.end(),
+            copy: existed.then(|| Identity::of(&directory)).transpose()?,
             existed,
             owner: if existed { owner(&directory) } else { None },
             work_directory: WorkDirectory::beside(&directory, &job.id.to_string()).0,
@@ -60,6 +61,12 @@ impl Begun {
         }
         let directory = job.directory.clone();
         Ok(Self { unfinished, directory, run_as, resumed: false, over: false })
+    }
+
+    /// Notes which directory the copy is made in, as soon as it is there.
+    pub(super) fn note_copy(&mut self) -> Result<()> {
+        self.unfinished.copy = Some(Identity::of(&self.unfinished.directory)?);
+        self.unfinished.write(&self.directory)
     }
 
     /// Notes the private server before it is started, so that it can be found whatever happens.
@@ -106,7 +113,7 @@ impl Begun {
         }
         self.over = true;
         let undone = if kept {
-            self.unfinished.stop(&self.run_as)
+            self.unfinished.stop(&self.run_as).and_then(|()| self.unfinished.prevent_start())
         } else {
             self.unfinished.take_back(&self.run_as)
         };

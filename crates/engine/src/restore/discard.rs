@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::in_place::Placement;
+use super::in_place::{Placement, swap_unfinished};
 use super::place;
 use super::record::RestoreRecord;
 use super::unfinished::{self, Unfinished};
@@ -30,27 +30,27 @@ impl Engine {
             return self.discard_unfinished(job, &taken.context, unfinished).await;
         }
         let record = RestoreRecord::read(&self.home().jobs(), job)?;
-        if record.set_aside.is_some() {
-            return Err(EngineError::refused(
-                "restored_in_place",
-                "the restore took the place of a data directory",
-                format!(
-                    "Put the old one back with `holdfast restore swap-back {job}`, or let the copy stay and remove the \
-                     old one with `holdfast restore purge {job}`."
-                ),
-            ));
-        }
-        if record.placement == Placement::Delta {
-            return Err(EngineError::refused(
-                "restored_in_place",
-                "the restore has overwritten a data directory: there is no copy beside it",
-                format!(
-                    "{} is the only one. Remove it by hand when it is not needed.",
-                    record.location.data_directory.display()
-                ),
-            ));
-        }
-        self.remove_restore(job).await
+        let directory = record.location.data_directory.display();
+        let hint = match (record.placement, &record.set_aside) {
+            (Placement::New, _) => return self.remove_restore(job).await,
+            (Placement::InPlace, Some(aside)) if aside.is_copy => format!(
+                "The old directory is back in its place. Remove the copy with `holdfast restore purge {job}`."
+            ),
+            (Placement::InPlace, Some(_)) => format!(
+                "Put the old one back with `holdfast restore swap-back {job}`, or let the copy stay and remove the old \
+                 one with `holdfast restore purge {job}`."
+            ),
+            (Placement::InPlace | Placement::Delta, _) => format!(
+                "Nothing is left beside {directory}: it is the only one. Remove it by hand when it is not needed."
+            ),
+        };
+        Err(EngineError::refused(
+            "restored_in_place",
+            format!(
+                "{directory} is a data directory of yours, whose place or files the restore took"
+            ),
+            hint,
+        ))
     }
 
     /// Takes back what an interrupted or failed restore has left.
@@ -61,14 +61,7 @@ impl Engine {
         unfinished: Unfinished,
     ) -> Result<()> {
         if unfinished.swapping.is_some() {
-            return Err(EngineError::refused(
-                "swap_unfinished",
-                "the copy was about to change places with the data directory",
-                format!(
-                    "End it with `holdfast restore resume {job}`; `holdfast restore swap-back {job}` then puts the old \
-                     directory back."
-                ),
-            ));
+            return Err(swap_unfinished(job));
         }
         let run_as = self.run_as()?;
         let (jobs, directory) = (self.home().jobs(), context.directory.clone());
@@ -94,6 +87,7 @@ impl Engine {
     /// Stops the server of a restore and removes the copy, whatever its job does.
     pub(crate) async fn remove_restore(&self, job: JobId) -> Result<()> {
         let record = RestoreRecord::read(&self.home().jobs(), job)?;
+        place::require_ours(&record.location.data_directory, Some(record.copy))?;
         record.location.stop(&self.run_as()?).await?;
         let jobs = self.home().jobs();
         blocking(move || {

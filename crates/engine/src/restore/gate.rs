@@ -298,7 +298,7 @@ fn not_proven(checks: &[Finding]) -> EngineError {
     EngineError::Integrity {
         code: "stop_not_proven",
         message: format!("the copy did not stop where it must: {}", failed.join("; ")),
-        hint: "The copy was removed: it may hold more or less than was asked for. Report this with the job's journal."
+        hint: "It may hold more or less than was asked for, and was not handed over. Report this with the job's journal."
             .to_owned(),
         details: serde_json::json!({ "checks": checks }),
     }

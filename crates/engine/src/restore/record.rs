@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
 use super::in_place::{Placement, SetAside};
+use super::place::Identity;
 use super::replay::{Site, WorkDirectory};
 use crate::Engine;
 use crate::error::{EngineError, Result};
@@ -18,6 +19,8 @@ use crate::server::private::ServerLocation;
 pub(super) struct RestoreRecord {
     pub(super) location: ServerLocation,
     pub(super) work_directory: PathBuf,
+    /// Which directory the copy is.
+    pub(super) copy: Identity,
     /// Where the copy was put.
     #[serde(default)]
     pub(super) placement: Placement,

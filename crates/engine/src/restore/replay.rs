@@ -280,7 +280,7 @@ async fn run(
                 let error = EngineError::integrity(
                     "recovery_ended_early",
                     "PostgreSQL ended recovery without pausing at the target",
-                    "The copy was not kept: it may hold more or less than was asked for.",
+                    "It may hold more or less than was asked for, and was not handed over. Report this with the job's journal.",
                 );
                 return stopped(server, error).await;
             }

@@ -92,6 +92,7 @@ impl Engine {
             Unfinished::forget(&job.directory)?;
             return Ok(result);
         }
+        unfinished.require_ours()?;
         let prepared = tokio::select! {
             prepared = self.prepare(options.request.clone(), unfinished.pinned, Purpose::Resume) => prepared?,
             () = job.cancel.cancelled() => return Err(EngineError::Cancelled),

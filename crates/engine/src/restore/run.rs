@@ -12,7 +12,7 @@ use super::begun::Begun;
 use super::destination::free_space;
 use super::gate::{self, Gate};
 use super::in_place::Placement;
-use super::place::{Place, create_private};
+use super::place::{Identity, Place, create_private};
 use super::plan::{Prepared, Purpose};
 use super::record::RestoreRecord;
 use super::replay::{self, Site, WorkDirectory};
@@ -168,6 +168,7 @@ impl Engine {
             tablespaces: prepared.request.tablespaces.clone(),
         };
         place.roots().try_for_each(create_private)?;
+        begun.note_copy()?;
         let standing = begun.resumed || prepared.request.placement == Placement::Delta;
         let fetched =
             fetch::fetch(job, &prepared.repository, &prepared.snapshot, &place, standing).await?;
@@ -229,6 +230,7 @@ impl Engine {
         let record = RestoreRecord {
             location: location.clone(),
             work_directory: site.work.0.clone(),
+            copy: Identity::of(destination)?,
             placement: prepared.request.placement,
             tablespaces: prepared.request.tablespaces.values().cloned().collect(),
             set_aside: None,
@@ -314,7 +316,7 @@ fn name_full_disk(error: EngineError, destination: &Path, prepared: &Prepared) -
             "{program} failed and the disk that holds {} is full: {output}",
             destination.display()
         ),
-        "Free some space or choose another destination, then run the restore again. What was written is removed.",
+        "Free some space or choose another destination, then run the restore again.",
     )
 }
 
@@ -336,16 +338,26 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
     let destination = destination.to_path_buf();
     blocking(move || {
         // WAL is replayed from the archive, not from the directory: -n leaves it out.
-        run(std::process::Command::new(program).args(["-n", "-q"]).arg(&destination), "pg_verifybackup").map_err(
-            |error| {
-                EngineError::integrity(
-                    "fetched_files_differ",
-                    format!("the fetched files are not what the server sent: {}", error.hint().unwrap_or_default()),
-                    "The destination's disk may be failing. Nothing was started; the files were removed.",
-                )
-            },
-        )?;
-        Ok(Finding::new(Severity::Ok, "files_verified", "pg_verifybackup: the files are what the server sent", None))
+        run(
+            std::process::Command::new(program).args(["-n", "-q"]).arg(&destination),
+            "pg_verifybackup",
+        )
+        .map_err(|error| {
+            EngineError::integrity(
+                "fetched_files_differ",
+                format!(
+                    "the fetched files are not what the server sent: {}",
+                    error.hint().unwrap_or_default()
+                ),
+                "The destination's disk may be failing: choose another. Nothing was started.",
+            )
+        })?;
+        Ok(Finding::new(
+            Severity::Ok,
+            "files_verified",
+            "pg_verifybackup: the files are what the server sent",
+            None,
+        ))
     })
     .await
 }

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use holdfast_postgres::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::in_place::Identity;
-use super::{Placement, RestoreResult, RunOptions, place};
+use super::fetch;
+use super::in_place::Placement;
+use super::place::{self, Identity};
+use super::request::RunOptions;
+use super::result::RestoreResult;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
 use crate::server::identity::RunAs;
@@ -26,6 +29,8 @@ pub(super) struct Unfinished {
     pub(super) end: Lsn,
     /// Where the copy is made: beside the destination when it is to take its place.
     pub(super) directory: PathBuf,
+    /// Which directory that is, once it is there.
+    pub(super) copy: Option<Identity>,
     /// Whether that directory was there before.
     pub(super) existed: bool,
     /// Whose it was: user and group.
@@ -34,8 +39,8 @@ pub(super) struct Unfinished {
     pub(super) work_directory: PathBuf,
     /// The private server, once there is one.
     pub(super) server: Option<ServerLocation>,
-    /// A proven copy that is about to change places, with its result.
-    pub(super) swapping: Option<(Identity, Box<RestoreResult>)>,
+    /// The result of a proven copy that is about to change places.
+    pub(super) swapping: Option<Box<RestoreResult>>,
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -94,15 +99,37 @@ impl Unfinished {
         place::remove(&self.work_directory)
     }
 
+    /// Takes `global/pg_control` away from a copy that was replayed and is not proven: nobody can start it
+    /// before the restore has gone on, which puts it back.
+    ///
+    /// # Errors
+    /// [`EngineError::File`].
+    pub(super) fn prevent_start(&self) -> Result<()> {
+        if self.server.is_none() || self.swapping.is_some() {
+            return Ok(());
+        }
+        self.require_ours()?;
+        fetch::take_control_away(&self.directory)
+    }
+
+    /// Refuses when somebody has put another directory where the restore was writing.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`].
+    pub(super) fn require_ours(&self) -> Result<()> {
+        place::require_ours(&self.directory, self.copy)
+    }
+
     /// Removes what was written, except over a directory that was there before: that has no undo.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// Refused where another directory stands; when something cannot be removed.
     pub(super) fn take_back(&self, run_as: &RunAs) -> Result<()> {
         self.stop(run_as)?;
         if self.swapping.is_some() || self.options.request.placement == Placement::Delta {
             return Ok(());
         }
+        self.require_ours()?;
         let spaces = self.options.request.tablespaces.values();
         for emptied in spaces.chain(self.existed.then_some(&self.directory)) {
             empty(emptied)?;
