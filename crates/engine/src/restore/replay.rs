@@ -207,7 +207,7 @@ pub(super) async fn to_stop(
     first: Lsn,
 ) -> Result<(PrivateServer, Paused)> {
     let histories = feed::history_files(&prepared.repository, &prepared.view).await?;
-    let size = prepared.cluster.segment_size;
+    let size = prepared.view.segment_size;
     let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
     let spool = feed::Spool::create(&site.work.spool(), &names, &histories, &site.run_as)?;
     let settings = settings(prepared, site, &spool.restore_command());
@@ -215,7 +215,7 @@ pub(super) async fn to_stop(
     let mut feeder = tokio::spawn(feed::feed(
         prepared.repository.clone(),
         segments,
-        (prepared.view.clone(), size),
+        prepared.view.clone(),
         spool.clone(),
         size.segment_of(first),
         job.clone(),
@@ -370,14 +370,8 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
             if log.contains("recovery stopping") {
                 return Ok(Step::Paused(paused));
             }
-            if log
-                .contains("hot standby is not possible because of insufficient parameter settings")
-                || log.contains("insufficient parameter settings")
-            {
-                return Err(EngineError::Program {
-                    program: "the private PostgreSQL server".to_owned(),
-                    output: crate::server::private::log_tail(&server.location.log),
-                });
+            if log.contains("insufficient parameter settings") {
+                return Err(server.failed());
             }
             Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
-use holdfast_postgres::{Lsn, TimelineId, WalFileName};
+use holdfast_postgres::{Lsn, TimelineId, WalFileName, WalPatch};
 use holdfast_repository::Repository;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ use crate::restore::destination::{absolute, check_destination, free_space, repos
 use crate::restore::in_place::{self, Placement};
 use crate::restore::request::RestoreRequest;
 use crate::restore::resolve::{self, Stop};
-use crate::restore::tablespace::{self, Patch};
+use crate::restore::tablespace;
 use crate::restore::{delta, host};
 use crate::server::binaries::{self, ServerBinaries};
 use crate::server::private::blocking;
@@ -44,7 +44,7 @@ pub(crate) struct Prepared {
     /// The transaction end whose time PostgreSQL will have noted last.
     pub(crate) last_noted_transaction: Option<TransactionEnd>,
     /// What is served otherwise than it is archived.
-    pub(crate) patches: Vec<Patch>,
+    pub(crate) patches: Vec<WalPatch>,
 }
 
 impl Prepared {
