@@ -11,7 +11,7 @@ use super::unfinished::Unfinished;
 use crate::error::{EngineError, Outcome, Result};
 use crate::jobs::JobContext;
 use crate::server::identity::RunAs;
-use crate::server::private::ServerLocation;
+use crate::server::private::{ServerLocation, blocking};
 
 /// A restore under way, with what a failed or cancelled one takes back.
 pub(super) struct Begun {
@@ -76,15 +76,15 @@ impl Begun {
     }
 
     /// A directory that was there before belongs to whom it belonged.
-    pub(super) fn give_back(&self) -> Result<()> {
+    pub(super) async fn give_back(&self) -> Result<()> {
         #[cfg(unix)]
         if let Some((uid, gid)) = self.unfinished.owner
             && self.unfinished.options.request.placement == Placement::Delta
         {
             let spaces = self.unfinished.options.request.tablespaces.values();
-            for tree in spaces.chain([&self.unfinished.directory]) {
-                in_place::give_to(tree, uid, gid)?;
-            }
+            let trees: Vec<_> = spaces.chain([&self.unfinished.directory]).cloned().collect();
+            blocking(move || trees.iter().try_for_each(|tree| in_place::give_to(tree, uid, gid)))
+                .await?;
         }
         Ok(())
     }

@@ -61,8 +61,13 @@ pub struct Purged {
     pub removed: PathBuf,
 }
 
-/// Refuses a directory that cannot be replaced: no data directory, another cluster's, in use.
-pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
+/// Refuses a directory that cannot be replaced: no data directory, another cluster's, in use, or one in
+/// which something of Holdfast's `own` lies, which would be set aside and purged with it.
+pub(super) fn check(
+    directory: &Path,
+    system: SystemIdentifier,
+    own: &[impl AsRef<Path>],
+) -> Result<()> {
     let refused = |message: String, hint: &str| {
         Err(EngineError::refused("destination_unusable", message, hint.to_owned()))
     };
@@ -89,6 +94,14 @@ pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
             ),
             "Check the path: a restore never replaces another cluster.",
         );
+    }
+    for own in own.iter().map(AsRef::as_ref) {
+        if own.canonicalize().is_ok_and(|real| real.starts_with(directory)) {
+            return refused(
+                format!("{} lies in {}", own.display(), directory.display()),
+                "The repository and Holdfast's own files would be set aside and purged with it. Move them away first.",
+            );
+        }
     }
     if directory.is_symlink() || directory.parent().is_none() {
         return refused(
@@ -474,7 +487,18 @@ mod tests {
     #[test]
     fn only_a_data_directory_is_replaced() {
         let place = tempfile::tempdir().unwrap();
-        let error = check(place.path(), SystemIdentifier(7)).unwrap_err();
-        assert_eq!(error.to_object().code, "destination_unusable");
+        let refused = |own: &[&Path]| {
+            let error = check(place.path(), SystemIdentifier(7), own).unwrap_err().to_object();
+            assert_eq!(error.code, "destination_unusable");
+            error.message
+        };
+        assert!(refused(&[]).contains("is no data directory"));
+        // One that cannot be read objects to nothing.
+        std::fs::create_dir(place.path().join("global")).unwrap();
+        std::fs::write(place.path().join("global/pg_control"), "").unwrap();
+        let inside = place.path().join("backups");
+        std::fs::create_dir(&inside).unwrap();
+        assert!(check(place.path(), SystemIdentifier(7), &[place.path().join("none")]).is_ok());
+        assert!(refused(&[&inside]).contains("backups"));
     }
 }

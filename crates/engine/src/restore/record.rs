@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::fetch::sync_directory;
 use super::gate::Gate;
 use super::in_place::{Placement, SetAside};
 use super::place::Identity;
@@ -43,13 +44,8 @@ impl RestoreRecord {
         jobs.join(job.to_string()).join("restore")
     }
 
-    /// Written aside and renamed: a record is whole or the one before.
     pub(super) fn write(&self, jobs: &Path, job: JobId) -> Result<()> {
-        let path = Self::path(jobs, job);
-        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
-        let aside = path.with_extension("part");
-        std::fs::write(&aside, text).map_err(EngineError::file("write", &aside))?;
-        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+        keep(&Self::path(jobs, job), self)
     }
 
     pub(super) fn read(jobs: &Path, job: JobId) -> Result<Self> {
@@ -69,6 +65,22 @@ impl RestoreRecord {
             listen: true,
         }
     }
+}
+
+/// Keeps a document in a job's directory: whatever happens, there is the new one or the one before.
+///
+/// # Errors
+/// [`EngineError::File`].
+pub(super) fn keep(path: &Path, document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec(document).map_err(|e| EngineError::Fault(e.to_string()))?;
+    let aside = path.with_extension("part");
+    let written = std::fs::File::create(&aside).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &text)?;
+        file.sync_all()
+    });
+    written.map_err(EngineError::file("write", &aside))?;
+    std::fs::rename(&aside, path).map_err(EngineError::file("place", path))?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 impl Engine {

@@ -12,7 +12,7 @@ use super::begun::Begun;
 use super::destination::free_space;
 use super::gate::{self, Gate};
 use super::in_place::Placement;
-use super::place::{Identity, Place, create_private};
+use super::place::{self, Identity, Place, create_private};
 use super::plan::{Prepared, Purpose};
 use super::record::RestoreRecord;
 use super::replay::{self, Site, WorkDirectory};
@@ -194,7 +194,7 @@ impl Engine {
             ..result
         };
         if options.fetch_only {
-            begun.give_back()?;
+            begun.give_back().await?;
             return Ok((fetched(result(job, prepared, options, checks, None, false)), None));
         }
         let binaries = binaries
@@ -225,7 +225,7 @@ impl Engine {
             ));
         }
         if server.is_none() {
-            begun.give_back()?;
+            begun.give_back().await?;
         }
         let record = RestoreRecord {
             location: location.clone(),
@@ -368,13 +368,7 @@ fn prepare_data_directory(place: &Place, run_as: &RunAs) -> Result<()> {
     // The map would make the server link to the source's own directories.
     // And standby.signal, which a standby's copy has, would win over recovery.signal.
     for name in ["tablespace_map", "standby.signal", "postmaster.pid", "postmaster.opts"] {
-        let path = destination.join(name);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(EngineError::file("remove", path)(e));
-            }
-            _ => {}
-        }
+        place::remove(&destination.join(name))?;
     }
     let signal = destination.join("recovery.signal");
     std::fs::write(&signal, b"").map_err(EngineError::file("write", &signal))?;

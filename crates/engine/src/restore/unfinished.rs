@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::fetch;
 use super::in_place::Placement;
 use super::place::{self, Identity};
+use super::record;
 use super::request::RunOptions;
 use super::result::RestoreResult;
 use crate::error::{EngineError, Result};
@@ -54,15 +55,7 @@ pub(crate) fn can_resume(directory: &Path) -> bool {
 
 impl Unfinished {
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
-        let path = path(directory);
-        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
-        let aside = path.with_extension("part");
-        let written = std::fs::File::create(&aside).and_then(|mut file| {
-            std::io::Write::write_all(&mut file, &text)?;
-            file.sync_all()
-        });
-        written.map_err(EngineError::file("write", &aside))?;
-        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+        record::keep(&path(directory), self)
     }
 
     /// The unfinished restore of a job, if there is one.
@@ -78,13 +71,7 @@ impl Unfinished {
     }
 
     pub(super) fn forget(directory: &Path) -> Result<()> {
-        let path = path(directory);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(EngineError::file("remove", path)(e))
-            }
-            _ => Ok(()),
-        }
+        place::remove(&path(directory))
     }
 
     /// Stops the private server, whoever started it, and removes its own files. Blocks.

@@ -94,14 +94,12 @@ impl Engine {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
         let system = cluster.system_identifier;
+        let own = [self.home().root().to_path_buf(), repository_folder(&summary.url)];
         match request.placement {
             _ if purpose == Purpose::Resume => {}
             Placement::New => check_destination(&destination)?,
-            Placement::InPlace => in_place::check(&destination, system)?,
-            Placement::Delta => {
-                let apart = [self.home().root().to_path_buf(), repository_folder(&summary.url)];
-                delta::check(&destination, system, &apart)?;
-            }
+            Placement::InPlace => in_place::check(&destination, system, &own)?,
+            Placement::Delta => delta::check(&destination, system, &own)?,
         }
         let view = self.archive_view(&cluster).await?;
         let snapshots = self.snapshots(&cluster).await?;
@@ -117,8 +115,7 @@ impl Engine {
             commit_time: last.as_ref().map(|(_, t)| t.time.to_chrono()),
             timeline: timeline.get(),
         };
-        // The record before which it stops has to be read as well.
-        let read_to = stop.at.map_or(end, |record| record.end.max(end));
+        let read_to = stop.read_to(snapshot.stop_lsn);
         let wal = wal_files(&view, &legs, snapshot.start_lsn, read_to)?;
         let binaries =
             binaries::for_major(&self.server_binaries().await, snapshot.server_version.major());
@@ -170,7 +167,7 @@ impl Engine {
         let proof =
             snapshots.iter().find(|(s, _)| s.id == snapshot.id).and_then(|(_, p)| p.clone());
         let loss = loss(&events, end, &view, &legs, reachable, &request.target);
-        let last_noted_transaction = resolve::last_noted(&stop, &events, end);
+        let last_noted_transaction = resolve::last_noted(&stop, &events, snapshot.start_lsn, end);
         let hash =
             plan_hash(&cluster, &snapshot, &request, &destination, &stop, &wal, binaries.as_ref());
         let wal_bytes = end.distance_from(snapshot.start_lsn);
