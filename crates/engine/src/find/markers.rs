@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::names::Names;
-use super::{FIRST_USER_OID, expectations};
+use super::work::Ending;
+use super::{EndedTransaction, FIRST_USER_OID, TableIdentity, expectations};
 use crate::Engine;
 use crate::archive::markers::MarkerGatherer;
 use crate::archive::{
@@ -58,29 +59,12 @@ pub struct MarkersRequest {
 pub struct Marker {
     /// What.
     pub kind: MarkerKind,
-    /// The transaction.
-    pub xid: String,
-    /// Its first record that mattered.
-    #[ts(type = "string")]
-    pub lsn: Lsn,
-    /// The record of its commit.
-    #[ts(type = "string")]
-    pub commit_lsn: Lsn,
-    /// When it committed.
-    #[ts(type = "string")]
-    pub commit_time: DateTime<Utc>,
-    /// On which timeline.
-    pub timeline: u32,
-    /// The database's name, where a snapshot knows it.
-    pub database: Option<String>,
-    /// The database's oid.
-    pub database_oid: u32,
-    /// `schema.name`, where a snapshot knows it.
-    pub relation: Option<String>,
-    /// The relation's oid, where it is known.
-    pub oid: Option<u32>,
-    /// The number of its files then; the first of them where several are told together.
-    pub relfilenode: Option<u32>,
+    /// By which transaction.
+    #[serde(flatten)]
+    pub by: EndedTransaction,
+    /// To which table, where a snapshot knows it.
+    #[serde(flatten)]
+    pub table: TableIdentity,
     /// How many relations this is: more than one only where their names are not known.
     pub relations: u32,
     /// Deleted rows.
@@ -92,8 +76,6 @@ pub struct Marker {
     /// Whether the transaction may have begun before the WAL that was read: the rows are a lower bound,
     /// and what is told as dropped may have been emptied.
     pub begun_before: bool,
-    /// The target that leaves this transaction out, with `--exclusive`.
-    pub target: String,
 }
 
 /// Transactions of a span of time, by what they did; one that did several things counts for each.
@@ -261,10 +243,9 @@ impl Engine {
                 let (mut reader, mut gatherer) = match state.take() {
                     Some((expected, reader, gatherer)) if expected == number => (reader, gatherer),
                     _ => (
-                        WalStreamReader::new(
+                        WalStreamReader::at_segment(
                             size.start_of(number),
                             size,
-                            8192,
                             expectations(cluster, timeline),
                         ),
                         MarkerGatherer::new(),
@@ -292,6 +273,7 @@ impl Engine {
                     rebuilt += 1;
                 }
                 state = Some((SegmentNo(number.0 + 1), reader, gatherer));
+                tokio::task::yield_now().await;
             }
         }
         Ok(rebuilt > 0)
@@ -469,9 +451,7 @@ fn look_up(change: &MarkedChange, names: &Names, before: &Predecessors) -> Optio
     if !['r', 'm', 'p'].contains(&row.kind) || row.oid < FIRST_USER_OID {
         return Some(Told::Other);
     }
-    let schema = names.schema(change.database, row, at);
-    let name = schema.map_or_else(|| row.name.clone(), |s| format!("{s}.{}", row.name));
-    Some(Told::Table(name, row.oid, row.rows))
+    Some(Told::Table(names.qualified(change.database, row, at), row.oid, row.rows))
 }
 
 /// A transaction's changes with names; those without are told together.
@@ -481,23 +461,27 @@ fn named(
     catalogs: &[Arc<Names>],
     before: &Predecessors,
 ) -> Vec<Marker> {
+    let ending = Ending {
+        xid: marker.xid,
+        at: marker.span.start,
+        time: marker.time,
+        committed: true,
+        timeline: timeline.get(),
+    };
     let of = |change: &MarkedChange| Marker {
         kind: change.kind,
-        xid: marker.xid.to_string(),
-        lsn: marker.first,
-        commit_lsn: marker.span.start,
-        commit_time: marker.time.to_chrono(),
-        timeline: timeline.get(),
-        database: catalogs.iter().find_map(|n| n.database(change.database)).map(str::to_owned),
-        database_oid: change.database,
-        relation: None,
-        oid: change.oid,
-        relfilenode: change.relfilenode,
+        by: EndedTransaction::new(ending, marker.first),
+        table: TableIdentity {
+            database: catalogs.iter().find_map(|n| n.database(change.database)).map(str::to_owned),
+            database_oid: change.database,
+            relation: None,
+            oid: change.oid,
+            relfilenode: change.relfilenode,
+        },
         relations: 1,
         rows: change.rows,
         rows_estimate: None,
         begun_before: marker.begun_before,
-        target: format!("xid:{}", marker.xid),
     };
     let mut told: BTreeMap<(u32, u32, MarkerKind), Marker> = BTreeMap::new();
     let mut unnamed: BTreeMap<(u32, MarkerKind), Marker> = BTreeMap::new();
@@ -510,13 +494,11 @@ fn named(
         match catalogs.iter().find_map(|names| look_up(change, names, before)) {
             Some(Told::Other) => {}
             Some(Told::Table(relation, oid, rows)) => {
-                let estimate = if change.kind == MarkerKind::Delete { None } else { rows };
-                told.entry((change.database, oid, change.kind)).or_insert(Marker {
-                    relation: Some(relation),
-                    oid: Some(oid),
-                    rows_estimate: estimate,
-                    ..of(change)
-                });
+                let mut found = of(change);
+                found.table.relation = Some(relation);
+                found.table.oid = Some(oid);
+                found.rows_estimate = rows.filter(|_| change.kind != MarkerKind::Delete);
+                told.entry((change.database, oid, change.kind)).or_insert(found);
             }
             None => {
                 unnamed
@@ -587,6 +569,6 @@ mod tests {
         let marker = marker(0, &[MarkerKind::Drop, MarkerKind::Drop]);
         let told = named(TimelineId::FIRST, &marker, &[], &Predecessors::new());
         assert_eq!((told.len(), told[0].relations), (1, 2));
-        assert_eq!(told[0].relation, None);
+        assert_eq!(told[0].table.relation, None);
     }
 }

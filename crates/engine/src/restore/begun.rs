@@ -25,12 +25,13 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// Notes what is about to begin, before anything is written.
+    /// Notes what is about to begin, before anything is written. A `private` copy is only worked with.
     pub(super) fn new(
         job: &JobContext,
         prepared: &Prepared,
         options: &RunOptions,
         run_as: RunAs,
+        private: bool,
     ) -> Result<Self> {
         let asked = &prepared.request;
         let directory = match asked.placement {
@@ -53,6 +54,8 @@ impl Begun {
             work_directory: WorkDirectory::beside(&directory, &job.id.to_string()).0,
             server: None,
             swapping: None,
+            private,
+            files: Vec::new(),
             directory,
         };
         unfinished.write(&job.directory)?;
@@ -101,7 +104,8 @@ impl Begun {
     /// Whether what was written is worth keeping: a store that is away comes back, and what was
     /// overwritten has no undo.
     pub(super) fn is_kept_after(&self, error: &EngineError) -> bool {
-        error.outcome() == Outcome::Unreachable
+        let returns = error.outcome() == Outcome::Unreachable && !self.unfinished.private;
+        returns
             || self.unfinished.options.request.placement == Placement::Delta
             || self.unfinished.swapping.is_some()
     }
@@ -115,12 +119,10 @@ impl Begun {
         let undone = if kept {
             self.unfinished.stop(&self.run_as).and_then(|()| self.unfinished.prevent_start())
         } else {
-            self.unfinished.take_back(&self.run_as)
+            self.unfinished.discard(&self.directory, &self.run_as)
         };
         if let Err(error) = undone {
             tracing::warn!(%error, "something of a restore was left behind");
-        } else if !kept {
-            let _ = Unfinished::forget(&self.directory);
         }
     }
 }

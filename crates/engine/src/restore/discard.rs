@@ -64,24 +64,8 @@ impl Engine {
             return Err(swap_unfinished(job));
         }
         let run_as = self.run_as()?;
-        let (jobs, directory) = (self.home().jobs(), context.directory.clone());
-        blocking(move || {
-            unfinished.take_back(&run_as)?;
-            place::remove(&RestoreRecord::path(&jobs, job))?;
-            Unfinished::forget(&directory)
-        })
-        .await
-    }
-
-    /// Takes back what a failed restore has kept to go on with, where nobody will: gives its error.
-    pub(crate) async fn give_up(&self, job: &JobContext, error: EngineError) -> EngineError {
-        let EngineError::Resumable { source, .. } = error else { return error };
-        if let Ok(Some(unfinished)) = Unfinished::read(&job.directory)
-            && let Err(error) = self.discard_unfinished(job.id, job, unfinished).await
-        {
-            job.reporter.warning(format!("what was written could not be removed: {error}"));
-        }
-        *source
+        let directory = context.directory.clone();
+        blocking(move || unfinished.discard(&directory, &run_as)).await
     }
 
     /// Stops the server of a restore and removes the copy, whatever its job does.

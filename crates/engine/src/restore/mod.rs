@@ -12,6 +12,7 @@ mod in_place;
 mod inspect;
 mod place;
 mod plan;
+mod private_copy;
 mod prove;
 mod record;
 mod replay;

@@ -9,7 +9,6 @@ use super::gate::Gate;
 use super::in_place::{Placement, SetAside};
 use super::place::Identity;
 use super::replay::{Site, WorkDirectory};
-use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
 use crate::server::identity::RunAs;
@@ -41,7 +40,12 @@ pub(super) struct RestoreRecord {
 
 impl RestoreRecord {
     pub(super) fn path(jobs: &Path, job: JobId) -> PathBuf {
-        jobs.join(job.to_string()).join("restore")
+        Self::in_directory(&jobs.join(job.to_string()))
+    }
+
+    /// The same, in the job's directory.
+    pub(super) fn in_directory(directory: &Path) -> PathBuf {
+        directory.join("restore")
     }
 
     pub(super) fn write(&self, jobs: &Path, job: JobId) -> Result<()> {
@@ -81,13 +85,6 @@ pub(super) fn keep(path: &Path, document: &impl Serialize) -> Result<()> {
     written.map_err(EngineError::file("write", &aside))?;
     std::fs::rename(&aside, path).map_err(EngineError::file("place", path))?;
     path.parent().map_or(Ok(()), sync_directory)
-}
-
-impl Engine {
-    /// Where the server of a restore is that was left running.
-    pub(crate) fn restored_server(&self, job: JobId) -> Result<ServerLocation> {
-        Ok(RestoreRecord::read(&self.home().jobs(), job)?.location)
-    }
 }
 
 /// Refuses when the restored server does not run.

@@ -102,18 +102,35 @@ impl Engine {
         prepared: Prepared,
         options: &RunOptions,
     ) -> Result<RestoreResult> {
-        let begun = Begun::new(&job, &prepared, options, self.run_as()?)?;
+        let begun = Begun::new(&job, &prepared, options, self.run_as()?, false)?;
         self.restore_from(job, prepared, options, begun).await
     }
 
-    /// Runs a restore from wherever its directory stands.
+    /// Runs a restore from wherever its directory stands, and lets it go.
     pub(super) async fn restore_from(
+        &self,
+        job: JobContext,
+        prepared: Prepared,
+        options: &RunOptions,
+        begun: Begun,
+    ) -> Result<RestoreResult> {
+        let (result, server, mut begun) = self.restore_held(job, prepared, options, begun).await?;
+        begun.ended(result.running)?;
+        if let Some(server) = server {
+            server.let_go();
+        }
+        Ok(result)
+    }
+
+    /// Runs a restore from wherever its directory stands. It is noted as unfinished, and its server is
+    /// watched, until the caller says otherwise.
+    pub(super) async fn restore_held(
         &self,
         job: JobContext,
         mut prepared: Prepared,
         options: &RunOptions,
         mut begun: Begun,
-    ) -> Result<RestoreResult> {
+    ) -> Result<(RestoreResult, Option<PrivateServer>, Begun)> {
         let directory = prepared.request.destination.clone();
         prepared.request.destination.clone_from(&begun.unfinished.directory);
         let outcome = match self.run_restore(&job, &prepared, options, &mut begun).await {
@@ -123,13 +140,7 @@ impl Engine {
             other => other,
         };
         match outcome {
-            Ok((result, server)) => {
-                begun.ended(result.running)?;
-                if let Some(server) = server {
-                    server.let_go();
-                }
-                Ok(result)
-            }
+            Ok((result, server)) => Ok((result, server, begun)),
             Err(error) => {
                 // Asked before the removal gives the space back.
                 let error = name_full_disk(error, &begun.unfinished.directory, &prepared);

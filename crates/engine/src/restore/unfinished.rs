@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::fetch;
 use super::in_place::Placement;
 use super::place::{self, Identity};
-use super::record;
+use super::record::{self, RestoreRecord};
 use super::request::RunOptions;
 use super::result::RestoreResult;
 use crate::error::{EngineError, Result};
@@ -42,6 +42,12 @@ pub(super) struct Unfinished {
     pub(super) server: Option<ServerLocation>,
     /// The result of a proven copy that is about to change places.
     pub(super) swapping: Option<Box<RestoreResult>>,
+    /// Whether the copy is only worked with: it is never gone on with, and removed in the end.
+    #[serde(default)]
+    pub(super) private: bool,
+    /// Files outside the copy that are made of it, until they are whole.
+    #[serde(default)]
+    pub(super) files: Vec<PathBuf>,
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -111,8 +117,9 @@ impl Unfinished {
     ///
     /// # Errors
     /// Refused where another directory stands; when something cannot be removed.
-    pub(super) fn take_back(&self, run_as: &RunAs) -> Result<()> {
+    fn take_back(&self, run_as: &RunAs) -> Result<()> {
         self.stop(run_as)?;
+        self.files.iter().try_for_each(|file| place::remove(file))?;
         if self.swapping.is_some() || self.options.request.placement == Placement::Delta {
             return Ok(());
         }
@@ -122,6 +129,16 @@ impl Unfinished {
             empty(emptied)?;
         }
         if self.existed { Ok(()) } else { place::remove(&self.directory) }
+    }
+
+    /// Takes back what was written, with what the job's directory says of it. Blocks.
+    ///
+    /// # Errors
+    /// When something cannot be removed: it stays noted.
+    pub(super) fn discard(&self, directory: &Path, run_as: &RunAs) -> Result<()> {
+        self.take_back(run_as)?;
+        place::remove(&RestoreRecord::in_directory(directory))?;
+        Self::forget(directory)
     }
 }
 

@@ -120,7 +120,7 @@ impl Engine {
         Ok(prepared.plan)
     }
 
-    /// Looks at all that a restore discards, however long it takes.
+    /// Looks at what a restore discards for longer than a plan does: [`LossBudget::ASKED`].
     ///
     /// # Errors
     /// As [`Engine::plan_restore`]; integrity when WAL cannot be read back.
