@@ -378,46 +378,6 @@ export type Marker = {
  */
 kind: MarkerKind, 
 /**
- * The transaction.
- */
-xid: string, 
-/**
- * Its first record that mattered.
- */
-lsn: string, 
-/**
- * The record of its commit.
- */
-commit_lsn: string, 
-/**
- * When it committed.
- */
-commit_time: string, 
-/**
- * On which timeline.
- */
-timeline: number, 
-/**
- * The database's name, where a snapshot knows it.
- */
-database: string | null, 
-/**
- * The database's oid.
- */
-database_oid: number, 
-/**
- * `schema.name`, where a snapshot knows it.
- */
-relation: string | null, 
-/**
- * The relation's oid, where it is known.
- */
-oid: number | null, 
-/**
- * The number of its files then; the first of them where several are told together.
- */
-relfilenode: number | null, 
-/**
  * How many relations this is: more than one only where their names are not known.
  */
 relations: number, 
@@ -435,9 +395,49 @@ rows_estimate: number | null,
  */
 begun_before: boolean, 
 /**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * The first record of it that touched the table.
+ */
+lsn: string, 
+/**
+ * The record that ended the transaction.
+ */
+commit_lsn: string, 
+/**
+ * When it ended.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
  * The target that leaves this transaction out, with `--exclusive`.
  */
-target: string, };
+target: string, 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files then; the first of them where several are told together.
+ */
+relfilenode: number | null, };
 export type MarkerCounts = { 
 /**
  * Deleted many rows.
@@ -706,6 +706,52 @@ commit_time: string | null,
 timeline: number, };
 export type FoundKind = "insert" | "update" | "delete" | "truncate" | "rewrite" | "drop" | "drop_database";
 export type FoundOutcome = "committed" | "aborted";
+export type TableIdentity = { 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files then; the first of them where several are told together.
+ */
+relfilenode: number | null, };
+export type EndedTransaction = { 
+/**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * The first record of it that touched the table.
+ */
+lsn: string, 
+/**
+ * The record that ended the transaction.
+ */
+commit_lsn: string, 
+/**
+ * When it ended.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, };
 export type RowCounts = { 
 /**
  * New rows.
@@ -725,13 +771,21 @@ export type FoundEvent = {
  */
 kind: FoundKind, 
 /**
- * The transaction.
- */
-xid: string, 
-/**
  * How it ended.
  */
 outcome: FoundOutcome, 
+/**
+ * How many rows were touched.
+ */
+rows: RowCounts, 
+/**
+ * How many rows a dropped or truncated table had when PostgreSQL last counted.
+ */
+rows_estimate: number | null, 
+/**
+ * The transaction.
+ */
+xid: string, 
 /**
  * The first record of it that touched the table.
  */
@@ -749,6 +803,10 @@ commit_time: string,
  */
 timeline: number, 
 /**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, 
+/**
  * The database's name, where it is known.
  */
 database: string | null, 
@@ -765,21 +823,9 @@ relation: string | null,
  */
 oid: number | null, 
 /**
- * The number of the table's files then.
+ * The number of the table's files then; the first of them where several are told together.
  */
-relfilenode: number | null, 
-/**
- * How many rows were touched.
- */
-rows: RowCounts, 
-/**
- * How many rows a dropped or truncated table had when PostgreSQL last counted.
- */
-rows_estimate: number | null, 
-/**
- * The target that leaves this transaction out, with `--exclusive`.
- */
-target: string, };
+relfilenode: number | null, };
 export type Found = { 
 /**
  * The cluster.
@@ -811,6 +857,14 @@ gaps: Array<Gap>,
 names_known: boolean, };
 export type RelationLoss = { 
 /**
+ * The rows.
+ */
+rows: RowCounts, 
+/**
+ * Committed transactions that touched it.
+ */
+transactions: number, 
+/**
  * The database's name, where it is known.
  */
 database: string | null, 
@@ -819,7 +873,7 @@ database: string | null,
  */
 database_oid: number, 
 /**
- * `schema.name` as it was called when it was first touched; none where that is not known.
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
  */
 relation: string | null, 
 /**
@@ -827,17 +881,9 @@ relation: string | null,
  */
 oid: number | null, 
 /**
- * The number of the table's files.
+ * The number of the table's files then; the first of them where several are told together.
  */
-relfilenode: number | null, 
-/**
- * The rows.
- */
-rows: RowCounts, 
-/**
- * Committed transactions that touched it.
- */
-transactions: number, };
+relfilenode: number | null, };
 export type LossChanges = { 
 /**
  * Where the discarded WAL begins.
@@ -1812,7 +1858,7 @@ cluster: string,
  */
 reason: string | null, 
 /**
- * Whether to read only what changed; `auto` unless said.
+ * Whether to read only what changed; a full backup unless said.
  */
 incremental?: IncrementalMode, }; response: JobRef };
   archive_start: { request: { 
@@ -1832,115 +1878,79 @@ cluster: string | null, }; response: JobRef };
 cluster: string, }; response: Destination };
   restore_plan: { request: { 
 /**
- * The cluster.
- */
-cluster: string, 
-/**
- * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
  * The new data directory.
  */
 to: string, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
 /**
  * Into a new directory unless said otherwise.
  */
 placement?: Placement, 
 /**
  * Directories of their own for tablespaces, by oid.
- */
-tablespaces?: Record<string, string>, }; response: RestorePlan };
-  restore_loss: { request: { 
-/**
- * The cluster.
- */
-cluster: string, 
-/**
- * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
- * The new data directory.
- */
-to: string, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
-/**
- * Into a new directory unless said otherwise.
- */
-placement?: Placement, 
-/**
- * Directories of their own for tablespaces, by oid.
- */
-tablespaces?: Record<string, string>, }; response: LossChanges };
-  restore_run: { request: { 
-/**
- * The cluster.
- */
-cluster: string, 
-/**
- * As it was planned.
- */
-target: string, 
-/**
- * As it was planned.
- */
-exclusive: boolean, 
-/**
- * As it was planned.
- */
-timeline: string | null, 
-/**
- * As it was planned.
- */
-to: string, 
-/**
- * As it was planned.
- */
-snapshot: string | null, 
-/**
- * As it was planned.
- */
-accept_host_differences: boolean, 
-/**
- * As it was planned.
- */
-placement?: Placement, 
-/**
- * As it was planned.
  */
 tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: RestorePlan };
+  restore_loss: { request: { 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: LossChanges };
+  restore_run: { request: { 
 /**
  * The plan's hash.
  */
@@ -1952,7 +1962,43 @@ at_target: AtTarget,
 /**
  * Whether the private server stays up.
  */
-start: boolean, }; response: JobRef };
+start: boolean, 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: JobRef };
   restore_step: { request: { 
 /**
  * The restore's job.
@@ -2011,30 +2057,6 @@ job: string, }; response: Swapped };
 job: string, }; response: Purged };
   rescue_start: { request: { 
 /**
- * The cluster.
- */
-cluster: string, 
-/**
- * As of a restore.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
-/**
  * The tables, as SQL names them.
  */
 tables: Array<string>, 
@@ -2065,7 +2087,31 @@ mode: MergeMode,
 /**
  * Keep the triggers of users from running.
  */
-without_triggers: boolean, }; response: JobRef };
+without_triggers: boolean, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: JobRef };
   jobs_list: { request: Record<string, never>; response: JobSummary[] };
   job_show: { request: { 
 /**
