@@ -70,6 +70,7 @@ pub fn typescript() -> String {
         engine::restore::RestorePlan,
         engine::restore::AtTarget,
         engine::PhaseTime,
+        engine::restore::SourceConfiguration,
         engine::restore::RestoreResult,
         engine::restore::Placement,
         engine::restore::Inspection,

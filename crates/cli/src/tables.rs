@@ -415,6 +415,19 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
             bytes(r.bytes_written)
         );
     }
+    if let Some(kept) = &r.configuration {
+        let _ = write!(
+            text,
+            "\nConfiguration   {}: what the source had outside its data directory; not in use here",
+            kept.directory
+        );
+        for path in &kept.missing {
+            let _ = write!(
+                text,
+                "\n                {path} is in no backup: the role could not read it"
+            );
+        }
+    }
     if let Some(dsn) = &r.dsn {
         let _ = write!(
             text,

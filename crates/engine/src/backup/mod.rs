@@ -5,6 +5,7 @@
 mod checksum;
 mod companion;
 mod compare;
+mod configuration;
 mod files;
 mod fold;
 mod incremental;
@@ -134,6 +135,8 @@ impl Engine {
         reporter.phase("connecting", None, None);
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let facts = source::look(self, cluster).await?;
+        let mut warnings = facts.unread_configuration();
+        warnings.iter().for_each(|warning| reporter.warning(warning.clone()));
         let (mut connection, _) = self.connect_for_backup(cluster).await?;
         let version = connection.facts().version;
         let shape = shape(&mut connection).await?;
@@ -163,7 +166,6 @@ impl Engine {
             let runtime = tokio::runtime::Handle::current();
             move || stage.run(queue, &runtime)
         });
-        let mut warnings = Vec::new();
         let mut copied = 0_u64;
         let sent = async {
             while let Some(event) = stream.next().await? {

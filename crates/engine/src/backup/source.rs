@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::configuration;
 use crate::Engine;
 use crate::cluster::Cluster;
 use crate::error::Result;
@@ -61,6 +62,7 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
         })
         .filter(|(name, _)| !PRIVATE_SETTINGS.contains(&name.as_str()))
         .collect::<BTreeMap<_, _>>();
+    facts.configuration = configuration::read_outside(&mut connection).await?;
     connection.close().await;
     Ok(facts)
 }

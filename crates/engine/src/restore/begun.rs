@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::configuration;
 use super::in_place::{self, Placement};
 use super::place::{self, Identity};
 use super::plan::Prepared;
 use super::replay::WorkDirectory;
 use super::request::{RestoreRequest, RunOptions, TimelineChoice};
+use super::result::RestoreResult;
 use super::unfinished::Unfinished;
 use crate::error::{EngineError, Outcome, Result};
 use crate::jobs::JobContext;
@@ -90,6 +92,25 @@ impl Begun {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Writes the source's configuration beside the copy, where it lay outside the data directory.
+    pub(super) async fn keep_configuration(
+        &mut self,
+        prepared: &Prepared,
+        destination: &Path,
+        result: RestoreResult,
+    ) -> Result<RestoreResult> {
+        let files = prepared.snapshot.source.configuration.clone();
+        if files.is_empty() || self.unfinished.private {
+            return Ok(result);
+        }
+        let directory = configuration::directory_beside(destination);
+        self.unfinished.files.push(directory.clone());
+        self.unfinished.write(&self.directory)?;
+        let run_as = self.run_as.clone();
+        let kept = blocking(move || configuration::write(&directory, &files, &run_as)).await?;
+        Ok(RestoreResult { configuration: Some(kept), ..result })
     }
 
     /// It ended well: the copy stays, and a server that runs keeps its own files too.

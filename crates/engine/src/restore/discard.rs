@@ -1,5 +1,7 @@
 //! Taking a restore back: the copy that it made, or what an interrupted one has left.
 
+use std::path::Path;
+
 use tokio_util::sync::CancellationToken;
 
 use super::in_place::{Placement, swap_unfinished};
@@ -74,7 +76,12 @@ impl Engine {
         place::require_ours(&record.location.data_directory, Some(record.copy))?;
         record.location.stop(&self.run_as()?).await?;
         let jobs = self.home().jobs();
+        let configuration =
+            self.restore_result(job).await.ok().and_then(|result| result.configuration);
         blocking(move || {
+            if let Some(kept) = configuration {
+                place::remove(Path::new(&kept.directory))?;
+            }
             record.tablespaces.iter().try_for_each(|space| unfinished::empty(space))?;
             place::remove(&record.location.data_directory)?;
             place::remove(&record.work_directory)?;

@@ -1,6 +1,7 @@
 //! Restore: plan, fetch, replay to the target, pause, prove, hand over.
 
 mod begun;
+mod configuration;
 mod delta;
 mod destination;
 mod discard;
@@ -24,6 +25,7 @@ mod run;
 mod tablespace;
 mod unfinished;
 
+pub use configuration::SourceConfiguration;
 pub use in_place::{Placement, Purged, SetAside, Swapped};
 pub use inspect::{InspectRequest, Inspection};
 pub use plan::{Estimate, Loss, PlanStep, ReachedPoint, RestorePlan};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::SourceConfiguration;
 use super::plan::{Prepared, ReachedPoint};
 use super::replay::Paused;
 use super::request::{AtTarget, RunOptions};
@@ -48,6 +49,9 @@ pub struct RestoreResult {
     #[serde(default)]
     #[ts(type = "number")]
     pub bytes_written: u64,
+    /// The source's configuration, where it lay outside its data directory.
+    #[serde(default)]
+    pub configuration: Option<SourceConfiguration>,
 }
 
 impl Engine {
@@ -117,5 +121,6 @@ pub(super) fn result(
         running,
         bytes_reused: 0,
         bytes_written: 0,
+        configuration: None,
     }
 }

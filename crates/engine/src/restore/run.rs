@@ -133,12 +133,16 @@ impl Engine {
     ) -> Result<(RestoreResult, Option<PrivateServer>, Begun)> {
         let directory = prepared.request.destination.clone();
         prepared.request.destination.clone_from(&begun.unfinished.directory);
-        let outcome = match self.run_restore(&job, &prepared, options, &mut begun).await {
-            Ok((result, server)) if prepared.request.placement == Placement::InPlace => {
-                self.take_place(&job, &mut begun, &directory, result).await.map(|r| (r, server))
+        let outcome = async {
+            let (result, server) = self.run_restore(&job, &prepared, options, &mut begun).await?;
+            let result = begun.keep_configuration(&prepared, &directory, result).await?;
+            if prepared.request.placement != Placement::InPlace {
+                return Ok((result, server));
             }
-            other => other,
-        };
+            let result = self.take_place(&job, &mut begun, &directory, result).await?;
+            Ok((result, server))
+        }
+        .await;
         match outcome {
             Ok((result, server)) => Ok((result, server, begun)),
             Err(error) => {
