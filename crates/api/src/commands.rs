@@ -236,7 +236,7 @@ async fn markers(engine: &Engine, r: MarkersRequest) -> Outcome<holdfast_engine:
         buckets: r.buckets as usize,
         rebuild: r.rebuild,
     };
-    engine.markers(&request).await
+    engine.markers(&request, Freshness::Kept).await
 }
 
 async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
