@@ -1566,9 +1566,18 @@ rate: number | null,
  */
 replayed_to: string | null, 
 /**
+ * The end of the last replayed record; none until the server answers, which it first does when it
+ * is consistent.
+ */
+replayed_lsn: string | null, 
+/**
  * What the replay is heading for.
  */
 target: string | null, 
+/**
+ * Where that ends in the WAL.
+ */
+target_lsn: string | null, 
 /**
  * A sentence.
  */

@@ -179,13 +179,19 @@ fn base_settings(
     fixed.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()
 }
 
-/// What the paused server says of itself.
+/// What a server that is paused, or on its way there, says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Paused {
     /// The end of the last replayed record.
     pub(super) replayed: Lsn,
     /// The time in the last replayed transaction end.
     pub(super) last_transaction: Option<PgTimestamp>,
+}
+
+impl Paused {
+    fn time(&self) -> Option<DateTime<Utc>> {
+        self.last_transaction.map(PgTimestamp::to_chrono)
+    }
 }
 
 /// A copy with its private server and everything of its own around it.
@@ -238,8 +244,8 @@ async fn run(
     let reporter = &job.reporter;
     let run_as = &site.run_as;
     let segments = prepared.wal.len() as u64;
+    reporter.heading_for(&prepared.plan.target, prepared.end());
     reporter.phase("replaying", Some("segments"), Some(segments));
-    let target = prepared.plan.target.clone();
     let mut server = PrivateServer::start(site.location.clone(), settings, run_as)?;
     let mut connection: Option<Connection> = None;
     let mut progress = Progress::new();
@@ -262,18 +268,12 @@ async fn run(
             Err(error)
         };
         match outcome {
-            Ok(Step::Starting) => {
-                reporter.replayed(None, &target, Some(spool.taken().min(segments)))
-            }
-            Ok(Step::Replaying(to)) => {
-                reporter.replayed(to, &target, Some(spool.taken().min(segments)))
+            Ok(Step::Starting) => reporter.done(spool.taken().min(segments)),
+            Ok(Step::Replaying(seen)) => {
+                reporter.replayed(seen.time(), seen.replayed, spool.taken().min(segments))
             }
             Ok(Step::Paused(paused)) => {
-                reporter.replayed(
-                    paused.last_transaction.map(PgTimestamp::to_chrono),
-                    &target,
-                    Some(segments),
-                );
+                reporter.replayed(paused.time(), paused.replayed, segments);
                 return Ok((server, paused));
             }
             Ok(Step::Promoted) => {
@@ -341,15 +341,14 @@ impl Progress {
 
 fn replayed_to(step: &Result<Step>) -> Option<DateTime<Utc>> {
     match step {
-        Ok(Step::Replaying(to)) => *to,
-        Ok(Step::Paused(paused)) => paused.last_transaction.map(PgTimestamp::to_chrono),
+        Ok(Step::Replaying(seen) | Step::Paused(seen)) => seen.time(),
         _ => None,
     }
 }
 
 enum Step {
     Starting,
-    Replaying(Option<DateTime<Utc>>),
+    Replaying(Paused),
     Paused(Paused),
     Promoted,
 }
@@ -373,11 +372,9 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
             if log.contains("insufficient parameter settings") {
                 return Err(server.failed());
             }
-            Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
+            Ok(Step::Replaying(paused))
         }
-        Ok((true, false, paused)) => {
-            Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
-        }
+        Ok((true, false, seen)) => Ok(Step::Replaying(seen)),
         Err(_) => {
             *connection = None;
             Ok(Step::Starting)
