@@ -1,5 +1,5 @@
 import { useState } from "react";
-import type { RestoreResult, SetAside } from "../api/bindings";
+import type { RestoreResult, SetAside, SourceConfiguration } from "../api/bindings";
 import { CodeBlock } from "../elements/CodeBlock";
 import { Mono } from "../elements/Mono";
 import { Facts, Section } from "../elements/Page";
@@ -37,10 +37,31 @@ function Copy({ result, inPlace }: { result: RestoreResult; inPlace: boolean }) 
               ["Port", result.port === null ? "none" : <Mono key="p" value={result.port} copy="port" />],
             ]}
           />
+          {result.configuration && <Configuration kept={result.configuration} />}
         </div>
       </Section>
       <Gates result={result} inPlace={inPlace} onDiscarded={() => setDiscarded(true)} />
     </>
+  );
+}
+
+/** What the source had outside its data directory, which no base backup holds. */
+function Configuration({ kept }: { kept: SourceConfiguration }) {
+  return (
+    <div className="space-y-1.5 text-ink-2">
+      {kept.files.length > 0 && (
+        <p>
+          The source&rsquo;s configuration lay outside its data directory. It is not in use here; its{" "}
+          {kept.files.length === 1 ? "file is" : `${kept.files.length} files are`} in{" "}
+          <Mono value={kept.directory} copy="path of the configuration" />
+        </p>
+      )}
+      {kept.missing.map((path) => (
+        <p key={path}>
+          <Mono value={path} /> of the source is in no backup: the role could not read it.
+        </p>
+      ))}
+    </div>
   );
 }
 

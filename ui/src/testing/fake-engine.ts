@@ -85,6 +85,11 @@ function restoreResult(id: string, verified: boolean, to = NEW_DIRECTORY): JobRe
     running: true,
     bytes_reused: 0,
     bytes_written: 52_613_349_376,
+    configuration: {
+      directory: "/srv/restored/orders-eu.configuration",
+      files: ["/etc/postgresql/17/main/pg_hba.conf", "/etc/postgresql/17/main/postgresql.conf"],
+      missing: ["/etc/postgresql/17/main/pg_ident.conf"],
+    },
   };
 }
 
