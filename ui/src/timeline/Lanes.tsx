@@ -403,9 +403,9 @@ export const DensityLane = memo(function DensityLane({
 const EVENT_NAME = 11;
 const POINT_NAME = 13;
 
-/** Width that a name takes at most, in pixels. */
+/** Width that a name takes, in pixels; most take less. */
 function roomOf(name: string): number {
-  return name.length * 6.4;
+  return name.length * 6;
 }
 
 interface MarkNameProps {

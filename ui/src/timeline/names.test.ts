@@ -22,5 +22,6 @@ test.each([
     ],
     ["after", null],
   ],
+  ["that either edge would cut", [{ at: 50, room: 380 }], [null]],
   ["beside the window", [{ at: 450, room: 100 }], ["after"]],
 ])("a name %s", (_, marks, sides) => expect(placeNames(marks, WIDTH)).toEqual(sides));
