@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -115,9 +115,17 @@ fn merged<'a>(result: &'a Value, table: &str) -> &'a Value {
 }
 
 /// The private copies that there are.
+/// The private copies, and what belongs to them.
 fn copies(site: &Protected) -> Vec<PathBuf> {
     let entries = fs::read_dir(site.root().join("home/restored"));
     entries.into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
+/// The private copies alone.
+fn data_directories(site: &Protected) -> Vec<PathBuf> {
+    let hidden =
+        |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    copies(site).into_iter().filter(|path| !hidden(path)).collect()
 }
 
 fn nothing_is_left(site: &Protected) {
@@ -427,7 +435,7 @@ fn a_killed_rescue_lets_the_live_database_go_and_is_not_resumed() {
         let writer = Writer::of(&site.server);
         let mut rescue = site.cli.start_job(&line).unwrap();
         assert!(rescue.reaches(phase), "{}", rescue.stderr());
-        let copy = wait_for_value("the private copy", PATIENCE, || copies(&site).pop());
+        let copy = wait_for_value("the private copy", PATIENCE, || data_directories(&site).pop());
         if phase == "locking" {
             wait_for("the merge to wait", PATIENCE, || {
                 let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
@@ -453,7 +461,7 @@ fn a_killed_rescue_lets_the_live_database_go_and_is_not_resumed() {
         assert_eq!((&shown["state"], &shown["resumable"]), (&"interrupted".into(), &false.into()));
         killed.push(copy);
         // What the one before has left went when the next began.
-        assert_eq!(copies(&site), killed[killed.len() - 1..]);
+        assert_eq!(data_directories(&site), killed[killed.len() - 1..]);
     }
     let back = site.cli.json(&line).unwrap();
     assert_eq!(merged(&back, "public.t")["inserted"], 100, "{back:#}");

@@ -1092,6 +1092,19 @@ seconds: number,
  * Bytes it moved, where that is its unit.
  */
 bytes: number | null, };
+export type SourceConfiguration = { 
+/**
+ * The directory beside the copy that holds the files, below their paths on the source.
+ */
+directory: string, 
+/**
+ * The files' paths on the source.
+ */
+files: Array<string>, 
+/**
+ * Files that no backup holds, since the role could not read them.
+ */
+missing: Array<string>, };
 export type RestoreResult = { 
 /**
  * The job.
@@ -1152,7 +1165,11 @@ bytes_reused: number,
 /**
  * Bytes of the files that were written.
  */
-bytes_written: number, };
+bytes_written: number, 
+/**
+ * The source's configuration, where it lay outside its data directory.
+ */
+configuration: SourceConfiguration | null, };
 export type Placement = "new" | "in_place" | "delta";
 export type Inspection = { 
 /**

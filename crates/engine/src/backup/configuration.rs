@@ -64,7 +64,7 @@ async fn read(connection: &mut Connection, path: &str) -> Result<Captured> {
         format_args!("E'{}'", path.replace('\\', "\\\\").replace('\'', "''")),
         FILE_MAX + 1
     );
-    let told = match connection.query_value(&sql).await {
+    let told = match connection.catalog_value(&sql).await {
         Ok(told) => told.unwrap_or_default(),
         Err(WireError::Server(error)) => return Ok(Captured::NotRead(error.message)),
         Err(error) => return Err(error.into()),
@@ -80,8 +80,8 @@ async fn read(connection: &mut Connection, path: &str) -> Result<Captured> {
 
 /// The rows of one query; none where the server refuses it.
 async fn rows(connection: &mut Connection, sql: &str) -> Result<Option<Vec<Vec<Option<String>>>>> {
-    match connection.query(sql).await {
-        Ok(sets) => Ok(Some(sets.into_iter().flat_map(|set| set.rows).collect())),
+    match connection.catalog_rows(sql).await {
+        Ok(rows) => Ok(Some(rows)),
         Err(WireError::Server(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -74,7 +74,7 @@ impl Truncations {
         let sql = format!(
             "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND backend_type = 'walsender'"
         );
-        if session.query_value(&sql).await?.is_none() {
+        if session.catalog_value(&sql).await?.is_none() {
             return Err(unreadable(
                 "an ordinary session does not reach the server that sends the backup",
                 "Let the connection string name one server, or take a full backup.",
@@ -146,8 +146,8 @@ impl Summary {
 
 /// The rows of one query. What the server has against it is a reason for a full backup.
 async fn rows(session: &mut Connection, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-    match session.query(sql).await {
-        Ok(sets) => Ok(sets.into_iter().flat_map(|set| set.rows).collect()),
+    match session.catalog_rows(sql).await {
+        Ok(rows) => Ok(rows),
         Err(WireError::Server(error)) => Err(unreadable(
             &error.message,
             "Let the role execute pg_available_wal_summaries() and pg_wal_summary_contents(), or take a full backup.",

@@ -388,8 +388,7 @@ pub(super) async fn look(connection: &mut Connection) -> Result<(bool, bool, Pau
                CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() END, \
                pg_catalog.pg_last_wal_replay_lsn(), \
                ((extract(epoch FROM pg_catalog.pg_last_xact_replay_timestamp()) - 946684800) * 1000000)::bigint";
-    let sets = connection.query(sql).await?;
-    let row = sets.first().and_then(|s| s.rows.first()).cloned().unwrap_or_default();
+    let row = connection.catalog_rows(sql).await?.into_iter().next().unwrap_or_default();
     let mut cells = row.into_iter();
     let mut cell = || cells.next().flatten();
     let recovering = cell().as_deref() == Some("t");
