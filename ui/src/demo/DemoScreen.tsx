@@ -126,7 +126,7 @@ export function DemoScreen() {
             <span className="rounded-sm bg-[var(--demo-a)] px-1">DEMO</span>
           </strong>
           <JobStateBadge state={job.state} />
-          {!ended && <Heartbeat kind={job.kind} journal={journal} />}
+          {!ended && <Heartbeat job={job} journal={journal} />}
         </span>
       }
       actions={

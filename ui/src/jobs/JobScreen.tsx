@@ -39,7 +39,7 @@ export function JobScreen() {
       intro={
         <span className="inline-flex flex-wrap items-center gap-3">
           <JobStateBadge state={job.state} />
-          {!ended && <Heartbeat kind={job.kind} journal={journal} />}
+          {!ended && <Heartbeat job={job} journal={journal} />}
         </span>
       }
       actions={

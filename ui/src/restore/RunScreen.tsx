@@ -103,13 +103,7 @@ export function RunScreen() {
       intro={
         <span className="inline-flex flex-wrap items-center gap-3">
           <JobStateBadge state={job.state} />
-          {job.paused ? (
-            <span role="status" className="font-semibold text-degraded">
-              Paused: nothing is fetched or fed until it is resumed
-            </span>
-          ) : (
-            !ended && <Heartbeat kind={job.kind} journal={journal} />
-          )}
+          {!ended && <Heartbeat job={job} journal={journal} />}
         </span>
       }
       actions={

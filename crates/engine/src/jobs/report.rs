@@ -47,7 +47,18 @@ struct Inner {
     target_lsn: Option<Lsn>,
     samples: VecDeque<(Instant, u64)>,
     written_at: Option<Instant>,
+    written: Option<Numbers>,
     unwritten: bool,
+}
+
+/// What a progress event tells.
+#[derive(Clone, Copy, PartialEq)]
+struct Numbers {
+    done: Option<u64>,
+    total: Option<u64>,
+    replayed_to: Option<DateTime<Utc>>,
+    replayed_lsn: Option<Lsn>,
+    rate: Option<f64>,
 }
 
 impl Reporter {
@@ -84,6 +95,7 @@ impl Reporter {
             target_lsn: None,
             samples: VecDeque::new(),
             written_at: None,
+            written: None,
             unwritten: false,
         };
         Ok(Self { inner: Arc::new(Mutex::new(inner)), listener })
@@ -212,7 +224,22 @@ impl Inner {
                 self.samples.pop_front();
             }
         }
+        // What stands still, as a paused restore does for days, is told once.
+        if self.written == Some(self.numbers()) {
+            (self.unwritten, self.written_at) = (false, Some(now));
+            return None;
+        }
         Some((JobEventKind::Progress, None))
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            done: self.done,
+            total: self.total,
+            replayed_to: self.replayed_to,
+            replayed_lsn: self.replayed_lsn,
+            rate: self.rate(),
+        }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a rate is shown with three digits")]
@@ -242,7 +269,10 @@ impl Inner {
         };
         if kind == JobEventKind::Progress {
             self.written_at = Some(Instant::now());
+            self.written = Some(self.numbers());
             self.unwritten = false;
+        } else {
+            self.written = None;
         }
         // A journal that cannot be written (a full disk) must not stop a restore.
         if let Ok(mut line) = serde_json::to_vec(&event) {
@@ -252,5 +282,33 @@ impl Inner {
             }
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_told_once() {
+        let place = tempfile::tempdir().unwrap();
+        let reporter = Reporter::open(JobId(uuid::Uuid::nil()), place.path(), None).unwrap();
+        reporter.phase("replaying", Some("bytes"), Some(100));
+        let told = || {
+            let journal = std::fs::read_to_string(place.path().join("journal")).unwrap();
+            journal.lines().filter(|line| line.contains("\"progress\"")).count()
+        };
+        // Five times as long as it takes to be told again.
+        let began = Instant::now();
+        while began.elapsed() < 5 * PROGRESS_EVERY {
+            reporter.replayed(None, Lsn(16), 16);
+        }
+        // The numbers, and that the rate is none.
+        assert!((1..=2).contains(&told()), "{}", told());
+        let before = told();
+        reporter.replayed(None, Lsn(32), 32);
+        reporter.flush();
+        assert_eq!(told(), before + 1);
     }
 }

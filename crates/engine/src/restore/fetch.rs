@@ -107,6 +107,8 @@ async fn bring(
     let wanted = std::mem::take(&mut layout.wanted);
     if compare {
         job.reporter.phase("fetching", Some("bytes"), Some(layout.wanted_bytes));
+    } else {
+        job.reporter.total(Some(layout.wanted_bytes));
     }
     let sink = Arc::new(Files {
         paths: layout.paths.clone(),
