@@ -105,7 +105,18 @@ describe("a job", () => {
       job: { ...JOBS[2], id: job, state: "succeeded", finished_at: before(1) } as (typeof JOBS)[number],
       last_seq: 3,
       set_aside: null,
-      result: { kind: "archive", job, durable_lsn: "0/9F3A1C40", timeline: 1, segments: 88 },
+      result: {
+        kind: "archive",
+        job,
+        durable_lsn: "0/9F3A1C40",
+        stored_lsn: "0/9F3A1C40",
+        durability: "store",
+        timeline: 1,
+        segments: 88,
+        gaps: [],
+        needs_snapshot: null,
+        backup: null,
+      },
     }));
     mount("/job/job-archive");
     await screen.findByText("0/9F3A1C40");

@@ -55,7 +55,8 @@ export function makePoints(name: string): Points {
   const gap = {
     from_lsn: at(GAP_AFTER).end_lsn,
     to_lsn: at(GAP_BEFORE).lsn,
-    cause: "the slot's WAL was removed by the server",
+    cause: "wal_removed" as const,
+    explanation: "the slot's WAL was removed by the server",
     timeline: 1,
     detected_at: at(GAP_BEFORE).time,
   };
@@ -104,6 +105,10 @@ export function makePoints(name: string): Points {
       lsn: each.lsn,
       timeline: 1,
     })),
+    gaps: holed ? [gap] : [],
+    system_changes: [],
+    needs_snapshot: null,
+    slot: null,
   };
 }
 

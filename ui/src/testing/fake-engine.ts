@@ -275,6 +275,7 @@ export class FakeEngine {
             system_identifier: null,
             timeline: null,
             data_bytes: null,
+            slot_cost: null,
             findings: [
               {
                 severity: "error",
@@ -292,6 +293,7 @@ export class FakeEngine {
             system_identifier: "7412345678901234999",
             timeline: 1,
             data_bytes: 52_613_349_376,
+            slot_cost: null,
             findings: [
               { severity: "ok", code: "wal_level", message: "wal_level is replica", repair: null },
               {

@@ -66,6 +66,8 @@ function overviewOf(summary: ClusterSummary, more: Partial<ClusterOverview>): Cl
     gaps: 0,
     archiving: true,
     archive_lag_bytes: 16_384,
+    needs_snapshot: null,
+    slot: null,
     snapshots: 9,
     bytes_stored: 71_403_212_800,
     problem: null,

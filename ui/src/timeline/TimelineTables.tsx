@@ -190,7 +190,7 @@ export const TimelineTables = memo(function TimelineTables(props: TimelineTables
             <Mono key="b" value={span.gap.to_lsn} />,
             <Time key="f" value={new Date(span.from).toISOString()} />,
             <Time key="t" value={new Date(span.to).toISOString()} />,
-            span.gap.cause,
+            span.gap.explanation,
             <Time key="d" value={span.gap.detected_at} digits={0} />,
           ],
         }))}

@@ -169,7 +169,7 @@ impl WalFiles {
                     return Ok(None);
                 };
                 let content = view.read_segment(&self.repository, &stored).await?;
-                self.check(file, &content)?;
+                self.check(file, &content).await?;
                 let mut whole = content.to_vec();
                 // PostgreSQL takes whole segments only.
                 whole.resize(usize::try_from(self.size().bytes()).unwrap_or(0), 0);
@@ -200,27 +200,39 @@ impl WalFiles {
         }
     }
 
-    /// A segment that is missing between others of its timeline is lost: told "not there", PostgreSQL
-    /// would take the hole for the end of the WAL and come up without what follows.
+    /// A segment that is missing between others is lost: told "not there", PostgreSQL would take the hole
+    /// for the end of the WAL and come up without what follows. What follows may be on another timeline.
     async fn require_no_hole(&self, file: WalFileName) -> Result<()> {
         let system = self.control.system_identifier;
+        let size = self.size();
         let (mut before, mut after) = (false, false);
         for prefix in [wal_prefix(system), slices_prefix(system)] {
             let prefix = format!("{prefix}{:08X}/", file.timeline.get());
             for entry in self.repository.list(&prefix).await? {
                 let name = entry.path[prefix.len()..].get(..24).unwrap_or_default();
-                if let Some(other) = WalFileName::parse(name, self.size()) {
+                if let Some(other) = WalFileName::parse(name, size) {
                     before |= other.segment < file.segment;
                     after |= other.segment > file.segment;
                 }
             }
         }
+        let histories = ArchiveView::histories(&self.repository, system).await?;
+        // The timeline began in this segment or before.
+        before |= histories
+            .get(&file.timeline)
+            .and_then(|own| own.switches.last())
+            .is_some_and(|begin| size.segment_of(begin.switch_lsn) <= file.segment);
+        // Another one left it only later; the segment in which it did is also under its own name.
+        after |= histories
+            .values()
+            .flat_map(|history| &history.switches)
+            .any(|s| s.parent == file.timeline && size.segment_of(s.switch_lsn) > file.segment);
         if before && after {
             return Err(EngineError::integrity(
                 "wal_gap",
                 format!(
                     "the segment {} is missing from the archive, which goes on behind it",
-                    file.render(self.size())
+                    file.render(size)
                 ),
                 "Recovery cannot pass this place. Restore to a target before it, or begin with a snapshot taken after it.",
             ));
@@ -228,18 +240,46 @@ impl WalFiles {
         Ok(())
     }
 
-    /// Whether the content is this segment of this cluster.
-    fn check(&self, file: WalFileName, content: &[u8]) -> Result<()> {
+    /// Whether the content is this segment of this cluster and of this timeline's lineage.
+    async fn check(&self, file: WalFileName, content: &[u8]) -> Result<()> {
+        let foreign = |what: String| {
+            EngineError::integrity(
+                "wal_foreign",
+                format!("{} is not a segment of this cluster: {what}", file.render(self.size())),
+                "The archive and the data directory are of different clusters, or the file was exchanged.",
+            )
+        };
         let mut reader = self.reader(file.segment);
         let first = content.get(..self.page().min(content.len())).unwrap_or_default();
         match reader.push(first, &mut Vec::new()) {
-            Err(error) if !error.is_end_of_wal() => Err(EngineError::integrity(
-                "wal_foreign",
-                format!("{} is not a segment of this cluster: {error}", file.render(self.size())),
-                "The archive and the data directory are of different clusters, or the file was exchanged.",
-            )),
-            _ => Ok(()),
+            Err(error) if !error.is_end_of_wal() => return Err(foreign(error.to_string())),
+            _ => {}
         }
+        // A timeline's first segment begins with its parent's pages; others have pages of their own only.
+        let page = self.page().max(8);
+        let written: Vec<u32> = content
+            .chunks_exact(page)
+            .filter(|page| page[..2] != [0, 0])
+            .map(|page| u32::from_le_bytes([page[4], page[5], page[6], page[7]]))
+            .collect();
+        let own = file.timeline.get();
+        if written.iter().all(|timeline| *timeline == own) {
+            return Ok(());
+        }
+        let histories =
+            ArchiveView::histories(&self.repository, self.control.system_identifier).await?;
+        let ancestors: Vec<u32> = histories
+            .get(&file.timeline)
+            .map(|h| h.switches.iter().map(|s| s.parent.get()).collect())
+            .unwrap_or_default();
+        let stranger =
+            written.iter().find(|timeline| **timeline != own && !ancestors.contains(timeline));
+        if let Some(stranger) = stranger {
+            return Err(foreign(format!(
+                "it has a page of timeline {stranger}, which is no ancestor of timeline {own}"
+            )));
+        }
+        Ok(())
     }
 
     fn reader(&self, segment: SegmentNo) -> WalStreamReader {
@@ -273,7 +313,7 @@ impl WalFiles {
                 break;
             };
             let content = view.read_segment(&self.repository, &stored).await?;
-            self.check(next, &content)?;
+            self.check(next, &content).await?;
             spool.keep(&name, &content)?;
         }
         Ok(())
@@ -354,7 +394,7 @@ impl WalFiles {
                 "It is not whole: PostgreSQL hands a segment over only when it is.",
             ));
         }
-        self.check(file, &content)?;
+        self.check(file, &content).await?;
         let start = size.start_of(file.segment);
         let index = self.index(file, &content, path, whole)?;
         if !whole {

@@ -1,52 +1,41 @@
 //! Streams WAL from the server into the repository.
 //!
-//! The flush position that the server is told is what the store has confirmed, never more. Reading
-//! starts at the start of the first segment that is not whole in the repository, whatever the slot
-//! says: what was archived of that segment before is compared as it passes.
+//! The flush position that the server is told is what is durable, never more: in the store, or in the
+//! spool when that was asked for. Reading starts at the start of the first segment that is not whole in
+//! the repository, whatever the slot says: what was archived of that segment before is compared as it
+//! passes.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use chrono::Utc;
-use holdfast_postgres::{
-    Lsn, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalRecord, WalSegmentSize,
-    WalStreamReader,
-};
-use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
-use holdfast_wire::{
-    Connection, NextTimeline, SlotFacts, StartedStream, WalMessage, WalStream, WireError,
-};
-use serde::{Deserialize, Serialize};
+use holdfast_postgres::{Lsn, TimelineId};
+use holdfast_repository::Repository;
+use holdfast_wire::{Connection, NextTimeline, StartedStream, WalMessage, WalStream, WireError};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::index::SegmentIndex;
-use super::markers::MarkerGatherer;
-use super::upload::{self, Replaces, Upload};
-use super::{ArchiveView, Gap, coverage_prefix, history_prefix, segment_path, slice_directory};
+use super::ledger::{self, GapCause};
+use super::open_segment::{OpenSegment, Outgoing, Start, Way};
+use super::safety::SlotWatch;
+use super::spool::{Claim, Spool};
+use super::synchronous::{self, Membership};
+use super::upload::{self, Place, Upload};
+use super::{ArchiveOptions, ArchiveView, Durability, Gap};
 use crate::Engine;
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
 
-/// A slice of the open segment is stored at the latest this long after its first byte arrived.
-const SLICE_AFTER: Duration = Duration::from_secs(2);
 /// The server hears from us at least this often, however slow the store is.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// After this many slices of a segment they are merged into one.
-const MERGE_AFTER: usize = 24;
-/// How long a server that was reached before may stay away until the job fails.
+/// How long a server or a store that was reached before may stay away until the job fails.
 const AWAY_LIMIT: Duration = Duration::from_mins(5);
-
-/// What to stream.
-#[derive(Debug, Clone, Default)]
-pub struct ArchiveOptions {
-    /// Stop once WAL up to here is durable; otherwise when cancelled.
-    pub once_to: Option<Lsn>,
-}
+/// How long the store may take to tell what it holds, when somebody waits for the stream.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+/// Pieces that wait for the store behind the one that is on its way. Each may be a whole segment.
+const BEHIND_AT_ONCE: usize = 2;
+const BEHIND_SPOOL: usize = 6;
 
 /// How far the archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,53 +46,106 @@ pub struct Frontier {
     pub started_at: Lsn,
     /// Everything below is received.
     pub received: Lsn,
-    /// Everything below is in the store.
+    /// Everything below is durable: in the store, or in the spool when that counts.
     pub durable: Lsn,
+    /// Everything below is in the store.
+    pub stored: Lsn,
     /// How far the server has written.
     pub server: Lsn,
 }
 
 /// What a run of the archiver did.
-#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
-pub struct ArchiveResult {
-    /// The job.
-    pub job: String,
-    /// Everything below is in the store.
-    #[ts(type = "string")]
-    pub durable_lsn: Lsn,
-    /// The timeline it is on.
-    pub timeline: u32,
-    /// Whole segments stored by this run.
-    #[ts(type = "number")]
-    pub segments: u64,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streamed {
+    pub(crate) frontier: Frontier,
+    /// Whole segments that went out.
+    pub(crate) segments: u64,
+    /// Gaps that were noted.
+    pub(crate) gaps: Vec<Gap>,
 }
 
 /// One run of the archiver for one cluster.
 pub(crate) struct ArchiveStream {
-    engine: Engine,
-    cluster: Cluster,
-    repository: Repository,
-    options: ArchiveOptions,
+    pub(super) engine: Engine,
+    pub(super) cluster: Cluster,
+    pub(super) repository: Repository,
+    pub(super) options: ArchiveOptions,
     reporter: Option<Reporter>,
+    /// Whether phases and numbers are reported, not only what somebody has to know.
+    progress: bool,
     cancel: CancellationToken,
     frontier: watch::Sender<Frontier>,
     segments: u64,
-}
-
-/// Where a session starts.
-struct Start {
-    timeline: TimelineId,
-    lsn: Lsn,
-    /// WAL of the segment at `lsn` that is archived already, as slices.
-    archived: Bytes,
-    /// The reader, having seen the segment before, so that a record that crosses is read whole.
-    reader: WalStreamReader,
+    gaps: watch::Sender<Vec<Gap>>,
+    /// We have dropped the slot: the next session makes a new one and begins with it.
+    pub(super) dropped: bool,
+    told_membership: Option<Membership>,
 }
 
 /// How a session on one timeline ended.
 enum Ended {
     Done,
     Timeline(Box<Connection>, NextTimeline),
+    /// The slot holds so many bytes back, more than is allowed.
+    SlotTooLarge(u64),
+}
+
+/// One end of a queue of pieces and what it has brought to its place.
+struct Carrier {
+    queue: mpsc::Sender<Upload>,
+    durable: watch::Receiver<Lsn>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Carrier {
+    fn start(place: Place, begun: Lsn) -> Self {
+        let (queue, uploads) = mpsc::channel(1);
+        let (durable_to, durable) = watch::channel(begun);
+        let task = tokio::spawn(upload::run(place, uploads, durable_to));
+        Self { queue, durable, task }
+    }
+
+    /// Waits until everything that was handed over is where it belongs.
+    async fn finish(self) -> Result<Lsn> {
+        drop(self.queue);
+        ended(self.task.await)?;
+        Ok(*self.durable.borrow())
+    }
+}
+
+fn ended(outcome: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    outcome.unwrap_or_else(|error| Err(EngineError::Fault(format!("the uploader failed: {error}"))))
+}
+
+/// Stops the uploads of a stream that is left: what is on its way may still arrive, which does no harm.
+struct Abandon(tokio::task::AbortHandle);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Whether it is worth trying again.
+fn is_transient(error: &EngineError) -> bool {
+    match error {
+        EngineError::Wire(error) => error.retryable(),
+        EngineError::Repository(error) => error.retryable(),
+        EngineError::Refused { code, .. } => *code == STALLED,
+        _ => false,
+    }
+}
+
+/// The code of the error with which a stream is left whose WAL does not become durable.
+const STALLED: &str = "durability_stalled";
+
+fn stalled(at: Lsn, limit: Duration) -> EngineError {
+    EngineError::refused(
+        STALLED,
+        format!("nothing beyond {at} has become durable for {} s", limit.as_secs_f64()),
+        "The stream was left, so that neither commits nor the server's shutdown wait for it. Look at the store; the \
+         archive goes on when it answers.",
+    )
 }
 
 impl ArchiveStream {
@@ -116,16 +158,38 @@ impl ArchiveStream {
         cancel: CancellationToken,
     ) -> (Self, watch::Receiver<Frontier>) {
         let (frontier, watched) = watch::channel(Frontier::default());
-        (
-            Self { engine, cluster, repository, options, reporter, cancel, frontier, segments: 0 },
-            watched,
-        )
+        let stream = Self {
+            engine,
+            cluster,
+            repository,
+            options,
+            reporter,
+            progress: true,
+            cancel,
+            frontier,
+            segments: 0,
+            gaps: watch::channel(Vec::new()).0,
+            dropped: false,
+            told_membership: None,
+        };
+        (stream, watched)
+    }
+
+    /// Only what somebody has to know is reported: the phases are another one's.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.progress = false;
+        self
+    }
+
+    /// The gaps that this run has noted so far.
+    pub(crate) fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
+        self.gaps.subscribe()
     }
 
     /// Streams until cancelled or until the asked position is durable.
     ///
-    /// A server that goes away is tried again; one that was never reached is an error at once.
-    pub(crate) async fn run(mut self) -> Result<(Frontier, u64)> {
+    /// A server or store that goes away is tried again; one that was never reached is an error at once.
+    pub(crate) async fn run(mut self) -> Result<Streamed> {
         let mut away_since: Option<Instant> = None;
         let mut wait = Duration::from_millis(500);
         loop {
@@ -134,7 +198,10 @@ impl ArchiveStream {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            let transient = matches!(&error, EngineError::Wire(e) if e.retryable());
+            if let EngineError::Integrity { code: "wal_differs" | "timeline_differs", .. } = &error
+            {
+                self.note_foreign_stream().await;
+            }
             let reached_before =
                 before.timeline.is_some() || self.frontier.borrow().timeline.is_some();
             if *self.frontier.borrow() != before {
@@ -142,24 +209,25 @@ impl ArchiveStream {
                 wait = Duration::from_millis(500);
             }
             let away = *away_since.get_or_insert_with(Instant::now);
-            if !transient || !reached_before || away.elapsed() > AWAY_LIMIT {
+            if !is_transient(&error) || !reached_before || away.elapsed() > AWAY_LIMIT {
                 return Err(error);
             }
-            self.warn(format!(
-                "{}; trying again in {} s",
-                error.to_object().message,
-                wait.as_secs().max(1)
-            ));
+            let object = error.to_object();
+            if object.code == STALLED {
+                self.alert(STALLED, format!("{}: the stream was left", object.message));
+            }
+            self.warn(format!("{}; trying again in {} s", object.message, wait.as_secs().max(1)));
             tokio::select! {
                 () = self.cancel.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(Duration::from_secs(30));
         }
-        Ok((*self.frontier.borrow(), self.segments))
+        let gaps = self.gaps.borrow().clone();
+        Ok(Streamed { frontier: *self.frontier.borrow(), segments: self.segments, gaps })
     }
 
-    fn warn(&self, message: String) {
+    pub(super) fn warn(&self, message: String) {
         if let Some(reporter) = &self.reporter {
             reporter.warning(message);
         } else {
@@ -167,16 +235,66 @@ impl ArchiveStream {
         }
     }
 
+    /// Tells what somebody has to act on.
+    pub(super) fn alert(&self, code: &'static str, message: String) {
+        if let Some(reporter) = &self.reporter {
+            reporter.alert(code, message);
+        } else {
+            tracing::error!(cluster = %self.cluster.name, code, "{message}");
+        }
+    }
+
+    fn progress(&self) -> Option<&Reporter> {
+        self.reporter.as_ref().filter(|_| self.progress)
+    }
+
+    async fn note_foreign_stream(&self) {
+        let noted = async {
+            let view = self.view().await?;
+            let system = self.cluster.system_identifier.to_string();
+            let version = self.cluster.server_version.to_string();
+            let cause = GapCause::ForeignStream;
+            ledger::record_change(&self.repository, &view, cause, system, version).await
+        }
+        .await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the foreign stream was not noted in the ledger");
+        }
+        self.alert(
+            "foreign_stream",
+            "the server sends other WAL than what is archived under the same name: nothing is archived any more"
+                .to_owned(),
+        );
+    }
+
     /// One connection's worth of streaming, across timelines.
     async fn session(&mut self) -> Result<()> {
-        let (mut connection, _) = self.engine.connect_for_backup(&self.cluster).await?;
-        let slot = self.ensure_slot(&mut connection).await?;
+        let spool = match self.options.durability {
+            Durability::Store => None,
+            Durability::Spool => Some(Spool::of(self.engine.home(), &self.cluster).await?),
+        };
+        // What a crash has left in a spool comes first, whether it is used now or not.
+        let _claim = self.empty_spool(spool.as_ref()).await?;
+        // The store is asked before the server is: a walsender that is not streaming yet holds nobody up,
+        // but one that waits for a store that hangs might.
+        let view = match self.options.stall_limit {
+            Some(limit) => tokio::time::timeout(limit.max(LOOK_WITHIN), self.view())
+                .await
+                .unwrap_or_else(|_| Err(stalled(self.frontier.borrow().durable, limit)))?,
+            None => self.view().await?,
+        };
+        let (mut connection, _) = self.connect().await?;
         let identity = connection.identify_system().await?;
+        let slot = self.ensure_slot(&mut connection, &identity).await?;
         if identity.timeline.get() > 1 {
             self.keep_history(&mut connection, identity.timeline).await?;
         }
-        let mut start =
-            self.find_start(&mut connection, slot, identity.timeline, identity.flush_lsn).await?;
+        self.warn_of_another_branch(&mut connection, &view, &identity).await?;
+        let mut start = self.find_start(&mut connection, &view, slot, &identity).await?;
+        if self.options.synchronous.is_some() {
+            self.look_at_membership().await?;
+        }
+        self.seal_what_is_sliced(&view).await?;
         let mut gap_tried = false;
         loop {
             let (timeline, lsn) = (start.timeline, start.lsn);
@@ -184,7 +302,7 @@ impl ArchiveStream {
                 .start_physical(Some(&self.cluster.slot), lsn, timeline)
                 .await
             {
-                Ok(StartedStream::Streaming(stream)) => self.stream(stream, start).await,
+                Ok(StartedStream::Streaming(stream)) => self.stream(stream, start, &spool).await,
                 Ok(StartedStream::AlreadyEnded { connection, next: Some(next) }) => {
                     Ok(Ended::Timeline(Box::new(connection), next))
                 }
@@ -200,299 +318,194 @@ impl ArchiveStream {
                     self.keep_history(&mut connection, next.timeline).await?;
                     start = self.start_on_next(next).await?;
                 }
-                // The server does not have this WAL any more: that is a gap, recorded before going on.
+                Ok(Ended::SlotTooLarge(held)) => {
+                    self.drop_slot(held).await?;
+                    return Err(EngineError::Wire(WireError::Closed {
+                        during: "streaming WAL, to drop the slot",
+                        source: None,
+                    }));
+                }
+                // The server does not have this WAL any more: that is a gap.
                 Err(EngineError::Wire(WireError::WalRemoved { .. })) if !gap_tried => {
                     gap_tried = true;
-                    (connection, _) = self.engine.connect_for_backup(&self.cluster).await?;
+                    (connection, _) = self.connect().await?;
                     let identity = connection.identify_system().await?;
-                    let slot = self.ensure_slot(&mut connection).await?;
-                    let size = self.cluster.segment_size;
-                    let held = slot.map(|held| size.floor(held)).filter(|held| *held > lsn);
-                    let at = held.unwrap_or_else(|| size.floor(identity.flush_lsn));
-                    let known = self.view().await?.runs(timeline).last().map(|run| run.1);
-                    self.record_gap(
-                        identity.timeline,
-                        known.unwrap_or(lsn),
-                        at,
-                        "the server had removed this WAL",
-                    )
-                    .await?;
-                    start = self.start_at(identity.timeline, at, None).await?;
+                    let renewed = self.ensure_slot(&mut connection, &identity).await?;
+                    let cause = renewed.made.or(slot.made).unwrap_or(
+                        if slot.restart.is_some_and(|at| self.cluster.segment_size.floor(at) > lsn)
+                        {
+                            GapCause::SlotRecreated
+                        } else {
+                            GapCause::WalRemoved
+                        },
+                    );
+                    let view = self.view().await?;
+                    let at = renewed.restart.filter(|at| *at > lsn).unwrap_or(identity.flush_lsn);
+                    start = self
+                        .start_behind_gap(
+                            &mut connection,
+                            &view,
+                            &identity,
+                            (timeline, lsn),
+                            at,
+                            cause,
+                        )
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn view(&self) -> Result<ArchiveView> {
-        ArchiveView::load(
-            self.engine.catalog(),
-            &self.repository,
-            self.cluster.system_identifier,
-            self.cluster.segment_size,
-        )
-        .await
-    }
-
-    /// Makes sure that our slot exists and holds WAL; gives from where.
-    async fn ensure_slot(&self, connection: &mut Connection) -> Result<Option<Lsn>> {
-        match self.read_slot(connection).await? {
-            // Ours holds WAL from its first moment on. One that does not was invalidated: the server
-            // never lets it hold WAL again, even where it still streams through it.
-            Some(slot) if slot.restart_lsn.is_none() => {
-                self.warn(format!(
-                    "the server gave up the replication slot {} (max_slot_wal_keep_size): it is made anew",
-                    self.cluster.slot
-                ));
-                connection.drop_slot(&self.cluster.slot).await?;
-            }
-            Some(slot) => return Ok(slot.restart_lsn),
-            None => {}
-        }
-        match connection.create_physical_slot(&self.cluster.slot).await {
-            Ok(()) => {}
-            // Another process was faster.
-            Err(WireError::Server(e)) if e.sqlstate == "42710" => {}
-            Err(e) => return Err(e.into()),
-        }
-        // A checkpoint that races with the creation may have invalidated the new slot: read it again.
-        let slot = self.read_slot(connection).await?;
-        slot.and_then(|s| s.restart_lsn).map(Some).ok_or_else(|| {
-            EngineError::refused(
-                "slot_lost",
-                format!("the replication slot {} was lost as soon as it was made", self.cluster.slot),
-                "Run the command again. If it goes on, the server removes WAL faster than it can be read: raise \
-                 max_slot_wal_keep_size.",
-            )
-        })
-    }
-
-    /// Before PostgreSQL 15 a slot can only be read with SQL.
-    async fn read_slot(&self, connection: &mut Connection) -> Result<Option<SlotFacts>> {
-        match connection.read_slot(&self.cluster.slot).await {
-            Err(WireError::UnsupportedVersion { .. }) => {
-                let mut sql = self.engine.connect_sql(&self.cluster).await?;
-                let slot = sql.read_slot(&self.cluster.slot).await?;
-                sql.close().await;
-                Ok(slot)
-            }
-            read => Ok(read?),
-        }
-    }
-
-    /// From where to stream: our own frontier, else where the slot holds WAL from.
-    async fn find_start(
-        &self,
-        connection: &mut Connection,
-        slot: Option<Lsn>,
-        timeline: TimelineId,
-        flushed: Lsn,
-    ) -> Result<Start> {
-        let view = self.view().await?;
-        let size = self.cluster.segment_size;
-        let archived_to = |timeline| view.runs(timeline).last().map(|run| run.1);
-        if let Some(at) = archived_to(timeline) {
-            return self.start_at(timeline, size.floor(at), Some(&view)).await;
-        }
-        // The server has left the timelines that are archived behind; it still streams the rest of
-        // them. Timelines that are no ancestors of its own are another server's history.
-        if let Some(history) = self.history(connection, timeline).await? {
-            let mut child = timeline;
-            for switch in history.switches.iter().rev() {
-                let end = switch.switch_lsn;
-                match archived_to(switch.parent) {
-                    Some(at) if at <= size.end_of(size.segment_of(end)) => {
-                        return self
-                            .start_at(switch.parent, size.floor(at.min(end)), Some(&view))
-                            .await;
-                    }
-                    Some(at) => {
-                        self.warn(format!(
-                            "timeline {} is archived to {at}, beyond {end} where timeline {child} of the server leaves it: \
-                             both are kept",
-                            switch.parent
-                        ));
-                        return self.start_at(child, size.floor(end), Some(&view)).await;
-                    }
-                    None => child = switch.parent,
-                }
-            }
-        }
-        if let Some((ours, at)) = view.frontier() {
-            self.warn(format!(
-                "the archive ends on timeline {ours} at {at}, which timeline {timeline} of the server does not continue"
-            ));
-        }
-        self.start_at(timeline, size.floor(slot.unwrap_or(flushed)), Some(&view)).await
-    }
-
-    async fn history(
-        &self,
-        connection: &mut Connection,
-        timeline: TimelineId,
-    ) -> Result<Option<TimelineHistory>> {
-        if timeline.get() == 1 {
+    /// Brings what a crash has left in the spool to the store. A spool that is to be used stays claimed.
+    async fn empty_spool(&self, used: Option<&Spool>) -> Result<Option<Claim>> {
+        let spool = match used {
+            Some(spool) => spool.clone(),
+            None => Spool::of(self.engine.home(), &self.cluster).await?,
+        };
+        if used.is_none() && !spool.exists() {
             return Ok(None);
         }
-        let (_, content) = connection.timeline_history(timeline).await?;
-        Ok(TimelineHistory::parse(timeline, &content).ok())
-    }
-
-    /// Prepares the reader at a segment's start.
-    async fn start_at(
-        &self,
-        timeline: TimelineId,
-        lsn: Lsn,
-        view: Option<&ArchiveView>,
-    ) -> Result<Start> {
-        let size = self.cluster.segment_size;
-        let segment = size.segment_of(lsn);
-        let mut archived = Bytes::new();
-        let mut reader = self.reader(timeline, lsn);
-        if let Some(view) = view {
-            if let Some(stored) = view.segment(timeline, segment) {
-                archived = view.read_segment(&self.repository, stored).await?;
-            }
-            let before = segment.0.checked_sub(1).map(SegmentNo);
-            if let Some((before, stored)) = before
-                .and_then(|n| view.segment(timeline, n).filter(|s| s.complete).map(|s| (n, s)))
-            {
-                let bytes = view.read_segment(&self.repository, stored).await?;
-                let mut primed = self.reader(timeline, size.start_of(before));
-                if primed.push(&bytes, &mut Vec::new()).is_ok() {
-                    reader = primed;
-                }
-            }
-        }
-        Ok(Start { timeline, lsn, archived, reader })
-    }
-
-    fn reader(&self, timeline: TimelineId, lsn: Lsn) -> WalStreamReader {
-        // The first pages of a segment in which a timeline begins carry the parent's number.
-        let expected = WalExpectations {
-            system_identifier: Some(self.cluster.system_identifier),
-            timeline: (timeline.get() == 1).then_some(timeline),
-            wal_magic: self.cluster.server_version.traits().map(|t| t.wal_magic),
-        };
-        WalStreamReader::at_segment(lsn, self.cluster.segment_size, expected)
-    }
-
-    async fn start_on_next(&self, next: NextTimeline) -> Result<Start> {
-        let lsn = self.cluster.segment_size.floor(next.switch_lsn);
-        let view = self.view().await?;
-        self.start_at(next.timeline, lsn, Some(&view)).await
-    }
-
-    /// Stores a timeline's history with its whole ancestry.
-    async fn keep_history(&self, connection: &mut Connection, timeline: TimelineId) -> Result<()> {
-        let newest = timeline;
-        let mut wanted = vec![timeline];
-        while let Some(timeline) = wanted.pop() {
-            if timeline.get() == 1 {
-                continue;
-            }
-            let path = format!(
-                "{}{}",
-                history_prefix(self.cluster.system_identifier),
-                TimelineHistory::file_name(timeline)
-            );
-            let known: Option<(Bytes, serde_json::Value)> =
-                match self.repository.get_sealed(&path, ObjectKind::TimelineHistory).await {
-                    Ok(known) => Some(known),
-                    Err(RepositoryError::NotFound { .. }) => None,
-                    Err(error) => return Err(error.into()),
-                };
-            let (_, content) = match connection.timeline_history(timeline).await {
-                Ok(found) => found,
-                // An ancestor's own file may be gone from the server; the child's lists it anyway.
-                Err(WireError::Server(_)) if timeline != newest => continue,
-                Err(error) => return Err(error.into()),
+        let Some(claim) = spool.claim()? else {
+            // Whoever has it looks after it.
+            return match used {
+                None => Ok(None),
+                Some(_) => Err(EngineError::refused(
+                    "already_archiving",
+                    format!(
+                        "another process archives \"{}\" through this machine's spool",
+                        self.cluster.name
+                    ),
+                    "Look at the running job; one stream at a time is enough.",
+                )),
             };
-            let history = TimelineHistory::parse(timeline, &content).map_err(|e| {
-                EngineError::integrity(
-                    "timeline_history_damaged",
-                    format!("the server's history of timeline {timeline} cannot be read: {e}"),
-                    "Compare the file in the server's pg_wal with a standby's.",
-                )
-            })?;
-            if let Some((known, _)) = known {
-                let same = TimelineHistory::parse(timeline, &known)
-                    .is_ok_and(|known| branches(&known) == branches(&history));
-                if !same {
-                    return Err(EngineError::integrity(
-                        "timeline_differs",
-                        format!(
-                            "the server's timeline {timeline} began elsewhere than the timeline {timeline} that is archived"
-                        ),
-                        "Two copies of this cluster were promoted to the same timeline. Only one of them can be archived \
-                         here: add the other one to a repository of its own. Nothing was overwritten.",
-                    ));
+        };
+        let brought = spool.replay(&self.repository, &self.cluster).await?;
+        if brought > 0
+            && let Some(reporter) = &self.reporter
+        {
+            reporter.log(format!("{brought} spooled pieces of WAL were brought to the store"));
+        }
+        Ok(used.is_some().then_some(claim))
+    }
+
+    /// A segment whose slices were acknowledged before the whole of it was stored is whole all the same:
+    /// it is put together and stored as one.
+    async fn seal_what_is_sliced(&self, view: &ArchiveView) -> Result<()> {
+        let size = self.cluster.segment_size;
+        for timeline in view.timelines() {
+            let sliced: Vec<_> = view
+                .segments(timeline)
+                .filter(|(n, s)| !s.complete && s.pieces.len() > 1 && s.end() == size.end_of(*n))
+                .map(|(n, _)| n)
+                .collect();
+            for segment in sliced {
+                let lsn = size.start_of(segment);
+                let mut start = self.start_at(timeline, lsn, Some(view)).await?;
+                let bytes = std::mem::take(&mut start.archived);
+                let mut out = Outgoing::default();
+                OpenSegment::new(&self.cluster, start, Way::Plain).take(lsn, &bytes, &mut out)?;
+                for upload in out.front {
+                    upload::put(&self.repository, &upload).await?;
+                    upload::remove_superfluous(&self.repository, upload.replaces).await;
                 }
-                wanted.extend(history.switches.last().map(|s| s.parent));
-                continue;
             }
-            let stored = self
-                .repository
-                .put_sealed(
-                    &path,
-                    ObjectKind::TimelineHistory,
-                    Bytes::from(content),
-                    &serde_json::json!({ "timeline": timeline, "switches": history.switches.len() }),
-                    PutKind::CreateOnly,
-                )
-                .await;
-            match stored {
-                Ok(_) | Err(RepositoryError::AlreadyExists { .. }) => {}
-                Err(e) => return Err(e.into()),
-            }
-            wanted.extend(history.switches.last().map(|s| s.parent));
         }
         Ok(())
     }
 
-    async fn record_gap(
-        &self,
-        timeline: TimelineId,
-        from: Lsn,
-        to: Lsn,
-        cause: &str,
-    ) -> Result<()> {
-        if to <= from {
-            return Ok(());
+    /// Says once for each change whether commits wait for us, and refuses to become the only one they
+    /// wait for unless that was asked for.
+    async fn look_at_membership(&mut self) -> Result<()> {
+        let Some(wanted) = &self.options.synchronous else { return Ok(()) };
+        let name = self.application_name().unwrap_or_default();
+        let armed = wanted.arm_sole_member;
+        let mut sql = self.engine.connect_sql(&self.cluster).await?;
+        let membership = Membership::look(&mut sql, &name).await?;
+        sql.close().await;
+        // Once it streams it is waited for: staying away then would be worse.
+        let first = self.frontier.borrow().timeline.is_none();
+        if membership == Membership::Sole && !armed && first {
+            return Err(EngineError::refused(
+                "sole_synchronous_member",
+                format!(
+                    "commits on \"{}\" would wait for this archive alone ({name}): when it stops, they hang",
+                    self.cluster.name
+                ),
+                "Name another standby in synchronous_standby_names, for example ANY 1 (standby, archive); or say \
+                 --arm-sole-member when a server that stands still is better than a commit that could be lost.",
+            ));
         }
-        let gap = Gap {
-            from_lsn: from,
-            to_lsn: to,
-            timeline,
-            cause: cause.to_owned(),
-            detected_at: Utc::now(),
-        };
-        let path = format!("{}{}", coverage_prefix(self.cluster.system_identifier), Uuid::now_v7());
-        self.repository.put_document(&path, ObjectKind::Coverage, &gap).await?;
-        self.warn(format!("WAL from {from} to {to} is lost ({cause}): take a new snapshot now"));
+        if self.told_membership.replace(membership) != Some(membership) {
+            match membership {
+                Membership::NotListed => self.warn(format!(
+                    "no commit waits for this archive yet: ALTER SYSTEM SET synchronous_standby_names = '{name}' (or with \
+                     others, ANY 1 (…)); SELECT pg_reload_conf();"
+                )),
+                Membership::Sole => {
+                    self.alert("sole_synchronous_member", synchronous::sole_sentence(&name));
+                }
+                Membership::OneOfSeveral => {}
+            }
+        }
         Ok(())
+    }
+
+    /// The name under which the server knows the stream; none for the one of the connection string.
+    pub(super) fn application_name(&self) -> Option<String> {
+        let wanted = self.options.synchronous.as_ref()?;
+        Some(
+            wanted
+                .application_name
+                .clone()
+                .unwrap_or_else(|| synchronous::default_name(&self.cluster.name)),
+        )
     }
 
     /// Streams one timeline to its end, to the asked position, or until cancelled.
-    async fn stream(&mut self, mut stream: WalStream, start: Start) -> Result<Ended> {
-        let (uploads, queue) = mpsc::channel::<Upload>(1);
+    async fn stream(
+        &mut self,
+        mut stream: WalStream,
+        mut start: Start,
+        spool: &Option<Spool>,
+    ) -> Result<Ended> {
         let begun = start.lsn.saturating_add(start.archived.len() as u64);
-        let (durable_to, mut durable) = watch::channel(begun);
-        let mut uploader = tokio::spawn(upload::run(self.repository.clone(), queue, durable_to));
-        let mut open = OpenSegment::new(&self.cluster, start);
+        let mut lost = std::mem::take(&mut start.lost);
+        let (way, front, behind_limit) = match (spool, &self.options.synchronous) {
+            (Some(spool), _) => {
+                (Way::Spooled, Place::Spool(self.repository.clone(), spool.clone()), BEHIND_SPOOL)
+            }
+            (None, Some(_)) => {
+                (Way::AtOnce, Place::Store(self.repository.clone(), None), BEHIND_AT_ONCE)
+            }
+            (None, None) => (Way::Plain, Place::Store(self.repository.clone(), None), 0),
+        };
+        let mut front = Carrier::start(front, begun);
+        let mut back = Carrier::start(Place::Store(self.repository.clone(), spool.clone()), begun);
+        let _abandon = (Abandon(front.task.abort_handle()), Abandon(back.task.abort_handle()));
+        let mut open = OpenSegment::new(&self.cluster, start, way);
+        let at_once = way != Way::Plain;
         self.frontier.send_modify(|f| {
             f.timeline = Some(open.timeline);
             f.started_at = if f.started_at.is_valid() { f.started_at } else { open.position() };
             f.received = f.received.max(open.position());
             f.durable = f.durable.max(begun);
+            f.stored = f.stored.max(begun);
         });
-        if let Some(reporter) = &self.reporter {
+        if let Some(reporter) = self.progress() {
             reporter.phase("streaming", Some("bytes"), None);
             reporter.log(format!("streaming timeline {} from {}", open.timeline, open.position()));
         }
-        // One piece is with the uploader, one is received: nothing waits between them, since each may
-        // be a whole segment.
-        let mut pending: VecDeque<Upload> = VecDeque::new();
+        let mut slot = SlotWatch::start(
+            self.engine.clone(),
+            self.cluster.clone(),
+            self.reporter.clone(),
+            self.options.drop_slot_after,
+            self.application_name().zip(self.told_membership),
+        );
+        // One piece is with the uploader, one is received: nothing waits between them in front, since
+        // each may be a whole segment.
+        let mut out = Outgoing::default();
         let mut handed_to = begun;
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
@@ -503,303 +516,185 @@ impl ArchiveStream {
         // Before the server has shown that it still has WAL from the start on, it is told no flush
         // position: it would move the slot there, also back to WAL that it has removed.
         let mut has_streamed = false;
+        // Since when something received is not durable, without progress.
+        let mut behind: Option<(Lsn, Instant)> = None;
+        let report_apply = self.options.synchronous.as_ref().is_some_and(|s| s.report_apply);
+        // Applied stays unset unless it was asked for: an archive does not apply, and must not let
+        // remote_apply believe that it does.
+        let positions = |open: &OpenSegment, has_streamed: bool, durable: Lsn| {
+            let flushed = flushed(has_streamed, durable);
+            (open.position(), flushed, if report_apply { flushed } else { Lsn::INVALID })
+        };
         loop {
-            let done = *durable.borrow();
+            let done = *front.durable.borrow();
             let reached = self.options.once_to.is_some_and(|to| done >= to);
             if reached
                 || (stopping && done >= open.position())
-                || (timeline_over && pending.is_empty())
+                || (timeline_over && out.front.is_empty())
             {
                 break;
             }
+            if at_once && !timeline_over && out.front.is_empty() && done >= handed_to {
+                // While a whole segment is still to come, slices of it would be for nobody.
+                let near = self.frontier.borrow().server.distance_from(open.position())
+                    < self.cluster.segment_size.bytes();
+                if near || self.slice_is_due(open.waiting_since().0) {
+                    out.front.extend(open.front_slice());
+                }
+            }
             tokio::select! {
                 biased;
-                ended = &mut uploader => {
-                    return match ended {
-                        Ok(Err(error)) => Err(error),
-                        Ok(Ok(())) => Err(EngineError::Fault("the uploader ended early".to_owned())),
-                        Err(error) => Err(EngineError::Fault(format!("the uploader failed: {error}"))),
-                    };
+                end = &mut front.task => {
+                    return ended(end).and(Err(EngineError::Fault("the uploader ended early".to_owned())));
                 }
-                _ = durable.changed() => {
-                    let at = *durable.borrow_and_update();
-                    self.frontier.send_modify(|f| f.durable = f.durable.max(at));
-                    // Applied stays unset: an archive does not apply, and must not let remote_apply wait for it.
-                    stream.send_status(open.position(), flushed(has_streamed, at), Lsn::INVALID, false).await?;
+                end = &mut back.task => {
+                    return ended(end).and(Err(EngineError::Fault("the uploader ended early".to_owned())));
                 }
-                permit = uploads.reserve(), if !pending.is_empty() && done >= handed_to => {
-                    if let (Ok(permit), Some(upload)) = (permit, pending.pop_front()) {
+                _ = front.durable.changed() => {
+                    let at = *front.durable.borrow_and_update();
+                    self.frontier.send_modify(|f| {
+                        f.durable = f.durable.max(at);
+                        if way != Way::Spooled {
+                            f.stored = f.stored.max(at);
+                        }
+                    });
+                    let (written, flushed, applied) = positions(&open, has_streamed, at);
+                    stream.send_status(written, flushed, applied, false).await?;
+                }
+                _ = back.durable.changed(), if way == Way::Spooled => {
+                    let at = *back.durable.borrow_and_update();
+                    self.frontier.send_modify(|f| f.stored = f.stored.max(at));
+                }
+                permit = front.queue.reserve(), if !out.front.is_empty() && done >= handed_to => {
+                    if let (Ok(permit), Some(upload)) = (permit, out.front.pop_front()) {
                         handed_to = upload.durable_to;
                         permit.send(upload);
                     }
                 }
+                permit = back.queue.reserve(), if !out.back.is_empty() => {
+                    if let (Ok(permit), Some(upload)) = (permit, out.back.pop_front()) {
+                        permit.send(upload);
+                    }
+                }
+                Ok(()) = slot.too_much.changed(), if !stopping => {
+                    if let Some(held) = *slot.too_much.borrow_and_update() {
+                        return Ok(Ended::SlotTooLarge(held));
+                    }
+                }
                 _ = status.tick() => {
-                    stream.send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false).await?;
+                    let (written, flushed, applied) = positions(&open, has_streamed, done);
+                    stream.send_status(written, flushed, applied, false).await?;
                 }
                 () = self.cancel.cancelled(), if !stopping => {
                     stopping = true;
-                    pending.extend(open.slice());
+                    out.front.extend(open.front_slice());
                 }
-                _ = ticks.tick(), if pending.is_empty() && !timeline_over => {
-                    let wanted = self.options.once_to.is_some_and(|to| open.position() >= to);
-                    if wanted || open.slice_is_due() {
-                        pending.extend(open.slice());
+                _ = ticks.tick() => {
+                    behind = match behind {
+                        _ if open.position() <= done => None,
+                        Some((at, since)) if at == done => Some((at, since)),
+                        _ => Some((done, Instant::now())),
+                    };
+                    if let (Some((at, since)), Some(limit)) = (behind, self.options.stall_limit)
+                        && since.elapsed() > limit
+                    {
+                        return Err(stalled(at, limit));
+                    }
+                    if out.front.is_empty() && !timeline_over {
+                        let wanted = self.options.once_to.is_some_and(|to| open.position() >= to);
+                        let (in_front, behind) = open.waiting_since();
+                        if wanted || self.slice_is_due(in_front) {
+                            out.front.extend(open.front_slice());
+                        }
+                        if out.back.is_empty() && self.slice_is_due(behind) {
+                            out.back.extend(open.back_slice());
+                        }
                     }
                 }
-                message = stream.next(), if pending.is_empty() && !stopping && !timeline_over => {
+                message = stream.next(),
+                    if out.front.is_empty() && out.back.len() <= behind_limit && !stopping && !timeline_over =>
+                {
                     match message? {
                         WalMessage::Data { start, server_end, bytes, .. } => {
-                            has_streamed = true;
-                            for sealed in open.take(start, &bytes)? {
-                                self.segments += 1;
-                                pending.push_back(sealed);
+                            if !has_streamed {
+                                has_streamed = true;
+                                // Now it is known that the stream goes on behind them.
+                                for gap in std::mem::take(&mut lost) {
+                                    self.record_gap(gap).await?;
+                                }
                             }
+                            self.segments += open.take(start, &bytes, &mut out)?;
                             let position = open.position();
                             self.frontier.send_modify(|f| {
                                 f.received = position;
                                 f.server = f.server.max(server_end);
                             });
-                            if let Some(reporter) = &self.reporter {
+                            if let Some(reporter) = self.progress() {
                                 reporter.done(position.distance_from(begun));
                             }
                         }
                         WalMessage::Keepalive { server_end, reply_requested, .. } => {
                             self.frontier.send_modify(|f| f.server = f.server.max(server_end));
                             if reply_requested {
-                                stream.send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false).await?;
+                                let (written, flushed, applied) = positions(&open, has_streamed, done);
+                                stream.send_status(written, flushed, applied, false).await?;
                             }
                         }
                         WalMessage::EndOfTimeline { next } => {
                             timeline_over = true;
                             next_timeline = next;
-                            pending.extend(open.tail()?);
+                            open.tail(&mut out)?;
                         }
                     }
                 }
             }
         }
-        drop(uploads);
-        match uploader.await {
-            Ok(outcome) => outcome?,
-            Err(error) => return Err(EngineError::Fault(format!("the uploader failed: {error}"))),
+        if !timeline_over {
+            out.back.extend(open.back_slice());
         }
-        let done = *durable.borrow();
-        self.frontier.send_modify(|f| f.durable = f.durable.max(done));
+        for upload in out.back {
+            // An uploader that has failed says why when it is waited for.
+            let _ = back.queue.send(upload).await;
+        }
+        let done = front.finish().await?;
+        let stored = back.finish().await?;
+        self.frontier.send_modify(|f| {
+            f.durable = f.durable.max(done);
+            f.stored = f.stored.max(if way == Way::Spooled { stored } else { done });
+        });
         if timeline_over {
             let next = next_timeline.ok_or_else(|| {
                 EngineError::Fault("the server ended a timeline without naming the next".to_owned())
             })?;
             return Ok(Ended::Timeline(Box::new(stream.into_connection()?), next));
         }
-        stream
-            .send_status(open.position(), flushed(has_streamed, done), Lsn::INVALID, false)
-            .await?;
+        let (written, flushed, applied) = positions(&open, has_streamed, done);
+        stream.send_status(written, flushed, applied, false).await?;
         if let Ok(connection) = stream.stop().await {
             connection.close().await;
         }
         Ok(Ended::Done)
+    }
+
+    fn slice_is_due(&self, waiting_since: Option<Instant>) -> bool {
+        waiting_since.is_some_and(|since| since.elapsed() >= self.options.slice_after)
+    }
+
+    async fn record_gap(&self, gap: Gap) -> Result<()> {
+        ledger::record(&self.repository, self.cluster.system_identifier, &gap).await?;
+        self.alert(
+            "wal_gap",
+            format!(
+                "WAL from {} to {} on timeline {} is lost ({}): take a new snapshot now",
+                gap.from_lsn, gap.to_lsn, gap.timeline, gap.explanation
+            ),
+        );
+        self.gaps.send_modify(|gaps| gaps.push(gap));
+        Ok(())
     }
 }
 
 /// The flush position that a status names: none before the server has sent anything.
 fn flushed(has_streamed: bool, durable: Lsn) -> Lsn {
     if has_streamed { durable } else { Lsn::INVALID }
-}
-
-/// Where a timeline's ancestors end, without the words that servers add.
-fn branches(history: &TimelineHistory) -> Vec<(TimelineId, Lsn)> {
-    history.switches.iter().map(|s| (s.parent, s.switch_lsn)).collect()
-}
-
-/// Room for a segment, so that it never has to be moved while it grows.
-fn room(size: WalSegmentSize) -> BytesMut {
-    BytesMut::with_capacity(usize::try_from(size.bytes()).unwrap_or(0))
-}
-
-/// The segment that is being received.
-struct OpenSegment {
-    system: holdfast_postgres::SystemIdentifier,
-    timeline: TimelineId,
-    size: WalSegmentSize,
-    major: u32,
-    segment: SegmentNo,
-    bytes: BytesMut,
-    reader: WalStreamReader,
-    index: SegmentIndex,
-    markers: MarkerGatherer,
-    /// What is archived of this segment from before: compared, not stored again.
-    archived: Bytes,
-    /// First byte that no slice holds.
-    sliced_to: Lsn,
-    slices: Vec<String>,
-    /// When the first byte that no slice holds arrived.
-    waiting_since: Option<Instant>,
-    records: Vec<WalRecord>,
-}
-
-impl OpenSegment {
-    fn new(cluster: &Cluster, start: Start) -> Self {
-        let segment = cluster.segment_size.segment_of(start.lsn);
-        Self {
-            system: cluster.system_identifier,
-            timeline: start.timeline,
-            size: cluster.segment_size,
-            major: cluster.server_version.major(),
-            segment,
-            bytes: room(cluster.segment_size),
-            reader: start.reader,
-            index: SegmentIndex::new(start.timeline, segment, cluster.segment_size, start.lsn),
-            markers: MarkerGatherer::new(),
-            sliced_to: start.lsn.saturating_add(start.archived.len() as u64),
-            archived: start.archived,
-            slices: Vec::new(),
-            waiting_since: None,
-            records: Vec::new(),
-        }
-    }
-
-    fn start(&self) -> Lsn {
-        self.size.start_of(self.segment)
-    }
-
-    /// The next byte expected.
-    fn position(&self) -> Lsn {
-        self.start().saturating_add(self.bytes.len() as u64)
-    }
-
-    /// Takes a message's bytes; gives the segments that are whole now.
-    fn take(&mut self, start: Lsn, mut bytes: &[u8]) -> Result<Vec<Upload>> {
-        if start != self.position() {
-            return Err(EngineError::Fault(format!(
-                "the server sent WAL from {start} where {} was next",
-                self.position()
-            )));
-        }
-        let mut sealed = Vec::new();
-        while !bytes.is_empty() {
-            let room =
-                usize::try_from(self.size.end_of(self.segment).distance_from(self.position()))
-                    .unwrap_or(usize::MAX);
-            let (now, rest) = bytes.split_at(bytes.len().min(room));
-            bytes = rest;
-            self.compare_with_archived(now)?;
-            self.bytes.extend_from_slice(now);
-            self.read(now)?;
-            if self.position() > self.sliced_to {
-                self.waiting_since.get_or_insert_with(Instant::now);
-            }
-            if self.position() == self.size.end_of(self.segment) {
-                sealed.push(self.seal());
-            }
-        }
-        Ok(sealed)
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<()> {
-        self.records.clear();
-        self.reader.push(bytes, &mut self.records).map_err(|e| {
-            EngineError::integrity(
-                "wal_stream_damaged",
-                format!("the WAL that the server sends is not whole: {e}"),
-                "Nothing after this point was acknowledged or stored. Check the server's disk and its log; a standby may \
-                 have this WAL intact.",
-            )
-        })?;
-        let major = self.major;
-        for record in &self.records {
-            self.index.add(record, major, &mut self.markers)?;
-        }
-        self.index.to = self.position();
-        Ok(())
-    }
-
-    fn compare_with_archived(&self, now: &[u8]) -> Result<()> {
-        let at = self.bytes.len();
-        let Some(known) = self.archived.get(at..) else { return Ok(()) };
-        let n = known.len().min(now.len());
-        if known[..n] == now[..n] {
-            return Ok(());
-        }
-        Err(EngineError::integrity(
-            "wal_differs",
-            format!("the server sends other WAL at {} than what is archived", self.position()),
-            "Two servers write the same timeline, or the server came back from a copy without a new timeline. Nothing was \
-             overwritten. Find out which server is the right one before archiving goes on.",
-        ))
-    }
-
-    fn slice_is_due(&self) -> bool {
-        self.waiting_since.is_some_and(|since| since.elapsed() >= SLICE_AFTER)
-    }
-
-    /// What no slice holds yet, as a slice; every so often the whole segment so far, in place of its slices.
-    fn slice(&mut self) -> Option<Upload> {
-        let position = self.position();
-        if position <= self.sliced_to {
-            return None;
-        }
-        let merge = self.slices.len() >= MERGE_AFTER;
-        let from = if merge { self.start() } else { self.sliced_to };
-        let offset = usize::try_from(from.distance_from(self.start())).unwrap_or(0);
-        let directory = slice_directory(self.system, self.timeline, self.segment, self.size);
-        let path = format!("{directory}{offset:08x}-{:08x}", self.bytes.len());
-        let replaces = if merge {
-            Replaces::Slices(std::mem::take(&mut self.slices))
-        } else {
-            Replaces::Nothing
-        };
-        self.slices.push(path.clone());
-        self.sliced_to = position;
-        self.waiting_since = None;
-        Some(Upload {
-            path,
-            sealed: false,
-            bytes: Bytes::copy_from_slice(&self.bytes[offset..]),
-            index: self.index.since(from),
-            durable_to: position,
-            replaces,
-        })
-    }
-
-    fn seal(&mut self) -> Upload {
-        let end = self.position();
-        let next = SegmentNo(self.segment.0 + 1);
-        let index = std::mem::replace(
-            &mut self.index,
-            SegmentIndex::new(self.timeline, next, self.size, end),
-        );
-        let upload = Upload {
-            path: segment_path(self.system, self.timeline, self.segment, self.size),
-            sealed: true,
-            bytes: std::mem::replace(&mut self.bytes, room(self.size)).freeze(),
-            index,
-            durable_to: end,
-            replaces: Replaces::Directory(slice_directory(
-                self.system,
-                self.timeline,
-                self.segment,
-                self.size,
-            )),
-        };
-        self.segment = next;
-        self.archived = Bytes::new();
-        self.sliced_to = end;
-        self.slices.clear();
-        self.waiting_since = None;
-        upload
-    }
-
-    /// The tail of a timeline that ended: kept at its true length. What was archived of it beyond
-    /// the place where the server left it is history all the same, of a server that is gone.
-    fn tail(&mut self) -> Result<Option<Upload>> {
-        let beyond = self.archived.slice(self.bytes.len().min(self.archived.len())..);
-        self.bytes.extend_from_slice(&beyond);
-        self.read(&beyond)?;
-        if self.bytes.is_empty() {
-            return Ok(None);
-        }
-        let mut upload = self.seal();
-        upload.path.push_str(".partial");
-        Ok(Some(upload))
-    }
 }

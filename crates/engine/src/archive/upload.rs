@@ -1,4 +1,4 @@
-//! Brings WAL to the store, in order, and tells how far it is durable.
+//! Brings WAL to the store (or the spool), in order, and tells how far it is durable.
 
 use bytes::Bytes;
 use holdfast_postgres::Lsn;
@@ -6,6 +6,7 @@ use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 use tokio::sync::{mpsc, watch};
 
 use super::index::SegmentIndex;
+use super::spool::Spool;
 use crate::error::{EngineError, Result};
 
 /// One piece of WAL on its way.
@@ -36,17 +37,56 @@ pub(super) enum Replaces {
     Directory(String),
 }
 
+/// Where pieces go.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// Into the store; what the spool held of it is then removed there.
+    Store(Repository, Option<Spool>),
+    /// Into the spool.
+    Spool(Repository, Spool),
+}
+
+impl Place {
+    async fn put(&self, upload: &Upload) -> Result<()> {
+        match self {
+            Self::Store(repository, _) => put(repository, upload).await,
+            Self::Spool(repository, spool) => spool.put(repository, upload).await,
+        }
+    }
+
+    /// Removes what the piece has made superfluous.
+    async fn tidy(&self, upload: Upload) {
+        match self {
+            Self::Spool(_, spool) => {
+                if let Replaces::Slices(paths) = &upload.replaces {
+                    spool.remove(paths).await;
+                }
+            }
+            Self::Store(repository, spool) => {
+                if let Some(spool) = spool {
+                    let directory = match &upload.replaces {
+                        Replaces::Directory(directory) => directory.as_str(),
+                        _ => upload.path.rsplit_once('/').map_or("", |(directory, _)| directory),
+                    };
+                    spool.forget(&upload, directory).await;
+                }
+                remove_superfluous(repository, upload.replaces).await;
+            }
+        }
+    }
+}
+
 /// Uploads until the channel closes. One at a time: the durable position never runs ahead of a
 /// piece that failed.
 pub(super) async fn run(
-    repository: Repository,
+    place: Place,
     mut uploads: mpsc::Receiver<Upload>,
     durable: watch::Sender<Lsn>,
 ) -> Result<()> {
     while let Some(upload) = uploads.recv().await {
-        put(&repository, &upload).await?;
+        place.put(&upload).await?;
         durable.send_replace(upload.durable_to);
-        remove_superfluous(&repository, upload.replaces).await;
+        place.tidy(upload).await;
     }
     Ok(())
 }

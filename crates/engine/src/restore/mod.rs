@@ -40,7 +40,7 @@ pub use inspect::{InspectRequest, Inspection};
 pub use plan::{
     Estimate, Loss, PlanStep, ReachedPoint, RestorePlan, RestoreRequest, TimelineChoice,
 };
-pub(crate) use plan::{Prepared, Purpose};
+pub(crate) use plan::{Prepared, Purpose, free_space};
 pub use resolve::{Stop, StopRule};
 pub use resume::Resumed;
 pub(crate) use unfinished::can_resume;

@@ -888,11 +888,16 @@ fn legs_for(view: &ArchiveView, snapshot: &Snapshot, choice: TimelineChoice) -> 
                 view.histories.keys().copied().chain(view.timelines()).collect();
             candidates.sort();
             let mut newest = None;
-            for timeline in candidates.into_iter().rev() {
-                // One whose ancestry is not archived may be the one that goes on: passing it over would
-                // end silently on its parent.
-                if passes(&view.path(timeline)?) {
-                    newest = Some(timeline);
+            for candidate in candidates.into_iter().rev() {
+                // Without its ancestry nobody knows whether a newer timeline is the latest: PostgreSQL would
+                // silently stop at the end of the older one.
+                let legs = if candidate > snapshot.timeline {
+                    view.path(candidate)?
+                } else {
+                    view.path(candidate).unwrap_or_default()
+                };
+                if passes(&legs) {
+                    newest = Some(candidate);
                     break;
                 }
             }
@@ -1278,7 +1283,7 @@ pub(super) fn refuse_minimal(
 }
 
 /// Free bytes of the file system that will hold `path`.
-pub(super) fn free_space(path: &Path) -> Option<u64> {
+pub(crate) fn free_space(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|p| p.exists())?;
     let facts = rustix::fs::statvfs(existing).ok()?;
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))
