@@ -141,6 +141,7 @@ mod tests {
             points: Vec::new(),
             limits: Vec::new(),
             tablespaces: Vec::new(),
+            markers: None,
         }
     }
 
