@@ -541,7 +541,11 @@ fn loss(changes: Option<&LossChanges>) -> String {
         );
     }
     for gap in &c.gaps {
-        let _ = write!(text, "\nUnknown: from {} to {} ({}).", gap.from_lsn, gap.to_lsn, gap.explanation);
+        let _ = write!(
+            text,
+            "\nUnknown: from {} to {} ({}).",
+            gap.from_lsn, gap.to_lsn, gap.explanation
+        );
     }
     text
 }

@@ -1,6 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { makePoints } from "../testing/archive";
+import { makeNoPoints, makePoints } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
@@ -139,7 +139,7 @@ describe("coverage", () => {
   });
 
   test("nothing that is known means no picture", () => {
-    expect(coverageOf({ cluster: "x", windows: [], snapshots: [], restore_points: [] })).toBeNull();
+    expect(coverageOf(makeNoPoints("x"))).toBeNull();
   });
 
   test("a window without commits has no place in time", () => {

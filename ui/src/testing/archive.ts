@@ -4,6 +4,24 @@ import { before, NOW, PROOF, snapshot } from "./world";
 
 /** The archived history that tests look at: commits, a gap, snapshots in every state. */
 
+/** A cluster of which nothing is archived. */
+export function makeNoPoints(cluster: string): Points {
+  return {
+    cluster,
+    windows: [],
+    snapshots: [],
+    restore_points: [],
+    gaps: [],
+    system_changes: [],
+    needs_snapshot: {
+      reason: "no_snapshot",
+      message: "there is no backup yet: WAL alone restores nothing",
+      gap: null,
+    },
+    slot: null,
+  };
+}
+
 /** Commits of three and a half days with a daily rhythm; the same ones each time. */
 export function makeCommits(): Commit[] {
   let state = 42;

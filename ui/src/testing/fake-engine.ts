@@ -1,6 +1,15 @@
 import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult, Points } from "../api/bindings";
 import type { Command, RequestOf, ResponseOf } from "../api/client";
-import { COMMITS, FOUND, isStored, makeDensity, makeForkedPoints, makePoints, makeTimeline } from "./archive";
+import {
+  COMMITS,
+  FOUND,
+  isStored,
+  makeDensity,
+  makeForkedPoints,
+  makeNoPoints,
+  makePoints,
+  makeTimeline,
+} from "./archive";
 import { LOSS_CHANGES, makePlan } from "./plan";
 import { before, cluster, JOBS, job, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
@@ -195,7 +204,7 @@ export class FakeEngine {
     const override = this.overrides.get("points");
     if (override) return override({ cluster: name, from: null, to: null } as never) as Points;
     return this.scene === "empty"
-      ? { cluster: name, windows: [], snapshots: [], restore_points: [] }
+      ? makeNoPoints(name)
       : name === "forked"
         ? makeForkedPoints(name)
         : makePoints(name);

@@ -255,11 +255,7 @@ pub(crate) struct SnapshotSpan {
 
 impl From<&Snapshot> for SnapshotSpan {
     fn from(snapshot: &Snapshot) -> Self {
-        Self {
-            timeline: snapshot.timeline,
-            start: snapshot.start_lsn,
-            stop: snapshot.stop_lsn,
-        }
+        Self { timeline: snapshot.timeline, start: snapshot.start_lsn, stop: snapshot.stop_lsn }
     }
 }
 

@@ -558,8 +558,11 @@ impl ArchiveStream {
                             f.stored = f.stored.max(at);
                         }
                     });
-                    let (written, flushed, applied) = positions(&open, has_streamed, at);
-                    stream.send_status(written, flushed, applied, false).await?;
+                    // A timeline that is over takes no status any more.
+                    if !timeline_over {
+                        let (written, flushed, applied) = positions(&open, has_streamed, at);
+                        stream.send_status(written, flushed, applied, false).await?;
+                    }
                 }
                 _ = back.durable.changed(), if way == Way::Spooled => {
                     let at = *back.durable.borrow_and_update();
@@ -581,7 +584,7 @@ impl ArchiveStream {
                         return Ok(Ended::SlotTooLarge(held));
                     }
                 }
-                _ = status.tick() => {
+                _ = status.tick(), if !timeline_over => {
                     let (written, flushed, applied) = positions(&open, has_streamed, done);
                     stream.send_status(written, flushed, applied, false).await?;
                 }
