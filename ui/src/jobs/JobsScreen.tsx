@@ -18,7 +18,6 @@ const KINDS: Record<JobSummary["kind"], string> = {
   backup: "Backup",
   archive: "WAL archiving",
   restore: "Restore",
-  rescue: "Rescue",
   verify: "Verification",
   demo: "Demo",
   rescue: "Table rescue",

@@ -193,21 +193,19 @@ impl ArchiveStream {
                 )
                 .await;
         }
-        match start {
-            Some((ours, _, from)) => self.start_at(ours, size.floor(from), Some(view)).await,
-            None => {
-                if let Some((ours, at)) = view.frontier() {
-                    self.alert(
-                        "archive_not_continued",
-                        format!(
-                            "the archive ends on timeline {ours} at {at}, which timeline {timeline} of the server does not \
-                             continue"
-                        ),
-                    );
-                }
-                self.start_at(timeline, size.floor(behind), Some(view)).await
-            }
+        if let Some((ours, _, from)) = start {
+            return self.start_at(ours, size.floor(from), Some(view)).await;
         }
+        if let Some((ours, at)) = view.frontier() {
+            self.alert(
+                "archive_not_continued",
+                format!(
+                    "the archive ends on timeline {ours} at {at}, which timeline {timeline} of the server does not \
+                     continue"
+                ),
+            );
+        }
+        self.start_at(timeline, size.floor(behind), Some(view)).await
     }
 
     /// How far the archive goes on the server's own way: the timeline, the end of what is archived,

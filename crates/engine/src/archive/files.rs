@@ -256,10 +256,13 @@ impl WalFiles {
             _ => {}
         }
         // A timeline's first segment begins with its parent's pages; others have pages of their own only.
-        let page = self.page().max(8);
+        let page = self.page().max(16);
         let written: Vec<u32> = content
             .chunks_exact(page)
-            .filter(|page| page[..2] != [0, 0])
+            .zip((self.size().start_of(file.segment).0..).step_by(page))
+            // What is no page of this place is where the WAL ends: recovery sees to it.
+            .filter(|(page, at)| page[..2] == content[..2] && page[8..16] == at.to_le_bytes())
+            .map(|(page, _)| page)
             .map(|page| u32::from_le_bytes([page[4], page[5], page[6], page[7]]))
             .collect();
         let own = file.timeline.get();

@@ -302,7 +302,9 @@ impl ArchiveStream {
                 .start_physical(Some(&self.cluster.slot), lsn, timeline)
                 .await
             {
-                Ok(StartedStream::Streaming(stream)) => self.stream(stream, start, &spool).await,
+                Ok(StartedStream::Streaming(stream)) => {
+                    self.stream(stream, start, spool.as_ref()).await
+                }
                 Ok(StartedStream::AlreadyEnded { connection, next: Some(next) }) => {
                     Ok(Ended::Timeline(Box::new(connection), next))
                 }
@@ -467,7 +469,7 @@ impl ArchiveStream {
         &mut self,
         mut stream: WalStream,
         mut start: Start,
-        spool: &Option<Spool>,
+        spool: Option<&Spool>,
     ) -> Result<Ended> {
         let begun = start.lsn.saturating_add(start.archived.len() as u64);
         let mut lost = std::mem::take(&mut start.lost);
@@ -481,7 +483,7 @@ impl ArchiveStream {
             (None, None) => (Way::Plain, Place::Store(self.repository.clone(), None), 0),
         };
         let mut front = Carrier::start(front, begun);
-        let mut back = Carrier::start(Place::Store(self.repository.clone(), spool.clone()), begun);
+        let mut back = Carrier::start(Place::Store(self.repository.clone(), spool.cloned()), begun);
         let _abandon = (Abandon(front.task.abort_handle()), Abandon(back.task.abort_handle()));
         let mut open = OpenSegment::new(&self.cluster, start, way);
         let at_once = way != Way::Plain;

@@ -141,7 +141,6 @@ mod tests {
             points: Vec::new(),
             limits: Vec::new(),
             tablespaces: Vec::new(),
-            markers: None,
         }
     }
 
