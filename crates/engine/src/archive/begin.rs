@@ -168,7 +168,6 @@ impl ArchiveStream {
     /// WAL only from later on is no reason not to ask for the older: the server says what it has.
     pub(super) async fn find_start(
         &mut self,
-        connection: &mut Connection,
         view: &ArchiveView,
         slot: Slot,
         identity: &SystemIdentity,
@@ -176,22 +175,13 @@ impl ArchiveStream {
         let timeline = identity.timeline;
         let size = self.cluster.segment_size;
         let behind = slot.restart.unwrap_or(identity.flush_lsn);
-        let start = self.frontier_on_the_way(connection, view, timeline).await?;
+        let start = self.frontier_on_the_way(view, timeline);
         // A slot that was dropped to spare the disk must not be moved back to what it held.
         if std::mem::take(&mut self.dropped)
             && let Some((ours, at, _)) = start
             && at < size.floor(behind)
         {
-            return self
-                .start_behind_gap(
-                    connection,
-                    view,
-                    identity,
-                    (ours, at),
-                    behind,
-                    GapCause::SlotDropped,
-                )
-                .await;
+            return self.start_behind_gap(view, (ours, at), behind, GapCause::SlotDropped).await;
         }
         if let Some((ours, _, from)) = start {
             return self.start_at(ours, size.floor(from), Some(view)).await;
@@ -210,71 +200,58 @@ impl ArchiveStream {
 
     /// How far the archive goes on the server's own way: the timeline, the end of what is archived,
     /// and from where to stream.
-    async fn frontier_on_the_way(
+    fn frontier_on_the_way(
         &self,
-        connection: &mut Connection,
         view: &ArchiveView,
         timeline: TimelineId,
-    ) -> Result<Option<(TimelineId, Lsn, Lsn)>> {
+    ) -> Option<(TimelineId, Lsn, Lsn)> {
         let size = self.cluster.segment_size;
         let archived_to = |timeline| view.runs(timeline).last().map(|run| run.1);
         if let Some(at) = archived_to(timeline) {
-            return Ok(Some((timeline, at, at)));
+            return Some((timeline, at, at));
         }
         // The server has left the timelines that are archived behind; it still streams the rest of
         // them. Timelines that are no ancestors of its own are another server's history.
-        let Some(history) = self.history(connection, timeline).await? else { return Ok(None) };
         let mut child = timeline;
-        for switch in history.switches.iter().rev() {
-            let end = switch.switch_lsn;
-            match archived_to(switch.parent) {
+        for leg in self.way.iter().rev() {
+            let (parent, Some(end)) = (leg.timeline, leg.to) else { continue };
+            match archived_to(parent) {
                 Some(at) if at <= size.end_of(size.segment_of(end)) => {
-                    return Ok(Some((switch.parent, at, at.min(end))));
+                    return Some((parent, at, at.min(end)));
                 }
                 Some(at) => {
                     self.warn(format!(
-                        "timeline {} is archived to {at}, beyond {end} where timeline {child} of the server leaves it: \
-                         both are kept",
-                        switch.parent
+                        "timeline {parent} is archived to {at}, beyond {end} where timeline {child} of the server leaves \
+                         it: both are kept"
                     ));
-                    return Ok(Some((child, end, end)));
+                    return Some((child, end, end));
                 }
-                None => child = switch.parent,
+                None => child = parent,
             }
         }
-        Ok(None)
+        None
     }
 
     /// Begins behind WAL that is lost: from the frontier `(timeline, lsn)` to the segment of `at`, on
     /// every timeline that the server has been on in between.
     pub(super) async fn start_behind_gap(
         &self,
-        connection: &mut Connection,
         view: &ArchiveView,
-        identity: &SystemIdentity,
         (timeline, lsn): (TimelineId, Lsn),
         at: Lsn,
         cause: GapCause,
     ) -> Result<Start> {
         let size = self.cluster.segment_size;
         let at = size.floor(at);
-        let mut legs = vec![Leg { timeline: identity.timeline, from: Lsn::INVALID, to: None }];
-        if let Some(history) = self.history(connection, identity.timeline).await? {
-            legs.clear();
-            let mut from = Lsn::INVALID;
-            for switch in &history.switches {
-                legs.push(Leg { timeline: switch.parent, from, to: Some(switch.switch_lsn) });
-                from = switch.switch_lsn;
-            }
-            legs.push(Leg { timeline: identity.timeline, from, to: None });
-        }
         // As PostgreSQL asks for files: the newest timeline that had begun by the segment's end.
         let end = size.end_of(size.segment_of(at));
-        let begin = legs.iter().rev().find(|leg| leg.from < end).map_or(timeline, |l| l.timeline);
+        let begin =
+            self.way.iter().rev().find(|leg| leg.from < end).map_or(timeline, |l| l.timeline);
         let mut start = self.start_at(begin, at, Some(view)).await?;
         let known = view.runs(timeline).last().map_or(lsn, |run| run.1);
         let nothing = view.timelines().next().is_none();
-        start.lost = legs
+        start.lost = self
+            .way
             .iter()
             .skip_while(|leg| leg.timeline != timeline)
             .filter_map(|leg| {
@@ -288,17 +265,10 @@ impl ArchiveStream {
 
     /// A primary that was demoted, or never heard of its successor, goes on on its old timeline. Its WAL
     /// is kept, as the branch that it is; but nobody must take it for the cluster's newest state.
-    pub(super) async fn warn_of_another_branch(
-        &self,
-        connection: &mut Connection,
-        view: &ArchiveView,
-        identity: &SystemIdentity,
-    ) -> Result<()> {
-        let own = self.history(connection, identity.timeline).await?;
+    pub(super) fn warn_of_another_branch(&self, view: &ArchiveView, identity: &SystemIdentity) {
         let newer = view.histories.iter().rev().find_map(|(timeline, history)| {
             let left = history.switches.iter().find(|s| s.parent == identity.timeline)?;
-            let descends =
-                own.as_ref().is_some_and(|h| h.switches.iter().any(|s| s.parent == *timeline));
+            let descends = self.way.iter().any(|leg| leg.timeline == *timeline);
             (*timeline > identity.timeline && !descends && identity.flush_lsn > left.switch_lsn)
                 .then_some((*timeline, left.switch_lsn))
         });
@@ -313,19 +283,21 @@ impl ArchiveStream {
                 ),
             );
         }
-        Ok(())
     }
 
-    async fn history(
-        &self,
+    /// Learns how the server came to the timeline it is on.
+    pub(super) async fn learn_the_way(
+        &mut self,
         connection: &mut Connection,
         timeline: TimelineId,
-    ) -> Result<Option<TimelineHistory>> {
-        if timeline.get() == 1 {
-            return Ok(None);
+    ) -> Result<()> {
+        let mut history = None;
+        if timeline != TimelineId::FIRST {
+            let (_, content) = connection.timeline_history(timeline).await?;
+            history = TimelineHistory::parse(timeline, &content).ok();
         }
-        let (_, content) = connection.timeline_history(timeline).await?;
-        Ok(TimelineHistory::parse(timeline, &content).ok())
+        self.way = Leg::along(history.as_ref(), timeline);
+        Ok(())
     }
 
     /// Prepares the reader at a segment's start.
@@ -354,7 +326,8 @@ impl ArchiveStream {
                 }
             }
         }
-        Ok(Start { timeline, lsn, archived, reader, lost: Vec::new() })
+        let ends = self.way.iter().find(|leg| leg.timeline == timeline).and_then(|leg| leg.to);
+        Ok(Start { timeline, lsn, ends, archived, reader, lost: Vec::new() })
     }
 
     fn reader(&self, timeline: TimelineId, lsn: Lsn) -> WalStreamReader {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use holdfast_postgres::{
-    ControlFile, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
+    ControlFile, Lsn, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
     WalFileName, WalSegmentSize, WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
@@ -255,31 +255,32 @@ impl WalFiles {
             Err(error) if !error.is_end_of_wal() => return Err(foreign(error.to_string())),
             _ => {}
         }
-        // A timeline's first segment begins with its parent's pages; others have pages of their own only.
+        // Pages of this place. What is none is behind the end of the WAL, where a file holds what it held
+        // before: nothing of it is archived, and recovery stops there.
         let page = self.page().max(16);
-        let written: Vec<u32> = content
+        let written: Vec<(Lsn, TimelineId)> = content
             .chunks_exact(page)
             .zip((self.size().start_of(file.segment).0..).step_by(page))
-            // What is no page of this place is where the WAL ends: recovery sees to it.
             .filter(|(page, at)| page[..2] == content[..2] && page[8..16] == at.to_le_bytes())
-            .map(|(page, _)| page)
-            .map(|page| u32::from_le_bytes([page[4], page[5], page[6], page[7]]))
+            .filter_map(|(page, at)| {
+                let timeline = u32::from_le_bytes([page[4], page[5], page[6], page[7]]);
+                Some((Lsn(at), TimelineId::new(timeline)?))
+            })
             .collect();
-        let own = file.timeline.get();
-        if written.iter().all(|timeline| *timeline == own) {
+        let own = file.timeline;
+        if written.iter().all(|(_, timeline)| *timeline == own) {
             return Ok(());
         }
         let histories =
             ArchiveView::histories(&self.repository, self.control.system_identifier).await?;
-        let ancestors: Vec<u32> = histories
-            .get(&file.timeline)
-            .map(|h| h.switches.iter().map(|s| s.parent.get()).collect())
-            .unwrap_or_default();
-        let stranger =
-            written.iter().find(|timeline| **timeline != own && !ancestors.contains(timeline));
-        if let Some(stranger) = stranger {
+        // A timeline's first segment begins with its parent's pages, up to the one in which it left it.
+        let inherits = |at: Lsn, timeline: TimelineId| {
+            histories.get(&own).and_then(|own| own.end_of(timeline)).is_some_and(|end| at < end)
+        };
+        let stranger = written.iter().find(|(at, t)| *t != own && !inherits(*at, *t));
+        if let Some((at, stranger)) = stranger {
             return Err(foreign(format!(
-                "it has a page of timeline {stranger}, which is no ancestor of timeline {own}"
+                "its page at {at} is of timeline {stranger}, which timeline {own} does not continue there"
             )));
         }
         Ok(())
@@ -479,6 +480,15 @@ impl WalFiles {
         index.to = if whole { size.end_of(file.segment) } else { last.max(start) };
         // Not one record ends in it: its first page still carries the rest of one.
         if index.to <= start {
+            if let Err(error) = read
+                && error.lsn == start
+            {
+                return Err(EngineError::integrity(
+                    "wal_damaged",
+                    format!("{} holds no WAL: {error}", path.display()),
+                    "It was not archived. A server archives the tail of a timeline only where something was written to it.",
+                ));
+            }
             index.to = start.saturating_add(self.page() as u64);
         }
         Ok(index)

@@ -21,6 +21,8 @@ const MERGE_AFTER: usize = 24;
 pub(super) struct Start {
     pub(super) timeline: TimelineId,
     pub(super) lsn: Lsn,
+    /// Where the server left this timeline for another; none when it is on it.
+    pub(super) ends: Option<Lsn>,
     /// WAL of the segment at `lsn` that is archived already, as slices.
     pub(super) archived: Bytes,
     /// The reader, having seen the segment before, so that a record that crosses is read whole.
@@ -307,6 +309,10 @@ impl OpenSegment {
     /// The tail of a timeline that ended: kept at its true length. What was archived of it beyond
     /// the place where the server left it is history all the same, of a server that is gone.
     pub(super) fn tail(&mut self, out: &mut Outgoing) -> Result<()> {
+        // The segment was whole before: it is archived under its own name.
+        if self.archived.len() as u64 == self.size.bytes() {
+            return Ok(());
+        }
         let beyond = self.archived.slice(self.bytes.len().min(self.archived.len())..);
         self.bytes.extend_from_slice(&beyond);
         self.read(&beyond)?;

@@ -319,7 +319,7 @@ pub(crate) fn last_seen(home: &Home, cluster: &Cluster) -> Option<SlotState> {
     serde_json::from_slice(&std::fs::read(state_path(home, cluster)).ok()?).ok()
 }
 
-pub(super) fn note(home: &Home, cluster: &Cluster, state: &SlotState) -> Result<()> {
+fn note(home: &Home, cluster: &Cluster, state: &SlotState) -> Result<()> {
     let path = state_path(home, cluster);
     let directory = path.parent().unwrap_or(home.root()).to_path_buf();
     std::fs::create_dir_all(&directory).map_err(EngineError::file("create", &directory))?;
@@ -377,8 +377,12 @@ impl SlotWatch {
                 .await;
                 match seen {
                     Ok(Some(state)) => {
-                        if let Err(error) = note(engine.home(), &cluster, &state) {
-                            tracing::debug!(%error, "the state of the slot was not kept");
+                        let (home, of, noted) =
+                            (engine.home().clone(), cluster.clone(), state.clone());
+                        let kept =
+                            tokio::task::spawn_blocking(move || note(&home, &of, &noted)).await;
+                        if !matches!(kept, Ok(Ok(()))) {
+                            tracing::debug!(?kept, "the state of the slot was not kept");
                         }
                         let status =
                             format!("{:?} {:?}", state.wal_status, state.invalidation_reason);

@@ -3,8 +3,9 @@
 //! It holds the same sealed slices under the same names as the store, so that what a crash has left is
 //! brought to the store as it is, without any key. A slice leaves the spool once the store has its WAL.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use holdfast_repository::{ObjectKind, Repository, RepositoryError, RepositoryUrl, Store};
 
@@ -19,6 +20,8 @@ use crate::home::Home;
 pub(super) struct Spool {
     store: Store,
     directory: PathBuf,
+    /// The home directory.
+    home: PathBuf,
 }
 
 /// The right to use a spool; given up when this is dropped, or its process ends.
@@ -31,13 +34,10 @@ pub(super) struct Claim {
 impl Spool {
     /// The spool of a cluster on this machine; it need not exist yet.
     pub(super) async fn of(home: &Home, cluster: &Cluster) -> Result<Self> {
-        Self::at(&home.root().join("spool").join(cluster.id.to_string())).await
-    }
-
-    async fn at(directory: &Path) -> Result<Self> {
+        let directory = home.root().join("spool").join(cluster.id.to_string());
         let url: RepositoryUrl =
             directory.display().to_string().parse().map_err(EngineError::from)?;
-        Ok(Self { store: Store::open(&url).await?, directory: directory.to_path_buf() })
+        Ok(Self { store: Store::open(&url).await?, directory, home: home.root().to_path_buf() })
     }
 
     /// Whether there ever was anything in it.
@@ -46,9 +46,15 @@ impl Spool {
     }
 
     /// Claims the spool; none while another process uses it, which then looks after what is in it.
-    pub(super) fn claim(&self) -> Result<Option<Claim>> {
-        std::fs::create_dir_all(&self.directory)
-            .map_err(EngineError::file("create", &self.directory))?;
+    pub(super) async fn claim(&self) -> Result<Option<Claim>> {
+        let spool = self.clone();
+        tokio::task::spawn_blocking(move || spool.lock())
+            .await
+            .map_err(|error| EngineError::Fault(format!("the spool was not claimed: {error}")))?
+    }
+
+    fn lock(&self) -> Result<Option<Claim>> {
+        self.make().map_err(EngineError::file("create", &self.directory))?;
         let path = self.directory.join("lock");
         let lock = File::options()
             .create(true)
@@ -61,6 +67,18 @@ impl Spool {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(EngineError::file("lock", &path)(error)),
         }
+    }
+
+    /// Makes the folder so that a power cut leaves it, and with it what is synced inside. It is synced also
+    /// where it was there: whoever made it may have died before.
+    fn make(&self) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        if cfg!(unix) {
+            for folder in self.directory.ancestors().take_while(|f| f.starts_with(&self.home)) {
+                File::open(folder)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a slice; durable when it returns.
@@ -97,6 +115,9 @@ impl Spool {
             .filter(|path| upload.sealed || end_of(path).is_some_and(|to| to <= end))
             .collect();
         self.remove(&stored).await;
+        if upload.sealed {
+            self.store.remove_folder(directory).await;
+        }
     }
 
     /// Brings what a crash has left to the store, and empties the spool. Gives how many slices.
@@ -106,9 +127,11 @@ impl Spool {
     pub(super) async fn replay(&self, repository: &Repository, cluster: &Cluster) -> Result<u64> {
         let prefix = slices_prefix(cluster.system_identifier);
         let mut brought = 0;
+        let mut folders = BTreeSet::new();
         for entry in self.store.list(&prefix).await? {
             // Sealed since: the slice would only be litter.
             let segment = entry.path[prefix.len()..].rsplit_once('/').map_or("", |(s, _)| s);
+            folders.insert(format!("{prefix}{segment}"));
             let whole = format!("{}{segment}", wal_prefix(cluster.system_identifier));
             let sealed = repository
                 .get_sealed_metadata::<super::SegmentIndex>(&whole, ObjectKind::WalSegment)
@@ -123,6 +146,9 @@ impl Spool {
                 Err(error) => return Err(error.into()),
             }
             self.store.delete(&entry.path).await?;
+        }
+        for folder in folders {
+            self.store.remove_folder(&folder).await;
         }
         Ok(brought)
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use holdfast_postgres::Lsn;
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::index::SegmentIndex;
 use super::spool::Spool;
@@ -76,9 +77,47 @@ impl Place {
     }
 }
 
+/// One end of a queue of pieces and what it has brought to its place.
+pub(super) struct Carrier {
+    pub(super) queue: mpsc::Sender<Upload>,
+    pub(super) durable: watch::Receiver<Lsn>,
+    pub(super) task: JoinHandle<Result<()>>,
+}
+
+impl Carrier {
+    pub(super) fn start(place: Place, begun: Lsn) -> Self {
+        let (queue, uploads) = mpsc::channel(1);
+        let (durable_to, durable) = watch::channel(begun);
+        let task = tokio::spawn(run(place, uploads, durable_to));
+        Self { queue, durable, task }
+    }
+
+    /// Waits until everything that was handed over is where it belongs.
+    pub(super) async fn finish(self) -> Result<Lsn> {
+        drop(self.queue);
+        ended(self.task.await)?;
+        Ok(*self.durable.borrow())
+    }
+}
+
+pub(super) fn ended(
+    outcome: std::result::Result<Result<()>, tokio::task::JoinError>,
+) -> Result<()> {
+    outcome.unwrap_or_else(|error| Err(EngineError::Fault(format!("the uploader failed: {error}"))))
+}
+
+/// Stops the uploads of a stream that is left: what is on its way may still arrive, which does no harm.
+pub(super) struct Abandon(pub(super) tokio::task::AbortHandle);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Uploads until the channel closes. One at a time: the durable position never runs ahead of a
 /// piece that failed.
-pub(super) async fn run(
+async fn run(
     place: Place,
     mut uploads: mpsc::Receiver<Upload>,
     durable: watch::Sender<Lsn>,
@@ -94,14 +133,14 @@ pub(super) async fn run(
 /// Removes what an upload has made superfluous. What stays when a delete fails costs a little space;
 /// it loses nothing.
 pub(super) async fn remove_superfluous(repository: &Repository, replaces: Replaces) {
-    let superfluous = match replaces {
-        Replaces::Nothing => Vec::new(),
-        Replaces::Slices(paths) => paths,
+    let (superfluous, directory) = match replaces {
+        Replaces::Nothing => return,
+        Replaces::Slices(paths) => (paths, None),
         Replaces::Directory(prefix) => match repository.list(&prefix).await {
-            Ok(entries) => entries.into_iter().map(|e| e.path).collect(),
+            Ok(entries) => (entries.into_iter().map(|e| e.path).collect(), Some(prefix)),
             Err(error) => {
                 tracing::warn!(%prefix, %error, "slices could not be listed");
-                Vec::new()
+                return;
             }
         },
     };
@@ -109,6 +148,9 @@ pub(super) async fn remove_superfluous(repository: &Repository, replaces: Replac
         if let Err(error) = repository.delete(&path).await {
             tracing::warn!(%path, %error, "a superseded slice was left behind");
         }
+    }
+    if let Some(directory) = directory {
+        repository.store().remove_folder(&directory).await;
     }
 }
 

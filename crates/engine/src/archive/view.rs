@@ -81,6 +81,20 @@ pub struct Leg {
     pub to: Option<Lsn>,
 }
 
+impl Leg {
+    /// The way to `timeline` from its root; without a history it is a root itself.
+    pub(super) fn along(history: Option<&TimelineHistory>, timeline: TimelineId) -> Vec<Self> {
+        let mut legs = Vec::new();
+        let mut from = Lsn::INVALID;
+        for switch in history.into_iter().flat_map(|history| &history.switches) {
+            legs.push(Self { timeline: switch.parent, from, to: Some(switch.switch_lsn) });
+            from = switch.switch_lsn;
+        }
+        legs.push(Self { timeline, from, to: None });
+        legs
+    }
+}
+
 /// Something recovery can stop at.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PointEvent {
@@ -357,30 +371,16 @@ impl ArchiveView {
     /// # Errors
     /// Refused when the ancestry of a timeline above 1 is not archived.
     pub fn path(&self, timeline: TimelineId) -> Result<Vec<Leg>> {
-        let root;
-        let history = match self.histories.get(&timeline) {
-            Some(history) => history,
-            None if timeline.get() == 1 => {
-                root = TimelineHistory::root(timeline);
-                &root
-            }
-            None => {
-                return Err(EngineError::refused(
-                    "timeline_history_missing",
-                    format!("the ancestry of timeline {timeline} is not archived"),
-                    "Without its history file PostgreSQL would silently recover along another timeline. Run \
-                     `holdfast archive` against a server of this timeline once: the file is fetched then.",
-                ));
-            }
-        };
-        let mut legs = Vec::new();
-        let mut from = Lsn::INVALID;
-        for switch in &history.switches {
-            legs.push(Leg { timeline: switch.parent, from, to: Some(switch.switch_lsn) });
-            from = switch.switch_lsn;
+        let history = self.histories.get(&timeline);
+        if history.is_none() && timeline != TimelineId::FIRST {
+            return Err(EngineError::refused(
+                "timeline_history_missing",
+                format!("the ancestry of timeline {timeline} is not archived"),
+                "Without its history file PostgreSQL would silently recover along another timeline. Run \
+                 `holdfast archive` against a server of this timeline once: the file is fetched then.",
+            ));
         }
-        legs.push(Leg { timeline, from, to: None });
-        Ok(legs)
+        Ok(Leg::along(history, timeline))
     }
 
     /// Which timeline's file serves a segment on the way `legs`: as PostgreSQL asks, the newest
