@@ -4,7 +4,8 @@
  * Loaded into the program (LD_PRELOAD). What a file holds survives when the file is synced; what a
  * folder lists survives when the folder is synced. HF_CUT_ROOT names the folder, HF_CUT_IMAGE where the
  * image goes: files/<inode> is a file's content, folders/<inode> a folder's list, one "inode kind name" a
- * line. Inodes are never used again while the program runs: what is unlinked keeps a second name.
+ * line. Inodes are never used again while the program runs: what is unlinked keeps a second name, a folder
+ * that is removed stays open. Only one watched program may run at a time.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,6 +14,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -86,6 +88,9 @@ static void keep_folder(const char *path, const struct stat *st)
 		abort();
 }
 
+/* A folder that is read before another change must not be noted after that change was. */
+static pthread_mutex_t noting = PTHREAD_MUTEX_INITIALIZER;
+
 static int sync_of(int fd)
 {
 	char link[64], path[PATH_MAX];
@@ -98,16 +103,38 @@ static int sync_of(int fd)
 		return -1;
 	path[n] = 0;
 	if (inside(path) && fstat(fd, &st) == 0) {
+		pthread_mutex_lock(&noting);
 		if (S_ISDIR(st.st_mode))
 			keep_folder(path, &st);
 		else
 			keep_file(fd, &st);
+		pthread_mutex_unlock(&noting);
 	}
 	return 0;
 }
 
 int fsync(int fd) { return sync_of(fd); }
 int fdatasync(int fd) { return sync_of(fd); }
+
+/* Nothing is known yet of a new folder; one that had its inode before was another one. */
+int mkdir(const char *path, mode_t mode)
+{
+	static int (*next)(const char *, mode_t);
+	char name[NAME], resolved[PATH_MAX];
+	struct stat st;
+	int made;
+
+	if (!next)
+		next = (int (*)(const char *, mode_t)) dlsym(RTLD_NEXT, "mkdir");
+	pthread_mutex_lock(&noting);
+	made = next(path, mode);
+	if (made == 0 && realpath(path, resolved) && inside(resolved) && lstat(resolved, &st) == 0) {
+		snprintf(name, sizeof name, "%s/folders/%lu", getenv("HF_CUT_IMAGE"), (unsigned long) st.st_ino);
+		(void) remove(name);
+	}
+	pthread_mutex_unlock(&noting);
+	return made;
+}
 
 /* A second name for what is about to lose its last one. */
 static void keep_inode(const char *path)
@@ -142,4 +169,23 @@ int rename(const char *from, const char *to)
 		next = (int (*)(const char *, const char *)) dlsym(RTLD_NEXT, "rename");
 	keep_inode(to);
 	return next(from, to);
+}
+
+int rmdir(const char *path)
+{
+	static int (*next)(const char *);
+	char resolved[PATH_MAX];
+
+	if (!next)
+		next = (int (*)(const char *)) dlsym(RTLD_NEXT, "rmdir");
+	/* Never closed, so that its inode stays its own. */
+	if (realpath(path, resolved) && inside(resolved)) {
+		int held = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int removed = next(path);
+
+		if (removed != 0 && held >= 0)
+			close(held);
+		return removed;
+	}
+	return next(path);
 }

@@ -54,8 +54,8 @@ impl PowerCut {
         ]
     }
 
-    /// What is there now counts as durable.
-    fn begin(&self) -> io::Result<()> {
+    /// What is there now counts as durable, whoever wrote it.
+    pub fn begin(&self) -> io::Result<()> {
         let _ = fs::remove_dir_all(&self.image);
         for part in ["files", "folders", "kept"] {
             fs::create_dir_all(self.image.join(part))?;

@@ -5,11 +5,13 @@
 use holdfast_tests::{
     pg::{StopMode, TestServer},
     protected::{CLUSTER, Protected},
+    wait_for,
 };
 use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const SEGMENT: u64 = 1 << 20;
@@ -168,15 +170,17 @@ fn no_contrecord_switch(major: u32) {
     let more = ["--start", "--at-target", "promote"];
     let copy = site.restore("latest", "copy", &more).unwrap();
     assert_eq!(copy.psql(ROWS).unwrap(), "1");
-    assert_eq!(copy.psql("SELECT timeline_id FROM pg_control_checkpoint()").unwrap(), "2");
+    // The control file follows with the first checkpoint; WAL is written to the new timeline at once.
+    assert_eq!(
+        copy.psql("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").unwrap(),
+        "00000002"
+    );
     let data = copy.keep();
     // The private server is stopped in good order, and the directory goes on as a server of its own.
     let pid = fs::read_to_string(data.join("postmaster.pid")).unwrap();
     let pid = rustix::process::Pid::from_raw(pid.lines().next().unwrap().parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    holdfast_tests::wait_for("the copy to stop", std::time::Duration::from_mins(1), || {
-        !data.join("postmaster.pid").exists()
-    });
+    wait_for("the copy to stop", Duration::from_mins(1), || !data.join("postmaster.pid").exists());
     let own = TestServer::builder(major).data_directory(&data).start().unwrap();
     site.cli.json(&["cluster", "add", "own", "--dsn", &own.dsn()]).unwrap();
     add(&own, 10);
@@ -209,8 +213,24 @@ fn end_of_wal(major: u32) {
     add(&site.server, 1);
     near_the_end_of_a_segment(&site.server, 400_000);
     add(&site.server, 2);
-    let end = insert_position(&site.server);
     let name = site.server.psql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").unwrap();
+    // The last record, and behind it room for another one's header on the same page.
+    let (previous, end) = loop {
+        let previous = insert_position(&site.server);
+        site.server.psql("SELECT pg_logical_emit_message(false, 'test', '')").unwrap();
+        let end = insert_position(&site.server);
+        wait_for("the last record to be flushed", Duration::from_mins(1), || {
+            lsn(&site.server.psql("SELECT pg_current_wal_flush_lsn()").unwrap()) >= end
+        });
+        let on_page = end % PAGE as u64;
+        // The server writes now and then by itself.
+        let last = end - previous < 100 && insert_position(&site.server) == end;
+        if last && on_page > 100 && on_page < PAGE as u64 - 100 {
+            break (previous, end);
+        }
+        message(&site.server, 400);
+    };
+    assert_eq!(previous / SEGMENT, end / SEGMENT);
     site.server.stop(StopMode::Immediate).unwrap();
     let wal = site.server.data().join("pg_wal");
     let data = site.server.data().display().to_string();
@@ -237,87 +257,76 @@ fn end_of_wal(major: u32) {
     }
     let original = fs::read(wal.join(&name)).unwrap();
     let at = usize::try_from(end % SEGMENT).unwrap();
-    let left_on_page = PAGE - at % PAGE;
-    assert!(left_on_page > 64, "room for a record's header");
-    let aligned = at.div_ceil(8) * 8;
-    let previous = u32::from_le_bytes([0x28, 0, 0, 0]);
+    let left_on_page = u32::try_from(PAGE - at % PAGE).unwrap();
     // A record's header: total length, xid, prev, info, resource manager, two spare bytes, CRC.
-    let header = |length: u32, prev: u64, crc: u32| {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&previous.to_le_bytes());
+    let header = |length: u32, prev: u64| {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&0_u32.to_le_bytes());
         bytes.extend_from_slice(&prev.to_le_bytes());
-        bytes.extend_from_slice(&[0, 0, 0, 0]);
-        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&7_u32.to_le_bytes());
         bytes
     };
-    let behind = |bytes: &[u8], page: Option<&dyn Fn(&mut [u8])>| {
+    let next_page = (at / PAGE + 1) * PAGE;
+    // A page's header: magic, flags, timeline, address, and what is left of the record before.
+    let page = |magic: [u8; 2], flags: u16, address: u64, rest: u32| {
+        let mut bytes = magic.to_vec();
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        bytes.extend_from_slice(&address.to_le_bytes());
+        bytes.extend_from_slice(&rest.to_le_bytes());
+        bytes
+    };
+    let behind = |record: &[u8], page: &[u8]| {
         let mut content = original.clone();
-        content[aligned..].fill(0);
-        content[aligned..aligned + bytes.len()].copy_from_slice(bytes);
-        if let Some(page) = page {
-            let next = (aligned / PAGE + 1) * PAGE;
-            page(&mut content[next..next + PAGE]);
-        }
+        content[at..].fill(0);
+        content[at..at + record.len()].copy_from_slice(record);
+        content[next_page..next_page + page.len()].copy_from_slice(page);
         content
     };
     let magic = [original[0], original[1]];
-    let page_address = (end / SEGMENT) * SEGMENT + ((aligned / PAGE + 1) * PAGE) as u64;
-    let good_page = |info: u16, rest: u32, magic: [u8; 2], address: u64| {
-        move |page: &mut [u8]| {
-            page[..2].copy_from_slice(&magic);
-            page[2..4].copy_from_slice(&info.to_le_bytes());
-            page[4..8].copy_from_slice(&1_u32.to_le_bytes());
-            page[8..16].copy_from_slice(&address.to_le_bytes());
-            page[16..20].copy_from_slice(&rest.to_le_bytes());
-        }
-    };
-    let to_next = u32::try_from(left_on_page).unwrap();
-    let crossing = header(to_next + 200, end, 1);
-    let variants: Vec<(&str, Vec<u8>)> = vec![
-        ("zeroes", behind(&[], None)),
-        ("a length of 1", behind(&1_u32.to_le_bytes(), None)),
-        ("a length that fits and a CRC that does not", behind(&header(64, end, 7), None)),
-        ("a record of another place", behind(&header(64, 0xDEAD_BEEF, 7), None)),
-        ("a record that crosses into zeroes", behind(&crossing, None)),
-        (
-            "a record that crosses into a page of another kind",
-            behind(&crossing, Some(&good_page(1, 200, [1, 1], page_address))),
-        ),
-        (
-            "a record that crosses into a page of another address",
-            behind(&crossing, Some(&good_page(1, 200, magic, page_address - SEGMENT))),
-        ),
-        (
-            "a record that crosses into a page that does not continue it",
-            behind(&crossing, Some(&good_page(0, 0, magic, page_address))),
-        ),
-        (
-            "a record that crosses into a page with another rest",
-            behind(&crossing, Some(&good_page(1, 40_000, magic, page_address))),
-        ),
-        ("noise", {
-            let mut content = original.clone();
+    let address = end / SEGMENT * SEGMENT + next_page as u64;
+    let crossing = header(left_on_page + 200, previous);
+    // And what PostgreSQL says where it stops.
+    let variants: [(&str, Vec<u8>); 11] = [
+        ("invalid record length", behind(&[], &[])),
+        ("invalid record length", behind(&1_u32.to_le_bytes(), &[])),
+        ("incorrect resource manager data checksum", behind(&header(64, previous), &[])),
+        ("incorrect prev-link", behind(&header(64, 0xDEAD_BEEF), &[])),
+        ("invalid magic number 0000", behind(&crossing, &[])),
+        ("invalid magic number 0101", behind(&crossing, &page([1, 1], 1, address, 200))),
+        ("unexpected pageaddr", behind(&crossing, &page(magic, 1, address - SEGMENT, 200))),
+        ("there is no contrecord flag", behind(&crossing, &page(magic, 0, address, 0))),
+        ("invalid contrecord length 40000", behind(&crossing, &page(magic, 1, address, 40_000))),
+        // Noise, and what was there.
+        ("", {
             let mut random = holdfast_tests::random::Random::announced("end_of_wal");
-            for byte in &mut content[aligned..] {
-                *byte = random.next_u64().to_le_bytes()[0];
-            }
+            let mut content = original.clone();
+            content[at..].fill_with(|| random.next_u64().to_le_bytes()[0]);
             content
         }),
-        ("what was there", original.clone()),
+        ("", original.clone()),
     ];
     let elsewhere = site.root().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let partial = elsewhere.join(format!("{name}.partial"));
-    for (what, content) in variants {
+    for (n, (why, content)) in variants.into_iter().enumerate() {
+        fs::write(elsewhere.join(&name), &content).unwrap();
+        let said = std::process::Command::new(site.server.pg_waldump())
+            .arg("-p")
+            .args([&elsewhere, Path::new(&name)])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains(why), "{n}: not {why:?}: {said}");
         fs::write(&partial, content).unwrap();
         let told = put(&partial);
         // The first is stored; each of the others is the same once its end is found.
-        assert_eq!(told.code, 0, "{what}: {told}");
+        assert_eq!(told.code, 0, "{n}, {why}: {told}");
     }
     let points = site.points().unwrap();
     let window: &Value = points["windows"].as_array().unwrap().last().unwrap();
-    assert_eq!(lsn(window["to_lsn"].as_str().unwrap()), end.div_ceil(8) * 8, "{points}");
+    assert_eq!(lsn(window["to_lsn"].as_str().unwrap()), end, "{points}");
     assert_eq!(rows(&site, CLUSTER, "copy"), "1 2");
 
     // The server itself comes up behind the same end, and the archive goes on with it.

@@ -14,10 +14,7 @@ use holdfast_tests::{
     writers::{self, Writers},
 };
 use serde_json::Value;
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const MEMBER: &str = "holdfast_shop";
@@ -142,8 +139,8 @@ fn no_commit_a_client_saw_is_lost(major: u32, durability: &str) {
         wait_for("the archive", PATIENCE, || !member(&site.server).is_empty());
         demand(&site.server);
         let writers = Writers::start(&site.server, round).unwrap();
-        wait_for("the first acknowledged row", PATIENCE, || !writers.acknowledged().is_empty());
-        thread::sleep(Duration::from_micros(random.below(3_000_000)));
+        let enough = usize::try_from(random.below(200)).unwrap();
+        wait_for("acknowledged rows", PATIENCE, || writers.acknowledged().len() > enough);
         archive.kill().unwrap();
         // What was acknowledged a moment after the kill was durable before it.
         acknowledged.extend(writers.acknowledged());
@@ -225,6 +222,8 @@ fn a_stalled_store(major: u32) {
         .server
         .command("psql")
         .args(["-XqAt", "-c", "INSERT INTO t VALUES (2)"])
+        // The least that a commit can wait for: that the standby's system has it.
+        .env("PGOPTIONS", "-c synchronous_commit=remote_write")
         .spawn()
         .unwrap();
     let began = Instant::now();
