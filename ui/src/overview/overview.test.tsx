@@ -35,6 +35,11 @@ describe("the overview", () => {
       expect(within(broken).getByRole("img").getAttribute("aria-label")).toContain("1 gap"),
     );
     expect(broken.textContent).toContain("Not running here");
+    expect(within(broken).getByRole("status").textContent).toContain(
+      "A new backup is neededno backup has all the WAL that it needs itself",
+    );
+    expect(broken.textContent).toContain("Replication slotlost");
+    expect(within(card).queryByRole("status")).toBeNull();
   });
 
   test("numbers that could not be determined are unknown, not nought", async () => {

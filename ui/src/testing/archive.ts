@@ -74,7 +74,7 @@ export function makePoints(name: string): Points {
     from_lsn: at(GAP_AFTER).end_lsn,
     to_lsn: at(GAP_BEFORE).lsn,
     cause: "wal_removed" as const,
-    explanation: "the slot's WAL was removed by the server",
+    explanation: "the server had removed this WAL",
     timeline: 1,
     detected_at: at(GAP_BEFORE).time,
   };
