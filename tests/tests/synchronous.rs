@@ -187,11 +187,17 @@ fn a_sole_member_has_to_be_armed() {
     assert_eq!((code, error["code"].as_str()), (3, Some("sole_synchronous_member")), "{error}");
     // Another standby that is there makes it one of several.
     let standby = TestServer::standby_of(&site.server, None).unwrap();
+    let other = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'";
+    wait_for("the standby to stream", PATIENCE, || site.server.psql(other).unwrap() != "");
+    let other = site.server.psql(other).unwrap();
     site.server
-        .configure(&format!("synchronous_standby_names = 'ANY 1 ({MEMBER}, walreceiver, main)'"))
+        .configure(&format!("synchronous_standby_names = 'ANY 1 ({MEMBER}, \"{other}\")'"))
         .unwrap();
-    let archive = start(&site, &[]);
-    wait_for("the archive to be waited for", PATIENCE, || member(&site.server) == "quorum");
+    let mut archive = start(&site, &[]);
+    wait_for("the archive to be waited for", PATIENCE, || {
+        assert!(archive.is_running().unwrap(), "{}", archive.stderr());
+        member(&site.server) == "quorum"
+    });
     assert_eq!(alerts(&archive), "");
     site.server.psql("INSERT INTO t VALUES (1)").unwrap();
     // The other one goes: now it is the only one, and somebody is told.
