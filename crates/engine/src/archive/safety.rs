@@ -210,9 +210,9 @@ fn size(bytes: f64) -> String {
 fn span(seconds: f64) -> String {
     match seconds.max(0.0) {
         s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{} min", (s / 60.0) as u64),
-        s if s < 172_800.0 => format!("{} h", (s / 3600.0) as u64),
-        s => format!("{} d", (s / 86_400.0) as u64),
+        s if s < 7200.0 => format!("{} min", (s / 60.0).round() as u64),
+        s if s < 172_800.0 => format!("{} h", (s / 3600.0).round() as u64),
+        s => format!("{} d", (s / 86_400.0).round() as u64),
     }
 }
 
@@ -443,9 +443,9 @@ mod tests {
         assert!(told.message.contains("fills in 9 h"), "{}", told.message);
         assert!(told.message.contains("10.0 GiB/h"), "{}", told.message);
 
-        let limited = cost(Some(20 * gib), Some(90 * gib), Some(rate));
+        let limited = cost(Some(30 * gib), Some(90 * gib), Some(rate));
         assert_eq!(limited.hours_until_full, None, "the limit is reached first");
-        assert!(limited.findings()[0].message.contains("after 120 min"));
+        assert!(limited.findings()[0].message.contains("after 3 h"));
         let small = cost(Some(200 * gib), Some(90 * gib), Some(rate));
         assert_eq!(small.findings().len(), 2);
 
