@@ -1,5 +1,6 @@
 //! The built `holdfast` command, run as an operator's script would.
 
+use crate::{wait_for, wait_for_value};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::{
     env,
@@ -18,6 +19,9 @@ use std::{
 
 /// At most so much of each output stream is kept.
 const OUTPUT_CAP: u64 = 64 << 20;
+
+/// How long a job may take to say what a test waits for.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Path of the `holdfast` program: `HOLDFAST_BIN`, else built once by this process into the
 /// target directory that the running test stands in.
@@ -195,6 +199,11 @@ impl Cli {
     pub fn start(&self, arguments: &[&str]) -> io::Result<Running> {
         Running::of(self.command(arguments))
     }
+
+    /// The same for a command that runs a job: its progress is told as JSON.
+    pub fn start_job(&self, arguments: &[&str]) -> io::Result<Running> {
+        self.start(&[&["--json", "--progress", "json"], arguments].concat())
+    }
 }
 
 impl Finished {
@@ -312,6 +321,31 @@ impl Running {
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
+    }
+
+    /// The id of its job, once its progress names it ([`Cli::start_job`]).
+    ///
+    /// # Panics
+    /// When no job is named within a minute.
+    pub fn job(&self) -> String {
+        wait_for_value("the first event", PATIENCE, || {
+            let text = self.stderr();
+            let line = text.lines().find(|line| line.starts_with('{'))?;
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            event["job"].as_str().map(str::to_owned)
+        })
+    }
+
+    /// Waits until its job is in a phase ([`Cli::start_job`]); whether it came to that before it ended.
+    ///
+    /// # Panics
+    /// When neither comes within a minute.
+    pub fn reaches(&mut self, phase: &str) -> bool {
+        let said = format!("\"phase\":\"{phase}\"");
+        wait_for(phase, PATIENCE, || {
+            self.stderr().contains(&said) || !self.is_running().unwrap_or(false)
+        });
+        self.stderr().contains(&said)
     }
 
     /// Whether it has not ended yet.

@@ -43,6 +43,25 @@ pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
+/// Every file below a folder, by its path from there, in order.
+pub fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fn walk(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                walk(root, &path, found)?;
+            } else {
+                found.push(path.strip_prefix(root).map_err(io::Error::other)?.to_owned());
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
 /// A loopback port that was free a moment ago. Another process may take it first: whoever starts
 /// a server on it tries again with the next one.
 pub fn free_port() -> io::Result<u16> {

@@ -4,6 +4,7 @@
 use crate::{
     cli::{Cli, Finished},
     pg::TestServer,
+    wait_for,
 };
 use serde_json::Value;
 use std::{
@@ -11,6 +12,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -245,6 +247,16 @@ impl Drop for Restored {
             }
         }
     }
+}
+
+/// Waits until no server of a copy runs: whoever started it is dead.
+///
+/// # Panics
+/// When one still runs after a minute.
+pub fn no_server_of(data: &Path) {
+    wait_for("the private server to end", Duration::from_mins(1), || {
+        !leftovers(data, None).iter().any(|left| left.contains("postgres"))
+    });
 }
 
 /// What there still is of a restore into `data`: processes, the directory, working files beside

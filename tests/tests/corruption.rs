@@ -8,6 +8,7 @@
 use holdfast_tests::{
     cli::Finished,
     pg::TestServer,
+    places::files_below,
     protected::{CLUSTER, Protected, leftovers},
     random::Random,
 };
@@ -51,20 +52,9 @@ fn folder(site: &Protected) -> PathBuf {
 
 /// Every object with its content, by its path in the repository.
 fn objects(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(root, &path, found);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                found.insert(name, fs::read(&path).unwrap());
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(root, root, &mut found);
-    found
+    let files = files_below(root).unwrap();
+    let content = |path: &PathBuf| fs::read(root.join(path)).unwrap();
+    files.iter().map(|path| (path.to_str().unwrap().to_owned(), content(path))).collect()
 }
 
 /// An object that is something else for as long as this lives.

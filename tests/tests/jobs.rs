@@ -6,26 +6,11 @@ use holdfast_tests::{
     pg::TestServer,
     protected::{CLUSTER, Protected, failure},
     proxy::FaultProxy,
-    wait_for, wait_for_value,
 };
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The id of the job that a running command reports about on standard error.
-fn job_of(running: &Running) -> String {
-    wait_for_value("the first event", PATIENCE, || {
-        let text = running.stderr();
-        let event: Value =
-            serde_json::from_str(text.lines().find(|line| line.starts_with('{'))?).ok()?;
-        event["job"].as_str().map(str::to_owned)
-    })
-}
-
-fn wait_for_phase(running: &Running, phase: &str) {
-    wait_for(phase, PATIENCE, || running.stderr().contains(&format!("\"phase\":\"{phase}\"")));
-}
 
 fn show(cli: &Cli, job: &str) -> Value {
     cli.json(&["jobs", "show", job]).unwrap()
@@ -41,8 +26,8 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 /// A backup through this proxy takes minutes: there is time to look at it.
 fn slow_backup(site: &Protected, proxy: &FaultProxy) -> Running {
     proxy.set_bandwidth(Some(400_000));
-    let backup = site.cli.start(&["--json", "--progress", "json", "backup", CLUSTER]).unwrap();
-    wait_for_phase(&backup, "copying");
+    let mut backup = site.cli.start_job(&["backup", CLUSTER]).unwrap();
+    assert!(backup.reaches("copying"));
     backup
 }
 
@@ -57,7 +42,7 @@ fn behind_a_proxy() -> (Protected, FaultProxy) {
 fn a_running_job_is_seen_and_stopped_from_another_process() {
     let (site, proxy) = behind_a_proxy();
     let backup = slow_backup(&site, &proxy);
-    let job = job_of(&backup);
+    let job = backup.job();
 
     let listed = site.cli.json(&["jobs", "list"]).unwrap();
     let listed = listed["jobs"].as_array().unwrap();
@@ -77,9 +62,8 @@ fn a_running_job_is_seen_and_stopped_from_another_process() {
         assert_eq!(looker.finish(PATIENCE).unwrap().json().unwrap()["jobs"][0]["state"], "running");
     }
 
-    let watcher =
-        site.cli.start(&["--json", "--progress", "json", "jobs", "attach", &job]).unwrap();
-    wait_for_phase(&watcher, "copying");
+    let mut watcher = site.cli.start_job(&["jobs", "attach", &job]).unwrap();
+    assert!(watcher.reaches("copying"));
 
     let began = Instant::now();
     let answer = site.cli.json(&["jobs", "cancel", &job]).unwrap();
@@ -109,9 +93,9 @@ fn a_running_job_is_seen_and_stopped_from_another_process() {
 #[test]
 fn an_archive_stops_when_it_is_asked_to() {
     let site = Protected::new(TestServer::start(15).unwrap()).unwrap();
-    let archive = site.cli.start(&["--json", "--progress", "json", "archive", CLUSTER]).unwrap();
-    wait_for_phase(&archive, "streaming");
-    let job = job_of(&archive);
+    let mut archive = site.cli.start_job(&["archive", CLUSTER]).unwrap();
+    assert!(archive.reaches("streaming"));
+    let job = archive.job();
     assert_eq!(show(&site.cli, &job)["job"]["state"], "running");
     let began = Instant::now();
     site.cli.json(&["jobs", "cancel", &job]).unwrap();
@@ -123,12 +107,9 @@ fn an_archive_stops_when_it_is_asked_to() {
     assert_eq!(show(&site.cli, &job)["job"]["state"], "succeeded");
 
     // Up to a position that never came is another matter.
-    let archive = site
-        .cli
-        .start(&["--json", "--progress", "json", "archive", CLUSTER, "--once-to", "F/0"])
-        .unwrap();
-    wait_for_phase(&archive, "streaming");
-    let job = job_of(&archive);
+    let mut archive = site.cli.start_job(&["archive", CLUSTER, "--once-to", "F/0"]).unwrap();
+    assert!(archive.reaches("streaming"));
+    let job = archive.job();
     site.cli.json(&["jobs", "cancel", &job]).unwrap();
     let ended = archive.finish(PATIENCE).unwrap();
     assert_eq!(ended.code, 8, "{ended}");

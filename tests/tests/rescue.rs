@@ -4,10 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use holdfast_tests::pg::TestServer;
-use holdfast_tests::protected::{CLUSTER, Protected, failure};
+use holdfast_tests::protected::{CLUSTER, Protected, failure, no_server_of};
+use holdfast_tests::proxy::FaultProxy;
+use holdfast_tests::{wait_for, wait_for_value};
 use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Keys of several columns, a table that refers to itself, a circle, a partitioned table, generated and
 /// identity columns, odd names, and parents that other rows need.
@@ -106,13 +114,22 @@ fn merged<'a>(result: &'a Value, table: &str) -> &'a Value {
     &tables.iter().find(|t| t["table"] == table).unwrap()["merged"]
 }
 
+/// The private copies that there are.
+/// The private copies, and what belongs to them.
+fn copies(site: &Protected) -> Vec<PathBuf> {
+    let entries = fs::read_dir(site.root().join("home/restored"));
+    entries.into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
+/// The private copies alone.
+fn data_directories(site: &Protected) -> Vec<PathBuf> {
+    let hidden =
+        |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    copies(site).into_iter().filter(|path| !hidden(path)).collect()
+}
+
 fn nothing_is_left(site: &Protected) {
-    let left: Vec<_> = fs::read_dir(site.root().join("home/restored"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path())
-        .collect();
+    let left = copies(site);
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -252,6 +269,7 @@ fn what_cannot_be_rescued_is_refused() {
         "CREATE TABLE parents (id int PRIMARY KEY)",
         "CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents)",
         "CREATE UNLOGGED TABLE brief (id int PRIMARY KEY)",
+        "CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM no_key",
         "INSERT INTO no_key VALUES (1)",
         "INSERT INTO narrowed VALUES (1, 1)",
         "INSERT INTO filled VALUES (1)",
@@ -297,7 +315,15 @@ fn what_cannot_be_rescued_is_refused() {
         refused(&["--table", "parents", "--where", "nonsense(", "--into", &other]),
         told(2, "usage")
     );
+    // More than a condition: a second statement, and what would end the copying of rows.
+    for sql in ["true); DROP TABLE parents; SELECT (true", "true)) TO PROGRAM 'false' --"] {
+        let line = ["--table", "parents", "--where", sql, "--into", &other];
+        assert_eq!(refused(&line), told(2, "usage"), "{sql}");
+    }
     assert_eq!(refused(&["--table", "brief", "--into", &other]), told(3, "unlogged_table"));
+    assert_eq!(refused(&["--table", "counted", "--into", &other]), told(3, "materialized_view"));
+    let gone = server.dsn().replace("dbname=postgres", "dbname=template1");
+    assert_eq!(refused(&["--table", "no_key", "--into", &gone]), told(3, "live_table_missing"));
     assert_eq!(refused(&["--table", "no_key", "--into", &dsn]), told(3, "no_primary_key"));
     assert_eq!(refused(&["--table", "narrowed", "--into", &dsn]), told(3, "column_type_changed"));
     assert_eq!(refused(&["--table", "filled", "--into", &dsn]), told(3, "column_added"));
@@ -323,4 +349,217 @@ fn what_cannot_be_rescued_is_refused() {
     assert_eq!(fs::read_to_string(&taken).unwrap(), "mine");
     assert!(!std::path::Path::new(&other).exists());
     nothing_is_left(&site);
+}
+
+/// A site whose table `t` lost its rows; the target is the transaction that deleted them.
+fn after_a_deletion(rows: u32) -> (Protected, String) {
+    let server = TestServer::start(17).unwrap();
+    server.psql("CREATE TABLE t (id int PRIMARY KEY, note text)").unwrap();
+    server
+        .psql(&format!(
+            "INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, {rows}) n"
+        ))
+        .unwrap();
+    let site = Protected::new(server).unwrap();
+    site.backup().unwrap();
+    let xid = last_line(&site.server.psql("DELETE FROM t; SELECT pg_current_xact_id()").unwrap());
+    site.archive().unwrap();
+    (site, format!("xid:{xid}"))
+}
+
+/// A session on the live database that has written to `t` and does not end.
+struct Writer(Child);
+
+impl Writer {
+    fn of(server: &TestServer) -> Self {
+        let mut psql = server.command("psql");
+        psql.args(["-X", "-q"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut psql = psql.spawn().unwrap();
+        let pipe = psql.stdin.as_mut().unwrap();
+        pipe.write_all(b"BEGIN; INSERT INTO t VALUES (0, 'open');\n").unwrap();
+        wait_for("the open transaction", PATIENCE, || {
+            let sql = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'RowExclusiveLock'";
+            server.psql(sql).is_ok_and(|n| n == "1")
+        });
+        Self(psql)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Sessions on the live database that are neither this test's nor background processes.
+const MERGES: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                      AND application_name <> 'holdfast-tests'";
+
+#[test]
+fn a_cancelled_rescue_leaves_nothing_and_blocks_nobody_while_it_copies() {
+    let (site, target) = after_a_deletion(20_000);
+    let proxy = FaultProxy::start(site.server.address()).unwrap();
+    let dsn = site.server.dsn_at("127.0.0.1", proxy.port());
+    proxy.set_bandwidth(Some(200_000));
+    let line =
+        ["tables", CLUSTER, "--target", &target, "--exclusive", "--table", "t", "--into", &dsn];
+    let mut rescue = site.cli.start_job(&line).unwrap();
+    assert!(rescue.reaches("copying rows"));
+    wait_for("a session that copies", PATIENCE, || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY pg_temp.%'";
+        site.server.psql(sql).is_ok_and(|n| n == "1")
+    });
+    // Who writes to the table does not wait.
+    site.server.psql("SET lock_timeout = '5s'; INSERT INTO t VALUES (-1, 'meanwhile')").unwrap();
+    site.cli.json(&["jobs", "cancel", &rescue.job()]).unwrap();
+    let ended = rescue.finish(PATIENCE).unwrap();
+    assert_eq!(ended.code, 8, "{ended}");
+    proxy.set_bandwidth(None);
+    wait_for("the live session to end", PATIENCE, || {
+        site.server.psql(MERGES).is_ok_and(|n| n == "0")
+    });
+    assert_eq!(site.server.psql("SELECT id FROM t").unwrap(), "-1");
+    nothing_is_left(&site);
+}
+
+#[test]
+fn a_killed_rescue_lets_the_live_database_go_and_is_not_resumed() {
+    let (site, target) = after_a_deletion(100);
+    let dsn = site.server.dsn();
+    let line =
+        ["tables", CLUSTER, "--target", &target, "--exclusive", "--table", "t", "--into", &dsn];
+    let mut killed = Vec::new();
+    // While it restores, and while it waits for the live table.
+    for phase in ["fetching", "locking"] {
+        let writer = Writer::of(&site.server);
+        let mut rescue = site.cli.start_job(&line).unwrap();
+        assert!(rescue.reaches(phase), "{}", rescue.stderr());
+        let copy = wait_for_value("the private copy", PATIENCE, || data_directories(&site).pop());
+        if phase == "locking" {
+            wait_for("the merge to wait", PATIENCE, || {
+                let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+                site.server.psql(sql).is_ok_and(|n| n == "1")
+            });
+        }
+        let job = rescue.job();
+        rescue.kill().unwrap();
+        assert_eq!(rescue.finish(PATIENCE).unwrap().code, 137);
+        // Sooner than the wait for the lock would end by itself.
+        wait_for("the live session to end", Duration::from_secs(20), || {
+            site.server.psql(MERGES).is_ok_and(|n| n == "0")
+        });
+        no_server_of(&copy);
+        assert_eq!(site.server.psql("SELECT count(*) FROM t").unwrap(), "0");
+        drop(writer);
+
+        let (code, error) = failure(&site.cli, &["restore", "resume", &job]).unwrap();
+        assert_eq!((code, error["code"].as_str()), (3, Some("rescue_not_resumable")), "{error}");
+        let hint = error["hint"].as_str().unwrap();
+        assert!(hint.contains("holdfast tables") && hint.contains(&job), "{error}");
+        let shown = site.cli.json(&["jobs", "show", &job]).unwrap()["job"].clone();
+        assert_eq!((&shown["state"], &shown["resumable"]), (&"interrupted".into(), &false.into()));
+        killed.push(copy);
+        // What the one before has left went when the next began.
+        assert_eq!(data_directories(&site), killed[killed.len() - 1..]);
+    }
+    let back = site.cli.json(&line).unwrap();
+    assert_eq!(merged(&back, "public.t")["inserted"], 100, "{back:#}");
+    nothing_is_left(&site);
+}
+
+#[test]
+fn a_file_that_is_not_whole_goes_with_its_rescue() {
+    let (site, target) = after_a_deletion(3);
+    let rows = site.root().join("rows.sql");
+    let into = rows.display().to_string();
+    // Every look at a row takes a second: there is time to end it while the file is written.
+    let slow = "pg_sleep(1) IS NOT NULL";
+    let line = [
+        &["tables", CLUSTER, "--target", &target, "--exclusive", "--table", "t"][..],
+        &["--where", slow, "--into", &into],
+    ]
+    .concat();
+    let parts = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(site.root()).unwrap().flatten().map(|e| e.path());
+        entries.filter(|path| path.to_string_lossy().contains(".rows.sql")).collect()
+    };
+    let begin = || {
+        let mut rescue = site.cli.start_job(&line).unwrap();
+        assert!(rescue.reaches("writing the file"), "{}", rescue.stderr());
+        wait_for("the part", PATIENCE, || parts().len() == 1);
+        rescue
+    };
+    let ended = begin().terminate(PATIENCE).unwrap();
+    assert_eq!(ended.code, 8, "{ended}");
+    assert!(parts().is_empty() && !rows.exists(), "{:?}", parts());
+    nothing_is_left(&site);
+
+    let mut rescue = begin();
+    let job = rescue.job();
+    rescue.kill().unwrap();
+    rescue.finish(PATIENCE).unwrap();
+    assert_eq!(parts().len(), 1);
+    site.cli.json(&["restore", "discard", &job]).unwrap();
+    assert!(parts().is_empty() && !rows.exists(), "{:?}", parts());
+    nothing_is_left(&site);
+}
+
+/// Whoever may create in a schema of the search path can offer an operator that fits better than
+/// PostgreSQL's own (CVE-2018-1058). None of them is called by a rescue.
+#[test]
+fn operators_of_users_are_not_called() {
+    let server = TestServer::start(15).unwrap();
+    for statement in [
+        "CREATE TABLE t (id varchar(10) PRIMARY KEY, parent varchar(10) REFERENCES t, note text)",
+        "INSERT INTO t VALUES ('a', NULL, 'first'), ('b', 'a', 'second')",
+        "CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+        "CREATE TRIGGER \"50%s\" BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION watch()",
+    ] {
+        server.psql(statement).unwrap();
+    }
+    let mut number = 0;
+    for (name, left, right, gives) in [
+        ("=", "varchar", "varchar", "bool"),
+        ("=", "oid", "regclass", "bool"),
+        ("=", "oid", "int4", "bool"),
+        ("||", "text", "regclass", "text"),
+        ("||", "text", "name", "text"),
+        ("&", "int2", "int4", "int4"),
+    ] {
+        number += 1;
+        server
+            .psql(&format!(
+                "CREATE FUNCTION trap{number}({left}, {right}) RETURNS {gives} LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'trap {number} was called'; END $$"
+            ))
+            .unwrap();
+        server
+            .psql(&format!(
+                "CREATE OPERATOR {name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = trap{number})"
+            ))
+            .unwrap();
+    }
+    let site = Protected::new(server).unwrap();
+    site.backup().unwrap();
+    let server = &site.server;
+    assert!(server.psql("SELECT id = id FROM t").is_err(), "the trap is no trap");
+    let xid = last_line(&server.psql("DELETE FROM t; SELECT pg_current_xact_id()").unwrap());
+    site.archive().unwrap();
+    let target = format!("xid:{xid}");
+    let run = |more: &[&str]| {
+        let line = ["tables", CLUSTER, "--target", &target, "--exclusive", "--table", "t"];
+        site.cli.json(&[&line[..], more].concat()).unwrap()
+    };
+    let dsn = server.dsn();
+    let back = run(&["--follow", "--into", &dsn, "--without-triggers"]);
+    assert_eq!(merged(&back, "public.t")["inserted"], 2, "{back:#}");
+    assert_eq!(
+        server.psql("SELECT tgenabled FROM pg_trigger WHERE NOT tgisinternal").unwrap(),
+        "O"
+    );
+    server.psql("UPDATE t SET note = 'other'").unwrap();
+    let over = run(&["--into", &dsn, "--overwrite"]);
+    assert_eq!(merged(&over, "public.t")["overwritten"], 2, "{over:#}");
+    assert_eq!(server.psql("SELECT note FROM t ORDER BY note").unwrap(), "first\nsecond");
 }

@@ -80,5 +80,7 @@ fn a_directory_changes_places_and_back() {
     assert_eq!(purged["removed"], swapped["set_aside"]);
     assert!(aside().is_empty(), "{:?}", aside());
     assert_eq!(refused(&["restore", "purge", job]).0, 4);
+    // The directory that is in use now is nobody's to remove.
+    assert_eq!(refused(&["restore", "discard", job]), (3, "restored_in_place".to_owned()));
     assert_eq!(site.server.psql("SELECT count(*) FROM t").unwrap(), "0");
 }

@@ -278,7 +278,7 @@ fn catalogue_04_a_missing_history_is_not_passed_over_on_17() {
     a_history_is_missing(17);
 }
 
-/// A history that was lost is fetched again by the next look at the server, without new WAL.
+/// A history that was lost is fetched again the next time that WAL is archived.
 fn a_history_is_fetched_again(major: u32) {
     let (site, standby, history) = promoted(major);
     std::fs::remove_file(&history).unwrap();

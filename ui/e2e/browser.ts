@@ -50,13 +50,13 @@ export async function openWindow(browser: Browser, options: WindowOptions): Prom
   return { page, context, complaints };
 }
 
-/** Waits until nothing is loading any more and the fonts are there. */
+/** Waits until the screen has what it shows and the fonts are there; a search of the WAL may go on. */
 export async function settle(page: Page): Promise<void> {
   await page.waitForSelector("main h1");
   await page.waitForFunction(
     () =>
       ![...document.querySelectorAll("[role=status]")].some((each) =>
-        /^Reading /.test(each.textContent ?? ""),
+        /^Reading (?!the WAL)/.test(each.textContent ?? ""),
       ),
   );
   await page.evaluate(async () => {
@@ -92,28 +92,25 @@ export async function violations(
   );
 }
 
-/** How many pixels the page is wider than the window, and what sticks out. */
+/** What is wider than its place: the page than the window, or something than the card it stands in. */
 export async function overflow(page: Page): Promise<string | null> {
   return page.evaluate(() => {
     const width = document.documentElement.clientWidth;
-    if (document.documentElement.scrollWidth <= width) {
-      const wide = [...document.querySelectorAll("main *, header *, footer *")].find((element) => {
-        const box = element.getBoundingClientRect();
-        if (box.right <= width + 1 || box.width === 0) return false;
-        // What lies in a box that scrolls or clips by itself does not widen the page.
-        for (let parent = element.parentElement; parent; parent = parent.parentElement) {
-          const style = getComputedStyle(parent);
-          if (
-            style.overflowX !== "visible" &&
-            parent !== document.body &&
-            parent !== document.documentElement
-          )
-            return false;
-        }
-        return true;
-      });
-      return wide ? `sticks out: ${wide.outerHTML.slice(0, 160)}` : null;
-    }
-    return `${document.documentElement.scrollWidth} > ${width}`;
+    if (document.documentElement.scrollWidth > width)
+      return `${document.documentElement.scrollWidth} > ${width}`;
+    /** Where an element must end; null where a box around it scrolls or clips by itself. */
+    const edgeOf = (element: Element): number | null => {
+      for (let box = element.parentElement; box && box !== document.body; box = box.parentElement) {
+        if (getComputedStyle(box).overflowX !== "visible") return null;
+        if (box.matches(".card")) return box.getBoundingClientRect().right;
+      }
+      return width;
+    };
+    const wide = [...document.querySelectorAll("main *, header *, footer *")].find((element) => {
+      const box = element.getBoundingClientRect();
+      const edge = box.width === 0 ? null : edgeOf(element);
+      return edge !== null && box.right > edge + 1;
+    });
+    return wide ? `sticks out: ${wide.outerHTML.slice(0, 160)}` : null;
   });
 }

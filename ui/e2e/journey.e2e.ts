@@ -1,11 +1,15 @@
-import type { Browser } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { WorkspaceStatus } from "../src/api/bindings";
+import type { Command, RequestOf, ResponseOf } from "../src/api/client";
 import { launch, openWindow, overflow, resize, settle, violations, WIDTHS } from "./browser";
 
 /** A running development host that serves ui/dist and the API of a real engine. */
 const HOST = process.env.HOLDFAST_DEV_URL?.replace(/\/$/, "");
 const MINUTE = 60_000;
+/** When a run that is opened again must show what it showed. */
+const RELOAD_MS = 1000;
+/** Reloads of one restore, at moments that nobody chose. */
+const RELOADS = 8;
 
 let browser: Browser;
 
@@ -17,13 +21,66 @@ afterAll(async () => {
   await browser?.close();
 });
 
-async function workspace(): Promise<WorkspaceStatus> {
-  const response = await fetch(`${HOST}/api/call/workspace_status`, {
+async function ask<C extends Command>(command: C, request: RequestOf<C>): Promise<ResponseOf<C>> {
+  const response = await fetch(`${HOST}/api/call/${command}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: "{}",
+    body: JSON.stringify(request),
   });
-  return (await response.json()) as WorkspaceStatus;
+  if (!response.ok) throw new Error(`${command}: ${await response.text()}`);
+  return (await response.json()) as ResponseOf<C>;
+}
+
+/** Restores everything that a cluster has into a directory of its own, without a server afterwards. */
+async function restoreAll(cluster: string): Promise<string> {
+  const { path } = await ask("restore_destination", { cluster });
+  const request = {
+    ...{ cluster, target: "latest", exclusive: false, timeline: "latest", to: path, snapshot: null },
+    accept_host_differences: true,
+  };
+  const { hash } = await ask("restore_plan", request);
+  const run = { ...request, plan_hash: hash, at_target: "shutdown" as const, start: false };
+  return (await ask("restore_run", run)).job;
+}
+
+declare global {
+  interface Window {
+    /** What a run shows of itself, and since how many milliseconds after the page was opened. */
+    progress: { now: string; since: Map<string, number> };
+  }
+}
+
+/**
+ * Has the page note what it shows of a run: its phases with their numbers and its clock, in the end its
+ * verdict. Rates are of the moment.
+ */
+async function watchProgress(page: Page): Promise<void> {
+  await page.addInitScript(() => {
+    window.progress = { now: "", since: new Map() };
+    const look = () => {
+      const phases = [...document.querySelectorAll("ol[aria-label=Phases] > li > :nth-child(2)")];
+      const others = document.querySelectorAll("[aria-label='Replay clock'], [aria-label=Verdict]");
+      const texts = [...phases, ...others].map((each) => each.textContent ?? "");
+      const shown = texts.map((text) => text.replace(/ · [^·]+\/s$/, "")).join("\n");
+      if (shown === window.progress.now) return;
+      window.progress.now = shown;
+      if (!window.progress.since.has(shown)) window.progress.since.set(shown, performance.now());
+    };
+    new MutationObserver(look).observe(document, { childList: true, subtree: true, characterData: true });
+  });
+}
+
+/** Waits until two windows show the same of a run, and says since when the first one has shown it. */
+async function sameProgress(page: Page, other: Page): Promise<number> {
+  const look = (of: Page) =>
+    of.evaluate(() => ({ now: window.progress.now, at: window.progress.since.get(window.progress.now) }));
+  const end = Date.now() + MINUTE / 2;
+  for (;;) {
+    const [here, there] = await Promise.all([look(page), look(other)]);
+    if (here.at !== undefined && here.now === there.now) return here.at;
+    if (Date.now() > end) expect(here.now).toBe(there.now);
+    await page.waitForTimeout(20);
+  }
 }
 
 describe.skipIf(!HOST)("with a real engine", () => {
@@ -31,7 +88,7 @@ describe.skipIf(!HOST)("with a real engine", () => {
     timeout: 12 * MINUTE,
   }, async () => {
     const { page, context, complaints } = await openWindow(browser, { width: 1280, realTime: true });
-    const status = await workspace();
+    const status = await ask("workspace_status", {});
     if (status.demo === null) {
       await page.goto(`${HOST}/${status.clusters.length === 0 ? "overview" : "settings"}`);
       await page.getByRole("button", { name: "Open the demo workspace" }).click();
@@ -60,8 +117,47 @@ describe.skipIf(!HOST)("with a real engine", () => {
     await context.close();
   });
 
+  test("a reload in the middle of a restore shows the same phase and numbers within a second", {
+    timeout: 5 * MINUTE,
+  }, async () => {
+    const { demo } = await ask("workspace_status", {});
+    const job = await restoreAll(demo?.cluster ?? "");
+    const running = async () => (await ask("job_show", { job })).job.state === "running";
+    // Refused only because it has ended meanwhile.
+    const unlessEnded = (command: "restore_pause" | "restore_resume") =>
+      ask(command, { job }).catch(async (refusal) => {
+        if (await running()) throw refusal;
+      });
+    const { page, context, complaints } = await openWindow(browser, { width: 1280, realTime: true });
+    // A window that stays open shows what the other one must show again.
+    const open = await context.newPage();
+    for (const each of [open, page]) {
+      await watchProgress(each);
+      await each.goto(`${HOST}/restore/${job}`);
+    }
+    const measured: number[] = [];
+    while (measured.length < RELOADS && (await running())) {
+      // Held where it can be held, so that there are moments enough in a small cluster's restore.
+      await unlessEnded("restore_pause");
+      await page.reload({ waitUntil: "commit" });
+      measured.push(await sameProgress(page, open));
+      await unlessEnded("restore_resume");
+      await page.waitForTimeout(Math.random() * 300);
+    }
+    process.stdout.write(
+      `reload: the same phase and numbers after ${measured.map((ms) => ms.toFixed(0)).join(", ")} ms\n`,
+    );
+    expect(measured.length).toBeGreaterThan(2);
+    // Other work on the machine may hold up single ones.
+    expect(Math.min(...measured)).toBeLessThan(RELOAD_MS);
+    await page.getByText("Verified", { exact: true }).waitFor({ timeout: 2 * MINUTE });
+    expect(complaints).toEqual([]);
+    await ask("restore_discard", { job });
+    await context.close();
+  });
+
   test("every screen is accessible, quiet and fits", { timeout: 10 * MINUTE }, async () => {
-    const status = await workspace();
+    const status = await ask("workspace_status", {});
     const clusters = status.clusters.map((each) => encodeURIComponent(each.name));
     const paths = [
       "/overview",

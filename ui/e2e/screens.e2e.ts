@@ -20,6 +20,7 @@ afterAll(async () => {
 describe.each(SCREENS)("$name", (screen) => {
   test.each(SCHEMES)("is accessible, quiet and fits every width in %s", async (scheme) => {
     host.engine.reset(screen.scene ?? "busy");
+    screen.engine?.(host.engine);
     const { page, context, complaints } = await openWindow(browser, { width: 1024, scheme });
     await page.goto(host.url + screen.path);
     await settle(page);

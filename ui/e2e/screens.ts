@@ -1,16 +1,49 @@
 import type { Page } from "playwright-core";
-import type { Scene } from "../src/testing/fake-engine";
+import { makePoints, makeTimeline } from "../src/testing/archive";
+import type { FakeEngine, Scene } from "../src/testing/fake-engine";
 
 export interface Screen {
   name: string;
   path: string;
   scene?: Scene;
+  /** Has the engine answer otherwise. */
+  engine?: (engine: FakeEngine) => void;
   /** Brings the screen into the state that is to be looked at. */
   prepare?: (page: Page) => Promise<void>;
 }
 
+const AWAY = {
+  code: "unreachable",
+  message: "the repository could not be used: s3://acme-backups did not answer within 30 s",
+  hint: "Check the network and the endpoint. What is stored there is not affected.",
+};
+
 async function plan(page: Page): Promise<void> {
   await page.getByRole("button", { name: "Plan this restore" }).click();
+}
+
+async function planInPlace(page: Page): Promise<void> {
+  await page.getByRole("radio", { name: /^In place of/ }).check();
+  await page.getByRole("textbox", { name: "Data directory" }).fill("/srv/postgres/orders-eu");
+  await plan(page);
+  await page.getByRole("heading", { name: "3. The plan" }).waitFor();
+}
+
+/** A command that is never answered, so that what waits for it can be seen. */
+async function hold(page: Page, command: string): Promise<void> {
+  await page.route(`**/api/call/${command}`, () => {});
+}
+
+async function search(page: Page): Promise<void> {
+  await page.getByRole("button", { name: "Search", exact: true }).click();
+}
+
+/** Presses a button that asks first. */
+function asking(name: string): (page: Page) => Promise<void> {
+  return async (page) => {
+    await page.getByRole("button", { name }).click();
+    await page.getByRole("dialog").waitFor();
+  };
 }
 
 /** Every screen and the states in which it can be. */
@@ -38,7 +71,7 @@ export const SCREENS: readonly Screen[] = [
     name: "timeline-found",
     path: "/c/orders-eu/timeline",
     prepare: async (page) => {
-      await page.getByRole("button", { name: "Search", exact: true }).click();
+      await search(page);
       await page.getByText("DELETE from").first().waitFor();
       await page
         .getByRole("button", { name: /^Go to just before transaction/ })
@@ -46,6 +79,57 @@ export const SCREENS: readonly Screen[] = [
         .click();
       await page.getByRole("button", { name: "Preview what would be lost" }).click();
       await page.getByText("Committed transactions").waitFor();
+    },
+  },
+  {
+    name: "timeline-finding",
+    path: "/c/orders-eu/timeline",
+    prepare: async (page) => {
+      await hold(page, "find");
+      await search(page);
+      await page.getByText("Reading the WAL…").waitFor();
+    },
+  },
+  {
+    name: "timeline-find-failed",
+    path: "/c/orders-eu/timeline",
+    engine: (engine) => engine.refuse("find", AWAY),
+    prepare: async (page) => {
+      await search(page);
+      await page.getByText("The search ended early").waitFor();
+    },
+  },
+  {
+    name: "timeline-found-nothing",
+    path: "/c/orders-eu/timeline",
+    prepare: async (page) => {
+      await page.getByLabel("Table").fill("nothing_of_the_kind");
+      await search(page);
+      await page.getByText("Nothing of the kind was found").waitFor();
+    },
+  },
+  {
+    name: "timeline-markers-failed",
+    path: "/c/orders-eu/timeline",
+    engine: (engine) => engine.refuse("markers", AWAY),
+    prepare: (page) => page.getByText("What happened to tables could not be read").waitFor(),
+  },
+  {
+    name: "timeline-remembered",
+    path: "/c/orders-eu/timeline",
+    engine: (engine) =>
+      engine.answerWith("timeline", (request) => ({
+        ...makeTimeline(makePoints("orders-eu"), request),
+        problem: { ...AWAY, retryable: true, details: null },
+      })),
+  },
+  {
+    name: "timeline-preview-refused",
+    path: "/c/orders-eu/timeline",
+    engine: (engine) => engine.refuse("restore_plan", AWAY),
+    prepare: async (page) => {
+      await page.getByRole("button", { name: "Preview what would be lost" }).click();
+      await page.getByText("This restore cannot be planned").waitFor();
     },
   },
   { name: "timeline-forks", path: "/c/forked/timeline" },
@@ -74,6 +158,32 @@ export const SCREENS: readonly Screen[] = [
     prepare: async (page) => {
       await plan(page);
       await page.getByRole("button", { name: "Restore orders-eu…" }).click();
+    },
+  },
+  {
+    name: "restore-planning",
+    path: "/c/orders-eu/restore/new?target=xid:81244&exclusive=true",
+    prepare: async (page) => {
+      await hold(page, "restore_plan");
+      await plan(page);
+    },
+  },
+  {
+    name: "restore-counting",
+    path: "/c/orders-eu/restore/new?target=xid:81244&exclusive=true",
+    prepare: async (page) => {
+      await hold(page, "restore_loss");
+      await plan(page);
+      await page.getByRole("button", { name: "Count the rest" }).click();
+      await page.getByText("ten minutes at most").waitFor();
+    },
+  },
+  {
+    name: "restore-in-place-confirm",
+    path: "/c/orders-eu/restore/new?target=xid:81244&exclusive=true",
+    prepare: async (page) => {
+      await planInPlace(page);
+      await asking("Restore orders-eu…")(page);
     },
   },
   {
@@ -111,6 +221,33 @@ export const SCREENS: readonly Screen[] = [
       await page.getByRole("dialog").waitFor();
     },
   },
+  {
+    name: "run-look-refused",
+    path: "/restore/job-restore-done",
+    engine: (engine) =>
+      engine.refuse("restore_inspect", {
+        code: "query_refused",
+        message: "cannot execute DELETE in a read-only transaction",
+        hint: "Only look here: one SELECT, VALUES, TABLE or WITH.",
+      }),
+    prepare: async (page) => {
+      await page.getByLabel("Query").fill("WITH gone AS (DELETE FROM weddings RETURNING 1) SELECT 1");
+      await page.getByRole("button", { name: "Run the query" }).click();
+      await page.getByText("The query was not answered").waitFor();
+    },
+  },
+  { name: "run-promote", path: "/restore/job-restore-done", prepare: asking("Promote copy…") },
+  { name: "run-discard", path: "/restore/job-restore-done", prepare: asking("Discard copy…") },
+  { name: "run-paused", path: "/restore/job-restore-paused" },
+  { name: "run-interrupted", path: "/restore/job-restore-interrupted" },
+  { name: "run-in-place", path: "/restore/job-restore-in-place" },
+  { name: "run-swap-back", path: "/restore/job-restore-in-place", prepare: asking("Swap back…") },
+  {
+    name: "run-purge",
+    path: "/restore/job-restore-in-place",
+    prepare: asking("Purge what was there before…"),
+  },
+  { name: "run-swapped-back", path: "/restore/job-restore-swapped-back" },
   { name: "run-not-verified", path: "/restore/job-restore-unverified" },
   { name: "run-failed", path: "/restore/job-restore-failed" },
   { name: "jobs", path: "/jobs" },

@@ -5,21 +5,31 @@ import { type FakeHost, startHost } from "./host";
 
 /**
  * How fast the timeline is, in a browser's own trace. `HOLDFAST_SPEED_URL` is a development host with a
- * long history; without it the same is measured on the small history of the tests.
+ * long history, and a machine that does nothing else: then the clock counts (`cargo xtask bench
+ * --timeline`). Without it the small history of the tests is drawn beside other work, and what counts is
+ * the time that the page's main thread was running.
  */
 const GIVEN = process.env.HOLDFAST_SPEED_URL?.replace(/\/$/, "");
 const CLUSTER = process.env.HOLDFAST_SPEED_CLUSTER ?? "orders-eu";
 /** Script and layout that one frame may take. */
 const FRAME_MS = 8;
-const FIRST_PAINT_MS = 1000;
-/** On a machine that does other work at the same time, this share of the frames must hold the budget. */
-const SHARE = 0.95;
+/** When the picture must stand. */
+const PICTURE_MS = 1000;
+/** How long the main thread may have worked for it. */
+const PICTURE_WORK_MS = 600;
+/**
+ * So many of the frames must hold the budget: drawing anew beside what is shown may cost one of twenty.
+ * Beside other work there are fewer frames, and each of them holds more.
+ */
+const SHARE = GIVEN ? 0.95 : 0.9;
 
 interface TraceEvent {
   name: string;
   ph: string;
   ts: number;
+  /** Microseconds on the clock, and those of them in which the thread was running. */
   dur?: number;
+  tdur?: number;
   pid: number;
   tid: number;
   args?: { name?: string };
@@ -78,23 +88,18 @@ function frames(events: readonly TraceEvent[]): number[] {
     .filter((each) => each.name === "FireAnimationFrame")
     .map((each) => each.ts)
     .sort((a, b) => a - b);
-  const spans = events
-    .filter((each) => each.ph === "X" && SCRIPT.has(each.name))
-    .map((each) => ({ from: each.ts, to: each.ts + (each.dur ?? 0) }))
-    .sort((a, b) => a.from - b.from);
-  const merged: { from: number; to: number }[] = [];
-  for (const span of spans) {
-    const last = merged.at(-1);
-    if (last && span.from <= last.to) last.to = Math.max(last.to, span.to);
-    else merged.push({ ...span });
+  const spent = new Array<number>(Math.max(0, begins.length - 1)).fill(0);
+  let covered = 0;
+  const work = events.filter((each) => each.ph === "X" && SCRIPT.has(each.name)).sort((a, b) => a.ts - b.ts);
+  for (const each of work) {
+    // Its parts begin while it still runs.
+    if (each.ts < covered) continue;
+    covered = each.ts + (each.dur ?? 0);
+    const frame = begins.findLastIndex((begin) => begin <= each.ts);
+    if (frame >= 0 && frame < spent.length)
+      spent[frame] = (spent[frame] ?? 0) + ((GIVEN ? each.dur : each.tdur) ?? 0) / 1000;
   }
-  return begins.slice(1).map((end, index) => {
-    const begin = begins[index] ?? end;
-    const spent = merged
-      .filter((span) => span.to > begin && span.from < end)
-      .reduce((sum, span) => sum + Math.min(span.to, end) - Math.max(span.from, begin), 0);
-    return spent / 1000;
-  });
+  return spent;
 }
 
 function quantile(values: readonly number[], share: number): number {
@@ -102,44 +107,60 @@ function quantile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
 }
 
-/** When the picture stood on the screen, in milliseconds after the navigation began. */
-async function painted(page: Page): Promise<{ first: number; picture: number }> {
-  await page.waitForSelector("[data-picture] path", { timeout: 60_000, state: "attached" });
-  return page.evaluate(
-    () =>
-      new Promise<{ first: number; picture: number }>((resolve) => {
-        requestAnimationFrame(() => {
-          const [first] = performance.getEntriesByName("first-contentful-paint");
-          resolve({ first: first?.startTime ?? Number.NaN, picture: performance.now() });
-        });
-      }),
-  );
+interface Painted {
+  /** Milliseconds after the navigation began: anything at all, and the whole picture. */
+  first: number;
+  picture: number;
+  /** Milliseconds in which the main thread was running until then. */
+  work: number;
+}
+
+/** Opens the timeline and waits until its picture stands on the screen. */
+async function open(page: Page): Promise<Painted> {
+  // Said by the page itself: asking from outside would add the asking.
+  await page.addInitScript(() => {
+    const look = () => {
+      if (!document.querySelector("[data-picture] path")) return;
+      observer.disconnect();
+      requestAnimationFrame(() => setTimeout(() => performance.mark("picture")));
+    };
+    const observer = new MutationObserver(look);
+    observer.observe(document, { childList: true, subtree: true });
+  });
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  await page.goto(`${url}/c/${CLUSTER}/timeline`, { waitUntil: "commit" });
+  await page.waitForFunction(() => performance.getEntriesByName("picture").length > 0, null, {
+    timeout: 60_000,
+  });
+  const { metrics } = await session.send("Performance.getMetrics");
+  const at = await page.evaluate(() => {
+    const time = (name: string) => performance.getEntriesByName(name)[0]?.startTime ?? Number.NaN;
+    return { first: time("first-contentful-paint"), picture: time("picture") };
+  });
+  const work = metrics.find((each) => each.name === "TaskDuration")?.value ?? Number.NaN;
+  return { ...at, work: work * 1000 };
+}
+
+function tell({ first, picture, work }: Painted): string {
+  return `${first.toFixed(0)} ms to the first paint, ${picture.toFixed(0)} ms to the picture, ${work.toFixed(0)} ms of work`;
 }
 
 describe("the timeline's speed", () => {
   test("the first paint comes within a second, with the whole history in it", {
     timeout: 180_000,
   }, async () => {
-    const runs: { first: number; picture: number }[] = [];
+    const runs: Painted[] = [];
     for (let run = 0; run < 4; run += 1) {
       const { page, context } = await openWindow(browser, { width: 1440, realTime: true });
-      await page.goto(`${url}/c/${CLUSTER}/timeline`, { waitUntil: "commit" });
-      runs.push(await painted(page));
+      runs.push(await open(page));
       await context.close();
     }
-    // The first run warms host and browser; the middle one of the others counts, for the machine is not
-    // alone.
-    const [cold, ...warm] = runs;
-    const middle = quantile(
-      warm.map((each) => each.picture),
-      0.5,
-    );
-    process.stdout.write(
-      `speed: first run ${cold?.first.toFixed(0)} ms to the first paint, ${cold?.picture.toFixed(0)} ms to the picture; ` +
-        `then ${warm.map((each) => `${each.first.toFixed(0)} and ${each.picture.toFixed(0)} ms`).join(", ")}\n`,
-    );
-    // Beside every other test the machine's time is shared; the bench has it alone.
-    expect(middle).toBeLessThan(GIVEN ? FIRST_PAINT_MS : 5 * FIRST_PAINT_MS);
+    process.stdout.write(runs.map((each) => `speed: ${tell(each)}\n`).join(""));
+    // The first run warms host and browser; the middle one of the others counts.
+    const middle = (of: (run: Painted) => number) => quantile(runs.slice(1).map(of), 0.5);
+    expect(middle((run) => run.work)).toBeLessThan(PICTURE_WORK_MS);
+    if (GIVEN) expect(middle((run) => run.picture)).toBeLessThan(PICTURE_MS);
   });
 
   test("moving it takes little script and layout in every frame", { timeout: 180_000 }, async () => {
@@ -147,8 +168,7 @@ describe("the timeline's speed", () => {
       width: 1440,
       realTime: true,
     });
-    await page.goto(`${url}/c/${CLUSTER}/timeline`);
-    await painted(page);
+    await open(page);
     for (let presses = 0; presses < 4; presses += 1)
       await page.getByRole("button", { name: "Zoom in" }).click();
     await page.waitForTimeout(1500);
@@ -181,7 +201,7 @@ describe("the timeline's speed", () => {
         `${(within * 100).toFixed(1)} % within ${FRAME_MS} ms\n`,
     );
     expect(spent.length).toBeGreaterThan(30);
-    expect(within).toBeGreaterThanOrEqual(GIVEN ? SHARE : 0.8);
+    expect(within).toBeGreaterThanOrEqual(SHARE);
     expect(complaints).toEqual([]);
     await context.close();
   });

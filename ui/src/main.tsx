@@ -8,11 +8,16 @@ import "./styles/app.css";
 
 applyRememberedTheme();
 
+const client = newQueryClient();
+const router = newRouter(client);
+// The screen's code and data are on their way before the first element is made.
+void router.load();
+
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <App client={newQueryClient()} router={newRouter()} />
+      <App client={client} router={router} />
     </StrictMode>,
   );
 }

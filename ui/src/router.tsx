@@ -1,17 +1,20 @@
+import type { QueryClient } from "@tanstack/react-query";
 import {
-  createRootRoute,
+  createRootRouteWithContext,
   createRoute,
   createRouter,
   lazyRouteComponent,
   type RouterHistory,
   redirect,
 } from "@tanstack/react-router";
+import { prefetchAnswer } from "./api/queries";
 import { ButtonLink } from "./elements/Button";
 import { Page } from "./elements/Page";
 import { Problem } from "./elements/Problem";
 import { Waiting } from "./elements/Waiting";
 import { parseSearch, restoreSearch, stringifySearch, timelineSearch } from "./shell/links";
 import { Shell } from "./shell/Shell";
+import { timelineRequest } from "./timeline/request";
 
 function NotFound() {
   return (
@@ -21,7 +24,10 @@ function NotFound() {
   );
 }
 
-const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
+const root = createRootRouteWithContext<{ client: QueryClient }>()({
+  component: Shell,
+  notFoundComponent: NotFound,
+});
 
 const index = createRoute({
   getParentRoute: () => root,
@@ -47,6 +53,14 @@ const timeline = createRoute({
   getParentRoute: () => root,
   path: "/c/$cluster/timeline",
   validateSearch: timelineSearch,
+  loaderDeps: ({ search: { tli } }) => ({ tli }),
+  // Asked for while the screen's code is still on its way.
+  loader: ({ context, params, deps }) =>
+    void prefetchAnswer(
+      context.client,
+      "timeline",
+      timelineRequest(params.cluster, null, deps.tli === undefined ? null : Number(deps.tli)),
+    ),
   component: lazyRouteComponent(() => import("./timeline/TimelineScreen"), "TimelineScreen"),
 });
 
@@ -100,9 +114,13 @@ const routes = root.addChildren([
   settings,
 ]);
 
-export function newRouter(history?: RouterHistory) {
+export function newRouter(client: QueryClient, history?: RouterHistory) {
   return createRouter({
     routeTree: routes,
+    context: { client },
+    // The frame of the window stands at once; the screen comes into it.
+    defaultPendingMs: 0,
+    defaultPendingMinMs: 0,
     parseSearch,
     stringifySearch,
     ...(history ? { history } : {}),

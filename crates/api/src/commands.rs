@@ -1,5 +1,6 @@
 //! The list of commands, and what each of them calls.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -8,8 +9,8 @@ use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::repository::NewRepository;
 use holdfast_engine::rescue::RescueRequest;
 use holdfast_engine::restore::{
-    InspectRequest, Inspection, Purged, RestoreRequest, RestoreResult, RunOptions, Swapped,
-    TimelineChoice,
+    InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
+    Swapped, TimelineChoice,
 };
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::timeline::{Around, Freshness, TimeSpan, Way};
@@ -226,7 +227,7 @@ async fn find(engine: &Engine, r: FindRequest) -> Outcome<holdfast_engine::find:
     engine.find(&request, &cancel).await
 }
 
-async fn markers(engine: &Engine, r: MarkersQuery) -> Outcome<holdfast_engine::find::Markers> {
+async fn markers(engine: &Engine, r: MarkersRequest) -> Outcome<holdfast_engine::find::Markers> {
     let request = holdfast_engine::find::MarkersRequest {
         cluster: r.cluster,
         from: r.from,
@@ -235,7 +236,7 @@ async fn markers(engine: &Engine, r: MarkersQuery) -> Outcome<holdfast_engine::f
         buckets: r.buckets as usize,
         rebuild: r.rebuild,
     };
-    engine.markers(&request).await
+    engine.markers(&request, Freshness::Kept).await
 }
 
 async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
@@ -257,6 +258,24 @@ async fn restore_destination(engine: &Engine, r: ClusterName) -> Outcome<Destina
     Ok(Destination { path: engine.suggest_destination(&r.cluster).await?.display().to_string() })
 }
 
+/// A point with the place where its copy goes.
+fn restore_to(point: Point, destination: PathBuf) -> Outcome<RestoreRequest> {
+    Ok(RestoreRequest {
+        cluster: point.cluster,
+        target: point.target.parse()?,
+        exclusive: point.exclusive,
+        timeline: point.timeline.map_or(Ok(TimelineChoice::Latest), |t| t.parse())?,
+        destination,
+        snapshot: point
+            .snapshot
+            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
+            .transpose()?,
+        accept_host_differences: point.accept_host_differences,
+        placement: Placement::default(),
+        tablespaces: BTreeMap::new(),
+    })
+}
+
 fn restore_request(r: RestorePlanRequest) -> Outcome<RestoreRequest> {
     if r.to.trim().is_empty() {
         return Err(EngineError::usage(
@@ -265,18 +284,9 @@ fn restore_request(r: RestorePlanRequest) -> Outcome<RestoreRequest> {
         ));
     }
     Ok(RestoreRequest {
-        cluster: r.cluster,
-        target: r.target.parse()?,
-        exclusive: r.exclusive,
-        timeline: r.timeline.map_or(Ok(TimelineChoice::Latest), |t| t.parse())?,
-        destination: PathBuf::from(r.to),
-        snapshot: r
-            .snapshot
-            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
-            .transpose()?,
-        accept_host_differences: r.accept_host_differences,
         placement: r.placement.unwrap_or_default(),
         tablespaces: r.tablespaces.unwrap_or_default(),
+        ..restore_to(r.point, PathBuf::from(r.to))?
     })
 }
 
@@ -295,19 +305,8 @@ async fn restore_loss(
 }
 
 async fn restore_run(engine: &Engine, r: RestoreRunRequest) -> Outcome<JobRef> {
-    let request = restore_request(RestorePlanRequest {
-        cluster: r.cluster,
-        target: r.target,
-        exclusive: r.exclusive,
-        timeline: r.timeline,
-        to: r.to,
-        snapshot: r.snapshot,
-        accept_host_differences: r.accept_host_differences,
-        placement: r.placement,
-        tablespaces: r.tablespaces,
-    })?;
     let options = RunOptions {
-        request,
+        request: restore_request(r.plan)?,
         at_target: r.at_target,
         start: r.start,
         fetch_only: false,
@@ -350,20 +349,9 @@ async fn restore_discard(engine: &Engine, r: JobRef) -> Outcome<()> {
 }
 
 async fn rescue_start(engine: &Engine, r: RescueStart) -> Outcome<JobRef> {
-    let point = restore_request(RestorePlanRequest {
-        cluster: r.cluster,
-        target: r.target,
-        exclusive: r.exclusive,
-        timeline: r.timeline,
-        // The engine chooses a place.
-        to: ".".to_owned(),
-        snapshot: r.snapshot,
-        accept_host_differences: r.accept_host_differences,
-        placement: None,
-        tablespaces: None,
-    })?;
     let request = RescueRequest {
-        point,
+        // The engine chooses a place.
+        point: restore_to(r.point, PathBuf::new())?,
         copy: r.copy.filter(|c| !c.is_empty()).map(PathBuf::from),
         database: r.database.filter(|d| !d.is_empty()),
         tables: r.tables,

@@ -205,7 +205,7 @@ pub struct DensityRequest {
 /// What destroyed rows.
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
-pub struct MarkersQuery {
+pub struct MarkersRequest {
     /// The cluster.
     pub cluster: String,
     /// Committed at this time or later.
@@ -230,7 +230,7 @@ pub struct BackupStart {
     pub cluster: String,
     /// Why.
     pub reason: Option<String>,
-    /// Whether to read only what changed; `auto` unless said.
+    /// Whether to read only what changed; a full backup unless said.
     #[serde(default)]
     #[ts(as = "Option<IncrementalMode>", optional)]
     pub incremental: IncrementalMode,
@@ -251,24 +251,33 @@ pub struct Destination {
     pub path: String,
 }
 
-/// Plans a restore.
+/// A point in time of a cluster, and from which snapshot it is reached. It is part of other requests;
+/// these refuse unknown fields.
 #[derive(Debug, Clone, Deserialize, TS)]
-#[serde(deny_unknown_fields)]
-pub struct RestorePlanRequest {
+pub struct Point {
     /// The cluster.
     pub cluster: String,
     /// `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
     pub target: String,
     /// Whether the target itself is left out.
     pub exclusive: bool,
-    /// `latest`, `current` or a number.
+    /// `latest`, `current` or a number; none for `latest`.
     pub timeline: Option<String>,
-    /// The new data directory.
-    pub to: String,
-    /// A given snapshot.
+    /// A given snapshot; none for the one that reaches the target soonest.
     pub snapshot: Option<String>,
     /// Go on although this host differs.
     pub accept_host_differences: bool,
+}
+
+/// Plans a restore.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RestorePlanRequest {
+    /// To which point.
+    #[serde(flatten)]
+    pub point: Point,
+    /// The new data directory.
+    pub to: String,
     /// Into a new directory unless said otherwise.
     #[serde(default)]
     #[ts(optional)]
@@ -280,31 +289,12 @@ pub struct RestorePlanRequest {
 }
 
 /// Runs a plan that was shown.
+// What is unknown here is unknown to the plan, which refuses it.
 #[derive(Debug, Clone, Deserialize, TS)]
-#[serde(deny_unknown_fields)]
 pub struct RestoreRunRequest {
-    /// The cluster.
-    pub cluster: String,
     /// As it was planned.
-    pub target: String,
-    /// As it was planned.
-    pub exclusive: bool,
-    /// As it was planned.
-    pub timeline: Option<String>,
-    /// As it was planned.
-    pub to: String,
-    /// As it was planned.
-    pub snapshot: Option<String>,
-    /// As it was planned.
-    pub accept_host_differences: bool,
-    /// As it was planned.
-    #[serde(default)]
-    #[ts(optional)]
-    pub placement: Option<Placement>,
-    /// As it was planned.
-    #[serde(default)]
-    #[ts(optional, type = "Record<string, string>")]
-    pub tablespaces: Option<BTreeMap<u32, PathBuf>>,
+    #[serde(flatten)]
+    pub plan: RestorePlanRequest,
     /// The plan's hash.
     pub plan_hash: String,
     /// What to do at the target.
@@ -342,18 +332,9 @@ pub struct RestoreInspect {
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct RescueStart {
-    /// The cluster.
-    pub cluster: String,
-    /// As of a restore.
-    pub target: String,
-    /// Whether the target itself is left out.
-    pub exclusive: bool,
-    /// `latest`, `current` or a number.
-    pub timeline: Option<String>,
-    /// A given snapshot.
-    pub snapshot: Option<String>,
-    /// Go on although this host differs.
-    pub accept_host_differences: bool,
+    /// From which point.
+    #[serde(flatten)]
+    pub point: Point,
     /// The tables, as SQL names them.
     pub tables: Vec<String>,
     /// Their database; none for that of the cluster's connection string.
@@ -393,4 +374,45 @@ pub struct JobDetail {
     /// Its result, with the job's kind.
     #[ts(type = "JobResult | null")]
     pub result: Option<serde_json::Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const POINT: &str = r#"{ "cluster": "c", "target": "latest", "exclusive": false, "accept_host_differences": false }"#;
+
+    fn with(more: &Value) -> Value {
+        let mut request: Value = serde_json::from_str(POINT).unwrap_or_default();
+        for (name, value) in more.as_object().into_iter().flatten() {
+            request[name] = value.clone();
+        }
+        request
+    }
+
+    fn is_read<T: serde::de::DeserializeOwned>(request: Value) -> bool {
+        serde_json::from_value::<T>(request).is_ok()
+    }
+
+    /// serde does not promise that unknown fields are refused where a struct is part of another.
+    #[test]
+    fn requests_with_a_point_refuse_unknown_fields() {
+        let plan = json!({ "to": "/new", "snapshot": "s", "tablespaces": { "16385": "/fast" } });
+        let run = json!({ "to": "/new", "plan_hash": "h", "at_target": "pause", "start": true });
+        let rescue = json!({ "tables": ["t"], "follow": false, "into": "rows.sql", "mode": "missing",
+                             "without_triggers": false });
+        assert!(is_read::<RestorePlanRequest>(with(&plan)));
+        assert!(is_read::<RestoreRunRequest>(with(&run)));
+        assert!(is_read::<RescueStart>(with(&rescue)));
+        let unknown = |request: &Value| {
+            let mut request = with(request);
+            request["oops"] = json!(1);
+            request
+        };
+        assert!(!is_read::<RestorePlanRequest>(unknown(&plan)));
+        assert!(!is_read::<RestoreRunRequest>(unknown(&run)));
+        assert!(!is_read::<RescueStart>(unknown(&rescue)));
+        assert!(!is_read::<RestorePlanRequest>(run), "without a point there is no plan");
+    }
 }

@@ -496,7 +496,7 @@ pub(crate) enum Restore {
     Plan {
         #[command(flatten)]
         target: Target,
-        /// Look at all of the discarded WAL for the rows that go, however long it takes.
+        /// Look at more of the discarded WAL for the rows that go: up to 16 GiB, for up to ten minutes.
         #[arg(long)]
         whole_loss: bool,
     },
@@ -566,7 +566,7 @@ pub(crate) enum Restore {
         /// The restore's job.
         job: String,
     },
-    /// Ask a running restore to stop; what it wrote is removed.
+    /// Ask a running restore to stop; what it wrote is removed, except over a directory (--delta).
     Cancel {
         /// The restore's job.
         job: String,

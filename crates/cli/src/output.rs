@@ -62,7 +62,8 @@ impl Output {
                 let line = json!({
                     "job": event.job, "seq": event.seq, "phase": event.phase, "kind": event.kind,
                     "done": event.done, "total": event.total, "unit": event.unit, "rate": event.rate,
-                    "replayed_to": event.replayed_to, "target": event.target, "message": event.message,
+                    "replayed_to": event.replayed_to, "replayed_lsn": event.replayed_lsn,
+                    "target": event.target, "target_lsn": event.target_lsn, "message": event.message,
                     "code": event.code,
                 });
                 let _ = writeln!(std::io::stderr().lock(), "{line}");

@@ -14,6 +14,7 @@ use holdfast_engine::repository::NewRepository;
 use holdfast_engine::rescue::{MergeMode, RescueRequest};
 use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, Resumed, RunOptions};
 use holdfast_engine::target::{Target, parse_time};
+use holdfast_engine::timeline::Freshness;
 use holdfast_engine::verify::{Depth, VerifyResult};
 use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
 use serde_json::json;
@@ -160,7 +161,7 @@ async fn dispatch(
                 buckets: 0,
                 rebuild: rebuild_markers,
             };
-            let markers = engine.markers(&request).await?;
+            let markers = engine.markers(&request, Freshness::Now).await?;
             output.result(&PointsAndMarkers { points, markers }, |both| {
                 format!("{}\n\n{}", tables::points(&both.points), tables::markers(&both.markers))
             })

@@ -7,7 +7,9 @@ use holdfast_engine::archive::{ArchiveResult, Durability, MarkerKind};
 use holdfast_engine::backup::BackupResult;
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
-use holdfast_engine::find::{Found, FoundEvent, FoundKind, FoundOutcome, LossChanges, Markers};
+use holdfast_engine::find::{
+    Found, FoundEvent, FoundKind, FoundOutcome, LossChanges, Markers, TableIdentity,
+};
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
@@ -27,6 +29,11 @@ fn optional(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(|| "unknown".to_owned(), time)
 }
 
+/// A name or a value out of a database must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Lines up columns.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
@@ -36,7 +43,8 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let text: Vec<_> = cells.zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        let text: Vec<_> =
+            cells.zip(&widths).map(|(c, w)| format!("{:<w$}", printable(c))).collect();
         text.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(&mut head.iter().copied())];
@@ -149,11 +157,11 @@ pub(crate) fn found(found: &Found) -> String {
             .iter()
             .map(|e| {
                 vec![
-                    time(e.commit_time),
-                    e.xid.clone(),
-                    e.commit_lsn.to_string(),
+                    time(e.by.commit_time),
+                    e.by.xid.clone(),
+                    e.by.commit_lsn.to_string(),
                     what_happened(e),
-                    relation(e),
+                    relation(&e.table),
                 ]
             })
             .collect();
@@ -179,7 +187,7 @@ pub(crate) fn found(found: &Found) -> String {
         let _ = write!(
             text,
             "\n\nJust before the last of these:\n  holdfast restore plan {} --target {} --exclusive --to DIR",
-            found.cluster, event.target
+            found.cluster, event.by.target
         );
     }
     text
@@ -206,14 +214,11 @@ pub(crate) fn markers(m: &Markers) -> String {
                     MarkerKind::Drop => format!("dropped{estimate}"),
                     MarkerKind::DropDatabase => "database dropped".to_owned(),
                 };
-                let relation = e.relation.clone().unwrap_or_else(|| match e.kind {
-                    MarkerKind::DropDatabase => String::new(),
-                    _ => format!("{} unknown", e.relations),
-                });
-                let database =
-                    e.database.clone().unwrap_or_else(|| format!("database {}", e.database_oid));
-                let place = format!("{database} {relation}").trim_end().to_owned();
-                vec![time(e.commit_time), e.xid.clone(), what, place]
+                let place = match e.relations {
+                    1 => relation(&e.table),
+                    n => format!("{}, {n} relations without a name", database(&e.table)),
+                };
+                vec![time(e.by.commit_time), e.by.xid.clone(), what, place]
             })
             .collect();
         table(&["committed", "transaction", "what", "where"], &rows)
@@ -250,10 +255,13 @@ fn what_happened(event: &FoundEvent) -> String {
     if event.outcome == FoundOutcome::Aborted { format!("{told}, rolled back") } else { told }
 }
 
-fn relation(event: &FoundEvent) -> String {
-    let database =
-        event.database.clone().unwrap_or_else(|| format!("database {}", event.database_oid));
-    match (&event.relation, event.relfilenode) {
+fn database(table: &TableIdentity) -> String {
+    table.database.clone().unwrap_or_else(|| format!("database {}", table.database_oid))
+}
+
+fn relation(table: &TableIdentity) -> String {
+    let database = printable(&database(table));
+    match (table.relation.as_deref().map(printable), table.relfilenode) {
         (Some(relation), _) => format!("{database}.{relation}"),
         (None, Some(file)) => format!("{database}, file {file}"),
         (None, None) => database,
@@ -447,6 +455,19 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
             bytes(r.bytes_written)
         );
     }
+    if let Some(kept) = &r.configuration {
+        let _ = write!(
+            text,
+            "\nConfiguration   {}: what the source had outside its data directory; not in use here",
+            kept.directory
+        );
+        for path in &kept.missing {
+            let _ = write!(
+                text,
+                "\n                {path} is in no backup: the role could not read it"
+            );
+        }
+    }
     if let Some(dsn) = &r.dsn {
         let _ = write!(
             text,
@@ -458,19 +479,12 @@ pub(crate) fn restore(r: &RestoreResult) -> String {
     text
 }
 
-/// A value of a restored database must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 pub(crate) fn inspection(i: &Inspection) -> String {
     let titles: Vec<_> = i.columns.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = i
         .rows
         .iter()
-        .map(|row| {
-            row.iter().map(|c| c.as_deref().map_or_else(|| "NULL".to_owned(), printable)).collect()
-        })
+        .map(|row| row.iter().map(|c| c.clone().unwrap_or_else(|| "NULL".to_owned())).collect())
         .collect();
     let more = if i.truncated { " (there are more)" } else { "" };
     format!("{}\n{} rows{more}", table(&titles, &rows), i.rows.len())
@@ -490,13 +504,8 @@ fn loss(changes: Option<&LossChanges>) -> String {
         .relations
         .iter()
         .map(|r| {
-            let database =
-                r.database.clone().unwrap_or_else(|| format!("database {}", r.database_oid));
-            let relation = r.relation.clone().unwrap_or_else(|| {
-                r.relfilenode.map_or_else(|| "unknown".to_owned(), |n| format!("file {n}"))
-            });
             vec![
-                format!("{database} {relation}"),
+                relation(&r.table),
                 r.rows.inserted.to_string(),
                 r.rows.updated.to_string(),
                 r.rows.deleted.to_string(),
@@ -518,9 +527,9 @@ fn loss(changes: Option<&LossChanges>) -> String {
                 let _ = write!(
                     text,
                     "\n{}  {} in transaction {}",
-                    relation(e),
+                    relation(&e.table),
                     what_happened(e),
-                    e.xid
+                    e.by.xid
                 );
             }
         }
@@ -535,7 +544,7 @@ fn loss(changes: Option<&LossChanges>) -> String {
     if c.wal_bytes_left > 0 {
         let _ = write!(
             text,
-            "\nOnly the first {} of the discarded WAL were looked at; {} more are unknown. --whole-loss looks at all.",
+            "\nOnly the first {} of the discarded WAL were looked at; {} more are unknown. --whole-loss looks further.",
             bytes(c.to_lsn.distance_from(c.from_lsn)),
             bytes(c.wal_bytes_left)
         );
@@ -642,7 +651,7 @@ fn fields(values: &std::collections::BTreeMap<String, Option<String>>) -> String
 }
 
 fn shown(value: Option<&String>) -> String {
-    value.map_or_else(|| "NULL".to_owned(), Clone::clone)
+    value.map_or_else(|| "NULL".to_owned(), |value| printable(value))
 }
 
 pub(crate) fn verify(v: &VerifyResult) -> String {
@@ -715,4 +724,17 @@ pub(crate) fn demo(d: &DemoResult) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_database_holds_does_not_steer_the_terminal() {
+        let rows = [vec!["\u{1b}[2Jgone\nnext".to_owned()]];
+        assert_eq!(table(&["a"], &rows), "a\n [2Jgone next");
+        assert_eq!(shown(Some(&"a\u{7}b".to_owned())), "a b");
+        assert_eq!(shown(None), "NULL");
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn get(arguments: &Arguments, wanted: &WalGet, output: Output) 
 async fn try_get(arguments: &Arguments, wanted: &WalGet) -> Result<bool> {
     let home = home(arguments)?;
     let directory = absolute(&wanted.place.data_directory)?;
-    let spool = WalSpool::of(&home, &directory)?;
+    let spool = WalSpool::of(&home, wanted.place.repo.as_deref(), &directory)?;
     if wanted.ahead {
         let files = open(&home, arguments, &wanted.place, &directory).await?;
         files.fetch_ahead(&wanted.file, &spool).await?;

@@ -569,7 +569,7 @@ async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut
         );
     }
     if let Ok(Some(bytes)) = connection
-        .query_value("SELECT sum(pg_catalog.pg_database_size(oid)) FROM pg_catalog.pg_database")
+        .catalog_value("SELECT sum(pg_catalog.pg_database_size(oid)) FROM pg_catalog.pg_database")
         .await
     {
         result.data_bytes = bytes.parse().ok();

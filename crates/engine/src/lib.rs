@@ -107,7 +107,7 @@ struct Inner {
     running: RunningJobs,
     histories: timeline::Histories,
     listener: Option<ProgressListener>,
-    names: tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>>,
+    names: tokio::sync::Mutex<Vec<(String, Arc<find::names::Names>)>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     /// Catalogs of snapshots that were read, by the snapshot's id.
-    pub(crate) fn names(&self) -> &tokio::sync::Mutex<Vec<(uuid::Uuid, Arc<find::names::Names>)>> {
+    pub(crate) fn names(&self) -> &tokio::sync::Mutex<Vec<(String, Arc<find::names::Names>)>> {
         &self.inner.names
     }
 

@@ -368,12 +368,15 @@ fn repository_list(home: &Home) -> PathBuf {
     home.root().join("repositories.json")
 }
 
-/// Opens a repository for a command that must not wait for the catalog: `which`, or the only one.
-pub(crate) async fn open_without_catalog(
+/// The repository that a command means which must not wait for the catalog: the one at the URL `which`,
+/// or the only one, with what this home knows of it.
+///
+/// # Errors
+/// Usage when there are several; [`EngineError::NotFound`] when there is none.
+pub(crate) fn find_without_catalog(
     home: &Home,
-    given: &secrets::GivenSecrets,
     which: Option<&str>,
-) -> Result<Repository> {
+) -> Result<(RepositoryUrl, Option<RepositorySummary>)> {
     let path = repository_list(home);
     let known: Vec<RepositorySummary> = match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text)
@@ -392,23 +395,28 @@ pub(crate) async fn open_without_catalog(
             ));
         }
     };
-    let (url, held) = match (summary, canonical) {
-        (Some(summary), _) => {
-            let url = RepositoryUrl::parse(&summary.url)?;
-            (url, secrets::unlock_for(given, &summary, None).await?)
-        }
-        (None, Some(url)) => {
-            let held = secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
-                code: "key_required",
-                message: format!("the repository {url} is locked and no key was given"),
-                hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
-                    .to_owned(),
-            })?;
-            (url, held)
-        }
-        (None, None) => {
-            return Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() });
-        }
+    match (summary, canonical) {
+        (Some(summary), _) => Ok((RepositoryUrl::parse(&summary.url)?, Some(summary))),
+        (None, Some(url)) => Ok((url, None)),
+        (None, None) => Err(EngineError::NotFound { what: "repository", name: "(any)".to_owned() }),
+    }
+}
+
+/// Opens a repository for such a command.
+pub(crate) async fn open_without_catalog(
+    home: &Home,
+    given: &secrets::GivenSecrets,
+    which: Option<&str>,
+) -> Result<Repository> {
+    let (url, summary) = find_without_catalog(home, which)?;
+    let held = match summary {
+        Some(summary) => secrets::unlock_for(given, &summary, None).await?,
+        None => secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
+            code: "key_required",
+            message: format!("the repository {url} is locked and no key was given"),
+            hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
+                .to_owned(),
+        })?,
     };
     open_at(&url, home, &held).await
 }

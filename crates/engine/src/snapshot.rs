@@ -102,6 +102,45 @@ pub struct SourceFacts {
     pub version_text: String,
     /// Settings that differ from their defaults, except secrets.
     pub settings: std::collections::BTreeMap<String, String>,
+    /// Configuration files that lie outside the data directory, ordered by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configuration: Vec<ConfigurationFile>,
+}
+
+impl SourceFacts {
+    /// A sentence for each configuration file that this snapshot should hold and does not.
+    pub(crate) fn unread_configuration(&self) -> Vec<String> {
+        self.configuration
+            .iter()
+            .filter_map(|file| match &file.content {
+                Captured::Base64(_) => None,
+                Captured::NotRead(why) => Some(format!(
+                    "{} lies outside the data directory and could not be read ({why}): it is not in the backup. Grant \
+                     the role pg_read_server_files, or keep the file elsewhere",
+                    file.path
+                )),
+            })
+            .collect()
+    }
+}
+
+/// A configuration file of the server that no base backup holds, since it lies outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationFile {
+    /// Its path on the server.
+    pub path: String,
+    /// What is in it.
+    pub content: Captured,
+}
+
+/// The content of a file of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Captured {
+    /// Its bytes (RFC 4648 §4, padded): a configuration need not be UTF-8.
+    Base64(String),
+    /// It could not be read; why.
+    NotRead(String),
 }
 
 /// Locale and collation of one database.

@@ -216,20 +216,7 @@ impl Engine {
                     ),
                 ));
             }
-            let documents =
-                format!("{}{}/", crate::cluster::cluster_documents_prefix(), cluster.id);
-            if !seen.names.iter().any(|name| name.starts_with(&documents)) {
-                findings.push(VerifyFinding {
-                    severity: FindingSeverity::Error,
-                    kind: "missing".to_owned(),
-                    object: documents,
-                    message: format!(
-                        "the document of cluster \"{}\" is not there: a machine that attaches this repository would not know it",
-                        cluster.name
-                    ),
-                });
-            }
-            let found = self.coverage_findings(&cluster, &repository).await;
+            let found = self.coverage_findings(&cluster, &repository).await?;
             findings.extend(
                 found
                     .into_iter()
@@ -255,7 +242,7 @@ impl Engine {
         &self,
         cluster: &Cluster,
         repository: &Repository,
-    ) -> Vec<VerifyFinding> {
+    ) -> Result<Vec<VerifyFinding>> {
         let looked = async {
             let view = ArchiveView::load(
                 self.catalog(),
@@ -289,9 +276,11 @@ impl Engine {
             Ok::<_, EngineError>(findings)
         };
         match looked.await {
-            Ok(findings) => findings,
+            Ok(findings) => Ok(findings),
+            // This machine's own trouble says nothing of the repository: nothing was verified.
+            Err(problem @ (EngineError::Catalog { .. } | EngineError::File { .. })) => Err(problem),
             // What is damaged is a finding of its own; this says what was not looked at because of it.
-            Err(problem) => vec![VerifyFinding {
+            Err(problem) => Ok(vec![VerifyFinding {
                 severity: FindingSeverity::Warning,
                 kind: "unchecked".to_owned(),
                 object: format!("{}{}", cluster_documents_prefix(), cluster.id),
@@ -300,7 +289,7 @@ impl Engine {
                     cluster.name,
                     problem.to_object().message
                 ),
-            }],
+            }]),
         }
     }
 }

@@ -66,3 +66,4 @@ pub use wal::event::{LocatedEvent, ServerLimits, WalEvent, decode_event};
 pub use wal::reader::{WalExpectations, WalStreamReader};
 pub use wal::record::{RecordSpan, WalRecord, rmgr};
 pub use wal::segment::{SegmentNo, WalFileName, WalSegmentSize, WalSegmentSizeError};
+pub use wal::tablespace::{WalPatch, created_tablespace, tablespace_inside};

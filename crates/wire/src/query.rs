@@ -66,6 +66,29 @@ impl Connection {
         Ok(self.query_row(sql).await?.and_then(|row| row.into_iter().next()).flatten())
     }
 
+    /// The rows of a query of PostgreSQL's own catalogs, run with `pg_catalog` alone in sight.
+    ///
+    /// Whoever may create something in a schema of the search path could put an operator there that fits
+    /// better than PostgreSQL's own and runs with the rights of whoever asks (CVE-2018-1058). The setting ends
+    /// with the query, as the transaction that several statements of one message are (postgres.c,
+    /// `exec_simple_query`): a session that a pooler lends does not keep it.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub async fn catalog_rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, WireError> {
+        let sets = self.query(&format!("SET LOCAL search_path = pg_catalog; {sql}")).await?;
+        Ok(sets.into_iter().next_back().map(|set| set.rows).unwrap_or_default())
+    }
+
+    /// The first column of the first of these rows; `None` when there is no row or it is NULL.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub async fn catalog_value(&mut self, sql: &str) -> Result<Option<String>, WireError> {
+        let rows = self.catalog_rows(sql).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+
     /// Runs exactly one statement, without its rows: the extended protocol's `Parse` takes no second one
     /// behind a semicolon (postgres.c, `exec_parse_message`).
     ///

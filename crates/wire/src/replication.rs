@@ -139,7 +139,7 @@ impl Connection {
             "SELECT slot_type, restart_lsn, NULL FROM pg_catalog.pg_replication_slots WHERE slot_name = {}",
             sql_text::literal(name)?
         );
-        slot_facts(self.query_row(&sql).await?)
+        slot_facts(self.catalog_rows(&sql).await?.into_iter().next())
     }
 
     /// The row of the version table, or the refusal to use `feature` with this server.

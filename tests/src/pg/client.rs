@@ -45,15 +45,21 @@ impl TestServer {
 
     /// [`Self::psql`] in another database.
     pub fn psql_in(&self, database: &str, sql: &str) -> io::Result<String> {
-        let mut command = self.quiet_psql(database);
-        command.args(["--command", sql]);
+        self.psql_at(&format!("dbname='{}'", database.replace('\'', "\\'")), sql)
+    }
+
+    /// [`Self::psql`] elsewhere, such as on a restored copy: what the connection string does not say is
+    /// that of this server's superuser.
+    pub fn psql_at(&self, dsn: &str, sql: &str) -> io::Result<String> {
+        let mut command = self.quiet_psql();
+        command.args(["--dbname", dsn, "--command", sql]);
         let told = run(&mut command)?;
         Ok(String::from_utf8_lossy(&told.stdout).trim_end_matches('\n').to_owned())
     }
 
     /// Runs one query: rows of fields, `None` for NULL.
     pub fn query(&self, sql: &str) -> io::Result<Vec<Vec<Option<String>>>> {
-        let mut command = self.quiet_psql("postgres");
+        let mut command = self.quiet_psql();
         command
             .arg(format!("--field-separator={FIELD}"))
             .arg(format!("--record-separator={RECORD}"))
@@ -69,10 +75,9 @@ impl TestServer {
         Ok(text.split(RECORD).map(|row| row.split(FIELD).map(field).collect()).collect())
     }
 
-    fn quiet_psql(&self, database: &str) -> Command {
+    fn quiet_psql(&self) -> Command {
         let mut command = self.command("psql");
         command
-            .env("PGDATABASE", database)
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
             .arg("--set=ON_ERROR_STOP=1");
         command

@@ -21,6 +21,9 @@ use tempfile::TempDir;
 /// How long a server may take to start or stop. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The files that say how a server works.
+const CONFIGURATION: [&str; 3] = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"];
+
 /// How a server is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
@@ -42,6 +45,7 @@ pub struct Builder {
     tls: bool,
     password: Option<String>,
     adopted: Option<PathBuf>,
+    outside: bool,
 }
 
 impl Builder {
@@ -54,7 +58,15 @@ impl Builder {
             tls: false,
             password: None,
             adopted: None,
+            outside: false,
         }
+    }
+
+    /// Keeps the configuration files outside the data directory, as Debian does.
+    #[must_use]
+    pub fn configuration_outside(mut self) -> Self {
+        self.outside = true;
+        self
     }
 
     /// Adds a line to `postgresql.conf`, such as `wal_level = logical`.
@@ -143,6 +155,7 @@ impl Builder {
         let mut server = TestServer {
             binaries,
             account,
+            configuration: data.clone(),
             data,
             socket_folder,
             port: free_port()?,
@@ -186,6 +199,15 @@ impl Builder {
             let socket = "local all all trust\nlocal replication all trust\n";
             fs::write(access, format!("{socket}{lines}\n"))?;
         }
+        if self.outside {
+            let folder = server.home.path().join("etc");
+            fs::create_dir(&folder)?;
+            for name in CONFIGURATION {
+                fs::rename(server.data.join(name), folder.join(name))?;
+            }
+            server.account.take_over(&folder)?;
+            server.configuration = folder;
+        }
         Ok(())
     }
 }
@@ -203,6 +225,8 @@ pub struct TestServer {
     pub(super) binaries: Binaries,
     account: Account,
     data: PathBuf,
+    /// Where its configuration files are.
+    configuration: PathBuf,
     pub(super) socket_folder: PathBuf,
     pub(super) port: u16,
     tls: Option<TestCa>,
@@ -241,6 +265,7 @@ impl TestServer {
             binaries: primary.binaries.clone(),
             account: primary.account.clone(),
             data: PathBuf::new(),
+            configuration: PathBuf::new(),
             socket_folder: PathBuf::new(),
             port: free_port()?,
             tls: None,
@@ -251,6 +276,7 @@ impl TestServer {
         fs::set_permissions(standby.home.path(), fs::Permissions::from_mode(0o755))?;
         standby.socket_folder = standby.home.path().join("s");
         standby.data = standby.home.path().join("data");
+        standby.configuration.clone_from(&standby.data);
         fs::create_dir(&standby.socket_folder)?;
         let mut copy = primary.command("pg_basebackup");
         copy.arg("--pgdata").arg(&standby.data);
@@ -297,6 +323,14 @@ impl TestServer {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if self.configuration != self.data {
+            for (setting, name) in
+                ["config_file", "hba_file", "ident_file"].iter().zip(CONFIGURATION)
+            {
+                let file = self.configuration.join(name);
+                command.args(["-c", &format!("{setting}={}", file.display())]);
+            }
+        }
         if let Some(libraries) = self.binaries.own_libraries() {
             command.env("LD_LIBRARY_PATH", libraries);
         }
@@ -409,9 +443,14 @@ impl TestServer {
         }
     }
 
+    /// The folder of its configuration files: the data directory, unless they were put elsewhere.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
     /// Adds a line to `postgresql.conf` and has it read again. Some settings want a restart.
     pub fn configure(&self, line: &str) -> io::Result<()> {
-        append(&self.data.join("postgresql.conf"), &format!("{line}\n"))?;
+        append(&self.configuration.join("postgresql.conf"), &format!("{line}\n"))?;
         if self.is_running() {
             self.psql("SELECT pg_reload_conf()")?;
         }

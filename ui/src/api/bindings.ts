@@ -497,46 +497,6 @@ export type Marker = {
  */
 kind: MarkerKind, 
 /**
- * The transaction.
- */
-xid: string, 
-/**
- * Its first record that mattered.
- */
-lsn: string, 
-/**
- * The record of its commit.
- */
-commit_lsn: string, 
-/**
- * When it committed.
- */
-commit_time: string, 
-/**
- * On which timeline.
- */
-timeline: number, 
-/**
- * The database's name, where a snapshot knows it.
- */
-database: string | null, 
-/**
- * The database's oid.
- */
-database_oid: number, 
-/**
- * `schema.name`, where a snapshot knows it.
- */
-relation: string | null, 
-/**
- * The relation's oid, where it is known.
- */
-oid: number | null, 
-/**
- * The number of its files then; the first of them where several are told together.
- */
-relfilenode: number | null, 
-/**
  * How many relations this is: more than one only where their names are not known.
  */
 relations: number, 
@@ -554,9 +514,49 @@ rows_estimate: number | null,
  */
 begun_before: boolean, 
 /**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * The first record of it that touched the table.
+ */
+lsn: string, 
+/**
+ * The record that ended the transaction.
+ */
+commit_lsn: string, 
+/**
+ * When it ended.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
  * The target that leaves this transaction out, with `--exclusive`.
  */
-target: string, };
+target: string, 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files then; the first of them where several are told together.
+ */
+relfilenode: number | null, };
 export type MarkerCounts = { 
 /**
  * Deleted many rows.
@@ -833,6 +833,52 @@ commit_time: string | null,
 timeline: number, };
 export type FoundKind = "insert" | "update" | "delete" | "truncate" | "rewrite" | "drop" | "drop_database";
 export type FoundOutcome = "committed" | "aborted";
+export type TableIdentity = { 
+/**
+ * The database's name, where it is known.
+ */
+database: string | null, 
+/**
+ * The database's oid.
+ */
+database_oid: number, 
+/**
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
+ */
+relation: string | null, 
+/**
+ * The table's oid, where it is known.
+ */
+oid: number | null, 
+/**
+ * The number of the table's files then; the first of them where several are told together.
+ */
+relfilenode: number | null, };
+export type EndedTransaction = { 
+/**
+ * The transaction.
+ */
+xid: string, 
+/**
+ * The first record of it that touched the table.
+ */
+lsn: string, 
+/**
+ * The record that ended the transaction.
+ */
+commit_lsn: string, 
+/**
+ * When it ended.
+ */
+commit_time: string, 
+/**
+ * On which timeline.
+ */
+timeline: number, 
+/**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, };
 export type RowCounts = { 
 /**
  * New rows.
@@ -852,13 +898,21 @@ export type FoundEvent = {
  */
 kind: FoundKind, 
 /**
- * The transaction.
- */
-xid: string, 
-/**
  * How it ended.
  */
 outcome: FoundOutcome, 
+/**
+ * How many rows were touched.
+ */
+rows: RowCounts, 
+/**
+ * How many rows a dropped or truncated table had when PostgreSQL last counted.
+ */
+rows_estimate: number | null, 
+/**
+ * The transaction.
+ */
+xid: string, 
 /**
  * The first record of it that touched the table.
  */
@@ -876,6 +930,10 @@ commit_time: string,
  */
 timeline: number, 
 /**
+ * The target that leaves this transaction out, with `--exclusive`.
+ */
+target: string, 
+/**
  * The database's name, where it is known.
  */
 database: string | null, 
@@ -892,21 +950,9 @@ relation: string | null,
  */
 oid: number | null, 
 /**
- * The number of the table's files then.
+ * The number of the table's files then; the first of them where several are told together.
  */
-relfilenode: number | null, 
-/**
- * How many rows were touched.
- */
-rows: RowCounts, 
-/**
- * How many rows a dropped or truncated table had when PostgreSQL last counted.
- */
-rows_estimate: number | null, 
-/**
- * The target that leaves this transaction out, with `--exclusive`.
- */
-target: string, };
+relfilenode: number | null, };
 export type Found = { 
 /**
  * The cluster.
@@ -938,6 +984,14 @@ gaps: Array<Gap>,
 names_known: boolean, };
 export type RelationLoss = { 
 /**
+ * The rows.
+ */
+rows: RowCounts, 
+/**
+ * Committed transactions that touched it.
+ */
+transactions: number, 
+/**
  * The database's name, where it is known.
  */
 database: string | null, 
@@ -946,7 +1000,7 @@ database: string | null,
  */
 database_oid: number, 
 /**
- * `schema.name` as it was called when it was first touched; none where that is not known.
+ * `schema.name` as it was called then; none where no catalog of the time is stored.
  */
 relation: string | null, 
 /**
@@ -954,17 +1008,9 @@ relation: string | null,
  */
 oid: number | null, 
 /**
- * The number of the table's files.
+ * The number of the table's files then; the first of them where several are told together.
  */
-relfilenode: number | null, 
-/**
- * The rows.
- */
-rows: RowCounts, 
-/**
- * Committed transactions that touched it.
- */
-transactions: number, };
+relfilenode: number | null, };
 export type LossChanges = { 
 /**
  * Where the discarded WAL begins.
@@ -1173,6 +1219,19 @@ seconds: number,
  * Bytes it moved, where that is its unit.
  */
 bytes: number | null, };
+export type SourceConfiguration = { 
+/**
+ * The directory beside the copy that holds the files, below their paths on the source.
+ */
+directory: string, 
+/**
+ * The files' paths on the source.
+ */
+files: Array<string>, 
+/**
+ * Files that no backup holds, since the role could not read them.
+ */
+missing: Array<string>, };
 export type RestoreResult = { 
 /**
  * The job.
@@ -1233,7 +1292,11 @@ bytes_reused: number,
 /**
  * Bytes of the files that were written.
  */
-bytes_written: number, };
+bytes_written: number, 
+/**
+ * The source's configuration, where it lay outside its data directory.
+ */
+configuration: SourceConfiguration | null, };
 export type Placement = "new" | "in_place" | "delta";
 export type Inspection = { 
 /**
@@ -1667,9 +1730,18 @@ rate: number | null,
  */
 replayed_to: string | null, 
 /**
+ * The end of the last replayed record; none until the server answers, which it first does when it
+ * is consistent.
+ */
+replayed_lsn: string | null, 
+/**
  * What the replay is heading for.
  */
 target: string | null, 
+/**
+ * Where that ends in the WAL.
+ */
+target_lsn: string | null, 
 /**
  * A sentence.
  */
@@ -1963,7 +2035,7 @@ cluster: string,
  */
 reason: string | null, 
 /**
- * Whether to read only what changed; `auto` unless said.
+ * Whether to read only what changed; a full backup unless said.
  */
 incremental?: IncrementalMode, }; response: JobRef };
   archive_start: { request: { 
@@ -1983,115 +2055,79 @@ cluster: string | null, }; response: JobRef };
 cluster: string, }; response: Destination };
   restore_plan: { request: { 
 /**
- * The cluster.
- */
-cluster: string, 
-/**
- * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
  * The new data directory.
  */
 to: string, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
 /**
  * Into a new directory unless said otherwise.
  */
 placement?: Placement, 
 /**
  * Directories of their own for tablespaces, by oid.
- */
-tablespaces?: Record<string, string>, }; response: RestorePlan };
-  restore_loss: { request: { 
-/**
- * The cluster.
- */
-cluster: string, 
-/**
- * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
- * The new data directory.
- */
-to: string, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
-/**
- * Into a new directory unless said otherwise.
- */
-placement?: Placement, 
-/**
- * Directories of their own for tablespaces, by oid.
- */
-tablespaces?: Record<string, string>, }; response: LossChanges };
-  restore_run: { request: { 
-/**
- * The cluster.
- */
-cluster: string, 
-/**
- * As it was planned.
- */
-target: string, 
-/**
- * As it was planned.
- */
-exclusive: boolean, 
-/**
- * As it was planned.
- */
-timeline: string | null, 
-/**
- * As it was planned.
- */
-to: string, 
-/**
- * As it was planned.
- */
-snapshot: string | null, 
-/**
- * As it was planned.
- */
-accept_host_differences: boolean, 
-/**
- * As it was planned.
- */
-placement?: Placement, 
-/**
- * As it was planned.
  */
 tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: RestorePlan };
+  restore_loss: { request: { 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: LossChanges };
+  restore_run: { request: { 
 /**
  * The plan's hash.
  */
@@ -2103,7 +2139,43 @@ at_target: AtTarget,
 /**
  * Whether the private server stays up.
  */
-start: boolean, }; response: JobRef };
+start: boolean, 
+/**
+ * The new data directory.
+ */
+to: string, 
+/**
+ * Into a new directory unless said otherwise.
+ */
+placement?: Placement, 
+/**
+ * Directories of their own for tablespaces, by oid.
+ */
+tablespaces?: Record<string, string>, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: JobRef };
   restore_step: { request: { 
 /**
  * The restore's job.
@@ -2162,30 +2234,6 @@ job: string, }; response: Swapped };
 job: string, }; response: Purged };
   rescue_start: { request: { 
 /**
- * The cluster.
- */
-cluster: string, 
-/**
- * As of a restore.
- */
-target: string, 
-/**
- * Whether the target itself is left out.
- */
-exclusive: boolean, 
-/**
- * `latest`, `current` or a number.
- */
-timeline: string | null, 
-/**
- * A given snapshot.
- */
-snapshot: string | null, 
-/**
- * Go on although this host differs.
- */
-accept_host_differences: boolean, 
-/**
  * The tables, as SQL names them.
  */
 tables: Array<string>, 
@@ -2216,7 +2264,31 @@ mode: MergeMode,
 /**
  * Keep the triggers of users from running.
  */
-without_triggers: boolean, }; response: JobRef };
+without_triggers: boolean, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * `latest`, `immediate`, `time:T`, `xid:N`, `lsn:X/Y`, `name:TEXT`.
+ */
+target: string, 
+/**
+ * Whether the target itself is left out.
+ */
+exclusive: boolean, 
+/**
+ * `latest`, `current` or a number; none for `latest`.
+ */
+timeline: string | null, 
+/**
+ * A given snapshot; none for the one that reaches the target soonest.
+ */
+snapshot: string | null, 
+/**
+ * Go on although this host differs.
+ */
+accept_host_differences: boolean, }; response: JobRef };
   jobs_list: { request: Record<string, never>; response: JobSummary[] };
   job_show: { request: { 
 /**

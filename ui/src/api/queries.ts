@@ -20,6 +20,7 @@ const LIVE: readonly Command[] = [
   "timeline",
   "commits",
   "density",
+  "markers",
 ];
 
 export function newQueryClient(): QueryClient {
@@ -63,6 +64,18 @@ export function useAnswer<C extends Command>(
     enabled,
     ...(staleTime === undefined ? {} : { staleTime }),
     ...(keep ? { placeholderData: keepPreviousData } : {}),
+  });
+}
+
+/** Asks before anybody waits for the answer. A refusal is left to those who ask again. */
+export async function prefetchAnswer<C extends Command>(
+  client: QueryClient,
+  command: C,
+  request: RequestOf<C>,
+): Promise<void> {
+  await client.prefetchQuery({
+    queryKey: queryKey(command, request),
+    queryFn: () => call(command, request),
   });
 }
 

@@ -44,7 +44,7 @@ export function AttachRepository({ keychain, storeMessage, onAttached }: AttachR
         mono
         placeholder="/srv/backups or s3://bucket/prefix"
         value={url}
-        onChange={(event) => setUrl(event.target.value)}
+        onChange={setUrl}
         error={tried ? (urlWrong ?? undefined) : undefined}
       />
       <Choice
@@ -64,7 +64,7 @@ export function AttachRepository({ keychain, storeMessage, onAttached }: AttachR
         label={word}
         type="password"
         value={secret}
-        onChange={(event) => setSecret(event.target.value)}
+        onChange={setSecret}
         error={tried && secret === "" ? `Enter the ${word.toLowerCase()}.` : undefined}
       />
       <Checkbox

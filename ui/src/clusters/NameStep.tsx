@@ -7,6 +7,7 @@ import { Bytes } from "../elements/Bytes";
 import { Field } from "../elements/Field";
 import { Findings } from "../elements/Findings";
 import { Mono } from "../elements/Mono";
+import { Notice } from "../elements/Notice";
 import { Facts } from "../elements/Page";
 import { Problem } from "../elements/Problem";
 import { Unknown } from "../elements/Unknown";
@@ -91,7 +92,7 @@ export function NameStep({ server, check, repository, taken, onCheckAgain, onAdd
           <Field
             label="Name"
             value={name}
-            onChange={(event) => setName(event.target.value)}
+            onChange={setName}
             placeholder="orders-eu"
             error={tried ? (problem ?? undefined) : undefined}
             hint="What people call it. It stands in every title, dialog and command."
@@ -102,9 +103,9 @@ export function NameStep({ server, check, repository, taken, onCheckAgain, onAdd
           </Button>
         </form>
       ) : (
-        <p role="status" className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-3">
+        <Notice status>
           It cannot be backed up yet. Repair what is marked as an error, then check again.
-        </p>
+        </Notice>
       )}
     </div>
   );

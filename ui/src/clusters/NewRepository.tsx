@@ -52,7 +52,7 @@ export function NewRepository({ keychain, storeMessage, onCreated }: NewReposito
         mono
         placeholder="/srv/backups or s3://bucket/prefix"
         value={url}
-        onChange={(event) => setUrl(event.target.value)}
+        onChange={setUrl}
         error={shown(problems.url)}
         hint="A folder of this machine, or s3://, gs://, az://. Credentials of a bucket are read as its provider's own tools read them, never from the URL."
       />
@@ -61,7 +61,7 @@ export function NewRepository({ keychain, storeMessage, onCreated }: NewReposito
           label="Passphrase"
           type="password"
           value={passphrase}
-          onChange={(event) => setPassphrase(event.target.value)}
+          onChange={setPassphrase}
           error={shown(problems.passphrase)}
           hint="Everything is encrypted before it leaves this machine."
         />
@@ -69,7 +69,7 @@ export function NewRepository({ keychain, storeMessage, onCreated }: NewReposito
           label="Passphrase again"
           type="password"
           value={again}
-          onChange={(event) => setAgain(event.target.value)}
+          onChange={setAgain}
           error={again !== "" || tried ? (problems.again ?? undefined) : undefined}
         />
       </div>
@@ -89,7 +89,7 @@ export function NewRepository({ keychain, storeMessage, onCreated }: NewReposito
         mono
         placeholder="/media/usb/holdfast-recovery-key.txt"
         value={recovery}
-        onChange={(event) => setRecovery(event.target.value)}
+        onChange={setRecovery}
         error={shown(problems.recovery)}
         hint="When this machine is lost and the passphrase forgotten, the recovery key is the only way left into the backups; nobody else has a copy. It is written once, to this file, and never shown here. Move it off this machine or print it."
       />

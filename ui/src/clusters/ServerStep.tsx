@@ -39,7 +39,7 @@ export function ServerStep({ known, onChecked }: ServerStepProps) {
         mono
         placeholder="host=db.example.org port=5432 user=holdfast dbname=postgres sslmode=verify-full"
         value={dsn}
-        onChange={(event) => setDsn(event.target.value)}
+        onChange={setDsn}
         hint="As psql takes it: key=value, or postgresql://user@host:port/database."
         error={
           withPassword
@@ -53,7 +53,7 @@ export function ServerStep({ known, onChecked }: ServerStepProps) {
         label="Password"
         type="password"
         value={password}
-        onChange={(event) => setPassword(event.target.value)}
+        onChange={setPassword}
         hint="Kept in the OS keychain once the cluster is added. It can be replaced later, never read. Leave it empty where a passfile, a certificate or trust is used."
       />
       {check.error && <Problem error={check.error} title="The server could not be looked at" />}

@@ -1,7 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
-import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
 import { hasPassword, nameProblem, urlProblem } from "./validity";
 
@@ -81,14 +80,9 @@ describe("adding a cluster", () => {
   });
 
   test("a refused addition keeps what was entered", async () => {
-    fakeEngine.answerWith("cluster_add", () => {
-      throw new FakeRefusal({
-        code: "name_taken",
-        message: "taken",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("cluster_add", {
+      code: "name_taken",
+      message: "taken",
     });
     const { user } = await toServer();
     await user.type(screen.getByLabelText("Connection string"), "host=db");
@@ -100,14 +94,9 @@ describe("adding a cluster", () => {
   });
 
   test("a server that cannot be asked is said to be", async () => {
-    fakeEngine.answerWith("cluster_check", () => {
-      throw new FakeRefusal({
-        code: "bad_dsn",
-        message: "no such keyword",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("cluster_check", {
+      code: "bad_dsn",
+      message: "no such keyword",
     });
     const { user } = await toServer();
     await user.type(screen.getByLabelText("Connection string"), "hots=db");
@@ -172,14 +161,9 @@ describe("a new repository", () => {
   });
 
   test("a refused attachment is shown", async () => {
-    fakeEngine.answerWith("repository_attach", () => {
-      throw new FakeRefusal({
-        code: "wrong_key",
-        message: "the key does not fit",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("repository_attach", {
+      code: "wrong_key",
+      message: "the key does not fit",
     });
     const { user } = mount("/clusters/new");
     await user.click(await screen.findByRole("radio", { name: /^An existing repository/ }));

@@ -2,6 +2,7 @@ import { CircleCheck, OctagonX } from "lucide-react";
 import type { DemoTable } from "../api/bindings";
 import { Count } from "../elements/Bytes";
 import { Section } from "../elements/Page";
+import { ScrollRegion } from "../elements/ScrollRegion";
 import { Unknown } from "../elements/Unknown";
 
 function Restored({ table }: { table: DemoTable }) {
@@ -29,7 +30,7 @@ function Restored({ table }: { table: DemoTable }) {
 export function DemoTables({ tables }: { tables: readonly DemoTable[] }) {
   return (
     <Section title="Rows" aside="counted by SQL, not estimated">
-      <div className="overflow-x-auto">
+      <ScrollRegion label="Rows per table">
         <table className="w-full text-right">
           <caption className="sr-only">Rows per table before, after and restored</caption>
           <thead className="text-small text-ink-3">
@@ -69,7 +70,7 @@ export function DemoTables({ tables }: { tables: readonly DemoTable[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </ScrollRegion>
     </Section>
   );
 }

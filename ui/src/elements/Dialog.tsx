@@ -1,6 +1,7 @@
 import { X } from "lucide-react";
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useEffect, useId, useRef, useState } from "react";
 import { Button, type Look } from "./Button";
+import { Field } from "./Field";
 import { Problem } from "./Problem";
 
 interface DialogProps {
@@ -78,8 +79,8 @@ interface ConfirmProps {
   action: string;
   look?: Look;
   busy?: boolean;
-  /** What must be typed first was not. */
-  disabled?: boolean;
+  /** For what cannot be taken back: what must be typed first, and what for. */
+  typed?: { text: string; label: string };
   error?: unknown;
   onConfirm: () => void;
   onClose: () => void;
@@ -92,17 +93,21 @@ export function Confirm({
   action,
   look = "primary",
   busy,
-  disabled,
+  typed,
   error,
   onConfirm,
   onClose,
   children,
 }: ConfirmProps) {
   const cancel = useRef<HTMLButtonElement>(null);
+  const [text, setText] = useState("");
   useEffect(() => cancel.current?.focus(), []);
   return (
     <Dialog title={title} onClose={onClose} plain>
-      <div className="space-y-3 text-ink-2">{children}</div>
+      <div className="space-y-3 text-ink-2">
+        {children}
+        {typed && <Field label={typed.label} value={text} onChange={setText} />}
+      </div>
       {Boolean(error) && (
         <div className="mt-4">
           <Problem error={error} />
@@ -112,7 +117,13 @@ export function Confirm({
         <Button ref={cancel} onClick={onClose} className="min-h-11">
           Cancel
         </Button>
-        <Button look={look} busy={busy} disabled={disabled} onClick={onConfirm} className="min-h-11">
+        <Button
+          look={look}
+          busy={busy}
+          disabled={typed !== undefined && text !== typed.text}
+          onClick={onConfirm}
+          className="min-h-11"
+        >
           {action}
         </Button>
       </div>

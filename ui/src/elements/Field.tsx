@@ -1,18 +1,27 @@
 import { type InputHTMLAttributes, type ReactNode, useId } from "react";
 
-interface FieldProps extends Omit<InputHTMLAttributes<HTMLInputElement>, "id"> {
+interface LabelledProps {
   label: string;
   hint?: ReactNode;
   /** Why the value cannot be taken; null while it can. */
   error?: ReactNode;
-  mono?: boolean;
 }
 
-export const inputClass =
-  "w-full min-h-9 rounded-md border border-line-strong bg-surface px-3 py-1.5 text-ink placeholder:text-ink-3 aria-invalid:border-broken disabled:opacity-60";
+/** What ties a control to its label, its explanation and its refusal. */
+interface Ties {
+  id: string;
+  "aria-invalid"?: true | undefined;
+  "aria-describedby"?: string | undefined;
+}
 
-/** A labelled text field with its explanation and its refusal. */
-export function Field({ label, hint, error, mono, className = "", ...input }: FieldProps) {
+/** A control beneath its label, with its explanation and its refusal beneath it. */
+function Labelled({
+  label,
+  hint,
+  error,
+  className = "",
+  control,
+}: LabelledProps & { className?: string | undefined; control: (ties: Ties) => ReactNode }) {
   const id = useId();
   const described = [hint ? `${id}-hint` : "", error ? `${id}-error` : ""].filter(Boolean).join(" ");
   return (
@@ -20,17 +29,7 @@ export function Field({ label, hint, error, mono, className = "", ...input }: Fi
       <label htmlFor={id} className="block font-medium">
         {label}
       </label>
-      <input
-        {...input}
-        id={id}
-        autoComplete="off"
-        autoCapitalize="off"
-        autoCorrect="off"
-        spellCheck={false}
-        aria-invalid={error ? true : undefined}
-        aria-describedby={described || undefined}
-        className={`${inputClass} ${mono ? "font-mono text-[0.93em]" : ""}`}
-      />
+      {control({ id, "aria-invalid": error ? true : undefined, "aria-describedby": described || undefined })}
       {hint && (
         <div id={`${id}-hint`} className="text-small text-ink-3">
           {hint}
@@ -45,40 +44,88 @@ export function Field({ label, hint, error, mono, className = "", ...input }: Fi
   );
 }
 
-interface SelectProps {
-  label: string;
+export const inputClass =
+  "w-full min-h-9 rounded-md border border-line-strong bg-surface px-3 py-1.5 text-ink placeholder:text-ink-3 aria-invalid:border-broken disabled:opacity-60";
+const MONO = "font-mono text-[0.93em]";
+
+/** What is typed here is names and paths: nothing is to be corrected or remembered. */
+const AS_TYPED = { autoComplete: "off", autoCapitalize: "off", autoCorrect: "off", spellCheck: false };
+
+interface FieldProps extends LabelledProps, Omit<InputHTMLAttributes<HTMLInputElement>, "id" | "onChange"> {
+  value: string;
+  onChange: (value: string) => void;
+  mono?: boolean;
+}
+
+/** A labelled text field. */
+export function Field({ label, hint, error, mono, className, onChange, ...input }: FieldProps) {
+  return (
+    <Labelled
+      {...{ label, hint, error, className }}
+      control={(ties) => (
+        <input
+          {...input}
+          {...AS_TYPED}
+          {...ties}
+          onChange={(event) => onChange(event.target.value)}
+          className={`${inputClass} ${mono ? MONO : ""}`}
+        />
+      )}
+    />
+  );
+}
+
+interface TextAreaProps extends LabelledProps {
+  value: string;
+  onChange: (value: string) => void;
+  rows: number;
+}
+
+/** A labelled field of several lines, for what a machine reads. */
+export function TextArea({ label, hint, error, value, onChange, rows }: TextAreaProps) {
+  return (
+    <Labelled
+      {...{ label, hint, error }}
+      control={(ties) => (
+        <textarea
+          {...AS_TYPED}
+          {...ties}
+          value={value}
+          rows={rows}
+          onChange={(event) => onChange(event.target.value)}
+          className={`${inputClass} ${MONO}`}
+        />
+      )}
+    />
+  );
+}
+
+interface SelectProps extends LabelledProps {
   value: string;
   onChange: (value: string) => void;
   options: readonly { value: string; label: string }[];
-  hint?: ReactNode;
 }
 
-export function Select({ label, value, onChange, options, hint }: SelectProps) {
-  const id = useId();
+/** One of a list, labelled. */
+export function Select({ label, hint, error, value, onChange, options }: SelectProps) {
   return (
-    <div className="space-y-1.5">
-      <label htmlFor={id} className="block font-medium">
-        {label}
-      </label>
-      <select
-        id={id}
-        value={value}
-        onChange={(event) => onChange(event.target.value)}
-        aria-describedby={hint ? `${id}-hint` : undefined}
-        className={inputClass}
-      >
-        {options.map((option) => (
-          <option key={option.value} value={option.value}>
-            {option.label}
-          </option>
-        ))}
-      </select>
-      {hint && (
-        <div id={`${id}-hint`} className="text-small text-ink-3">
-          {hint}
-        </div>
+    <Labelled
+      {...{ label, hint, error }}
+      control={(ties) => (
+        <select
+          {...ties}
+          value={value}
+          onChange={(event) => onChange(event.target.value)}
+          className={inputClass}
+        >
+          {options.map((option) => (
+            <option key={option.value} value={option.value}>
+              {option.label}
+            </option>
+          ))}
+        </select>
       )}
-    </div>
+    />
   );
 }
 

@@ -48,7 +48,7 @@ export function Problem({ error, title, onRetry, children, live = true }: Proble
         {hasDetails(object.details) && (
           <details className="text-small">
             <summary className="w-fit text-ink-2 hover:text-ink">Details</summary>
-            <pre className="mt-1 overflow-x-auto rounded bg-surface p-2 whitespace-pre-wrap break-words">
+            <pre className="mt-1 rounded bg-surface p-2 whitespace-pre-wrap break-words">
               {JSON.stringify(object.details, null, 2)}
             </pre>
           </details>

@@ -21,7 +21,7 @@ const LEAVES: Record<JobKind, string> = {
   archive:
     "WAL that is durable in the repository stays. From now on new commits are not protected until archiving starts again; the replication slot keeps the server's WAL for us meanwhile.",
   restore:
-    "The source server and the backups are not touched. Files that were already written to the destination stay there as an incomplete copy; do not use them as a database.",
+    "The source server and the backups are not touched. What was written to a new directory is removed. A data directory that is being overwritten stays as it is now, neither old nor new: resume the restore to finish it.",
   rescue:
     "The private copy is removed and no file is left. A live database is as it was, unless its transaction is being committed at this moment.",
   verify: "Nothing is changed by a verification. What was not read yet stays unverified.",

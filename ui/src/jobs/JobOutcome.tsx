@@ -40,8 +40,9 @@ export function JobOutcome({ job, lastPhase }: { job: JobSummary; lastPhase: str
         <div>
           <p className="font-semibold">Its process ended without a word{where}.</p>
           <p className="text-ink-2">
-            Whether its last step was completed is not known. Backups that were complete before stay usable;
-            start the job again to be sure.
+            {job.resumable
+              ? "What it has written is kept. Resumed, it checks every block of that again and goes on."
+              : "Whether its last step was completed is not known. Backups that were complete before stay usable; start the job again to be sure."}
           </p>
         </div>
       </div>

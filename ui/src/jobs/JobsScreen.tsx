@@ -37,6 +37,7 @@ function JobRow({ job }: { job: JobSummary }) {
           {KINDS[job.kind]}
           {job.cluster ? ` · ${job.cluster}` : ""}
           {job.state === "running" && job.phase ? ` · ${phaseTitle(job.phase)}` : ""}
+          {job.state !== "running" && job.resumable ? " · can be resumed" : ""}
         </p>
         {job.error && job.state === "failed" && (
           <p className="mt-0.5 text-small break-words text-broken">{job.error.message}</p>
@@ -47,7 +48,9 @@ function JobRow({ job }: { job: JobSummary }) {
         <Time value={job.created_at} digits={0} />
       </div>
       <div className="text-small text-ink-2 sm:col-start-2 lg:col-start-auto lg:text-right">
-        {job.state === "running" ? (
+        {job.paused ? (
+          "paused"
+        ) : job.state === "running" ? (
           "in progress"
         ) : (
           <>

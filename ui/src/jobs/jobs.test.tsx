@@ -2,7 +2,7 @@ import { act, screen, waitFor, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { fakeEngine, followers, requestsOf } from "../testing/fake-client";
 import { mount } from "../testing/mount";
-import { before, JOBS, NOW } from "../testing/world";
+import { before, JOBS, jobEvent, NOW } from "../testing/world";
 
 beforeEach(() => vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW)));
 afterEach(() => followers.clear());
@@ -40,18 +40,8 @@ describe("a job", () => {
   test("follows what is still to come", async () => {
     mount("/job/job-backup-running");
     await screen.findByRole("progressbar", { name: "Copying" });
-    const template = { job: "job-backup-running", at: NOW, total: null, unit: null, rate: null, done: null };
-    act(() =>
-      followers.get("job-backup-running")?.({
-        ...template,
-        seq: 90,
-        phase: "committing",
-        kind: "phase_started",
-        replayed_to: null,
-        target: null,
-        message: null,
-      }),
-    );
+    const committing = { job: "job-backup-running", at: NOW, phase: "committing" };
+    act(() => followers.get("job-backup-running")?.(jobEvent(90, { ...committing, kind: "phase_started" })));
     const bar = await screen.findByRole("progressbar", { name: "Committing" });
     expect(bar.getAttribute("aria-valuenow")).toBeNull();
     expect(screen.getByText("Last activity 0 s ago")).toBeTruthy();

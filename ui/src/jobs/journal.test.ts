@@ -1,24 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { JobEvent } from "../api/bindings";
 import { journalOf } from "../testing/fake-engine";
+import { jobEvent } from "../testing/world";
 import { addEvent, addEvents, EMPTY_JOURNAL, hasEnded, phaseTitle, stallAfter } from "./journal";
 
 function event(seq: number, more: Partial<JobEvent>): JobEvent {
-  return {
-    job: "j",
-    seq,
-    at: new Date(Date.parse("2026-05-04T14:00:00Z") + seq * 1000).toISOString(),
-    phase: "copying",
-    kind: "progress",
-    done: null,
-    total: null,
-    unit: null,
-    rate: null,
-    replayed_to: null,
-    target: null,
-    message: null,
-    ...more,
-  };
+  const at = new Date(Date.parse("2026-05-04T14:00:00Z") + seq * 1000).toISOString();
+  return jobEvent(seq, { at, phase: "copying", ...more });
 }
 
 describe("a journal", () => {

@@ -24,7 +24,9 @@ export interface JournalView {
   lastAt: string | null;
   phases: PhaseView[];
   replayedTo: string | null;
+  replayedLsn: string | null;
   target: string | null;
+  targetLsn: string | null;
   lines: JournalLine[];
   /** Lines that were left out because there were too many. */
   dropped: number;
@@ -38,7 +40,9 @@ export const EMPTY_JOURNAL: JournalView = {
   lastAt: null,
   phases: [],
   replayedTo: null,
+  replayedLsn: null,
   target: null,
+  targetLsn: null,
   lines: [],
   dropped: 0,
   ended: null,
@@ -113,7 +117,9 @@ export function addEvent(before: JournalView, event: JobEvent): JournalView {
     lastAt: event.at,
     phases,
     replayedTo: event.replayed_to ?? view.replayedTo,
+    replayedLsn: event.replayed_lsn ?? view.replayedLsn,
     target: event.target ?? view.target,
+    targetLsn: event.target_lsn ?? view.targetLsn,
     lines: excess > 0 ? lines.slice(excess) : lines,
     dropped: view.dropped + excess,
     ended: ends ? (event.kind as "finished" | "failed" | "cancelled") : null,

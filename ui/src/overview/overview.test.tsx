@@ -2,7 +2,6 @@ import { screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { makeNoPoints, makePoints } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
-import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
 import { NOW, OVERVIEW } from "../testing/world";
 import { coverageOf, gapSpans } from "../wal/coverage";
@@ -66,14 +65,9 @@ describe("the overview", () => {
   });
 
   test("a start that is refused stays on the card", async () => {
-    fakeEngine.answerWith("backup_start", () => {
-      throw new FakeRefusal({
-        code: "x",
-        message: "a backup runs already",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("backup_start", {
+      code: "x",
+      message: "a backup runs already",
     });
     const { user } = mount("/overview");
     const card = await screen.findByRole("article", { name: "search" });
@@ -82,14 +76,9 @@ describe("the overview", () => {
   });
 
   test("coverage that could not be read is said to be unknown", async () => {
-    fakeEngine.answerWith("points", () => {
-      throw new FakeRefusal({
-        code: "x",
-        message: "index damaged",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("points", {
+      code: "x",
+      message: "index damaged",
     });
     mount("/overview");
     await waitFor(() =>
@@ -120,14 +109,10 @@ describe("the first run", () => {
   });
 
   test("a demo that cannot start says why", async () => {
-    fakeEngine.answerWith("demo_start", () => {
-      throw new FakeRefusal({
-        code: "no_server_binaries",
-        message: "no PostgreSQL was found",
-        hint: "Install one",
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("demo_start", {
+      code: "no_server_binaries",
+      message: "no PostgreSQL was found",
+      hint: "Install one",
     });
     const { user } = mount("/overview");
     await user.click(await screen.findByRole("button", { name: "Open the demo workspace" }));

@@ -21,11 +21,13 @@ function readCommits(text: string): number | null {
 
 interface GatesProps {
   result: RestoreResult;
+  /** Whether it took the place of a data directory: then it is swapped back, not discarded. */
+  inPlace: boolean;
   onDiscarded: () => void;
 }
 
 /** What can be done with a copy whose server runs: look, and while it is paused go on or promote it. */
-export function Gates({ result, onDiscarded }: GatesProps) {
+export function Gates({ result, inPlace, onDiscarded }: GatesProps) {
   const [asking, setAsking] = useState<Asking>(null);
   const [count, setCount] = useState("1");
   const close = () => setAsking(null);
@@ -48,57 +50,63 @@ export function Gates({ result, onDiscarded }: GatesProps) {
           <Look job={result.job} />
         </Section>
       )}
-      <Section title="Go on with it">
-        <div className="space-y-4">
-          {paused && (
-            <div className="flex flex-wrap items-end gap-2">
-              <Field
-                label="Commits forward"
-                inputMode="numeric"
-                value={count}
-                onChange={(event) => setCount(event.target.value)}
-                error={commits === null ? "A whole number, at least 1." : undefined}
-                className="w-40"
-              />
-              <Button icon={StepForward} disabled={commits === null} onClick={() => setAsking("step")}>
-                Step forward…
-              </Button>
-              <p className="basis-full text-small text-ink-3">
-                There is no step back: an earlier point needs another restore.
-              </p>
-            </div>
-          )}
-          <div className="flex flex-wrap gap-2">
+      {(paused || !inPlace) && (
+        <Section title="Go on with it">
+          <div className="space-y-4">
             {paused && (
-              <Button icon={ArrowUpFromLine} onClick={() => setAsking("promote")}>
-                Promote copy…
-              </Button>
+              <div className="flex flex-wrap items-end gap-2">
+                <Field
+                  label="Commits forward"
+                  inputMode="numeric"
+                  value={count}
+                  onChange={setCount}
+                  error={commits === null ? "A whole number, at least 1." : undefined}
+                  className="w-40"
+                />
+                <Button icon={StepForward} disabled={commits === null} onClick={() => setAsking("step")}>
+                  Step forward…
+                </Button>
+                <p className="basis-full text-small text-ink-3">
+                  There is no step back: an earlier point needs another restore.
+                </p>
+              </div>
             )}
-            <Button icon={Trash2} onClick={() => setAsking("discard")}>
-              Discard copy…
-            </Button>
-          </div>
-          <details>
-            <summary className="w-fit text-ink-2 hover:text-ink">The same from the command line</summary>
-            <div className="mt-2 space-y-2">
+            <div className="flex flex-wrap gap-2">
               {paused && (
-                <>
-                  <CodeBlock
-                    text={`holdfast restore inspect ${result.job} --sql 'SELECT …'`}
-                    what="command to look"
-                  />
-                  <CodeBlock
-                    text={`holdfast restore step ${result.job} ${commits ?? 1}`}
-                    what="command to step"
-                  />
-                  <CodeBlock text={`holdfast restore promote ${result.job}`} what="command to promote" />
-                </>
+                <Button icon={ArrowUpFromLine} onClick={() => setAsking("promote")}>
+                  Promote copy…
+                </Button>
               )}
-              <CodeBlock text={`holdfast restore discard ${result.job}`} what="command to discard" />
+              {!inPlace && (
+                <Button icon={Trash2} onClick={() => setAsking("discard")}>
+                  Discard copy…
+                </Button>
+              )}
             </div>
-          </details>
-        </div>
-      </Section>
+            <details>
+              <summary className="w-fit text-ink-2 hover:text-ink">The same from the command line</summary>
+              <div className="mt-2 space-y-2">
+                {paused && (
+                  <>
+                    <CodeBlock
+                      text={`holdfast restore inspect ${result.job} --sql 'SELECT …'`}
+                      what="command to look"
+                    />
+                    <CodeBlock
+                      text={`holdfast restore step ${result.job} ${commits ?? 1}`}
+                      what="command to step"
+                    />
+                    <CodeBlock text={`holdfast restore promote ${result.job}`} what="command to promote" />
+                  </>
+                )}
+                {!inPlace && (
+                  <CodeBlock text={`holdfast restore discard ${result.job}`} what="command to discard" />
+                )}
+              </div>
+            </details>
+          </div>
+        </Section>
+      )}
       {asking === "step" && (
         <Confirm
           title={`Step the copy forward by ${steps}?`}

@@ -1,11 +1,12 @@
 import { Play } from "lucide-react";
-import { type FormEvent, useId, useState } from "react";
+import { type FormEvent, useState } from "react";
 import type { Inspection } from "../api/bindings";
 import { useAction } from "../api/queries";
 import { Button } from "../elements/Button";
-import { Field, inputClass } from "../elements/Field";
+import { Field, TextArea } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { Problem } from "../elements/Problem";
+import { ScrollRegion } from "../elements/ScrollRegion";
 import { formatDuration } from "../time/format";
 
 /** Rows asked for at a time: enough to look, not enough to fill a window's memory. */
@@ -24,12 +25,7 @@ function Rows({ seen }: { seen: Inspection }) {
         )}
       </p>
       {seen.columns.length > 0 && (
-        <section
-          aria-label="Rows"
-          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
-          tabIndex={0}
-          className="max-h-96 overflow-auto rounded-md border border-line"
-        >
+        <ScrollRegion label="Rows" className="max-h-96 rounded-md border border-line">
           <table className="w-full text-left text-small">
             <thead className="sticky top-0 bg-sunken">
               <tr>
@@ -55,7 +51,7 @@ function Rows({ seen }: { seen: Inspection }) {
               ))}
             </tbody>
           </table>
-        </section>
+        </ScrollRegion>
       )}
     </div>
   );
@@ -63,41 +59,25 @@ function Rows({ seen }: { seen: Inspection }) {
 
 /** Looks into a restored copy with one query, which can change nothing. */
 export function Look({ job }: { job: string }) {
-  const id = useId();
   const [sql, setSql] = useState("");
   const [database, setDatabase] = useState("");
   const inspect = useAction("restore_inspect");
   const submit = (event: FormEvent) => {
     event.preventDefault();
     if (sql.trim() === "") return;
-    inspect.mutate({ job, database: database.trim() === "" ? null : database.trim(), sql, rows: ROWS });
+    inspect.mutate({ job, database: database.trim() || null, sql, rows: ROWS });
   };
   return (
     <form onSubmit={submit} aria-label="Look into the copy" className="space-y-3">
       <div className="grid gap-3 sm:grid-cols-[12rem_minmax(0,1fr)]">
-        <Field
-          label="Database"
-          value={database}
-          onChange={(event) => setDatabase(event.target.value)}
-          placeholder="postgres"
+        <Field label="Database" value={database} onChange={setDatabase} placeholder="postgres" />
+        <TextArea
+          label="Query"
+          value={sql}
+          onChange={setSql}
+          rows={3}
+          hint="One SELECT, VALUES, TABLE or WITH, in a read-only transaction. It can change nothing."
         />
-        <div className="space-y-1.5">
-          <label htmlFor={id} className="block font-medium">
-            Query
-          </label>
-          <textarea
-            id={id}
-            value={sql}
-            rows={3}
-            onChange={(event) => setSql(event.target.value)}
-            spellCheck={false}
-            aria-describedby={`${id}-hint`}
-            className={`${inputClass} font-mono text-[0.93em]`}
-          />
-          <p id={`${id}-hint`} className="text-small text-ink-3">
-            One SELECT, VALUES, TABLE or WITH, in a read-only transaction. It can change nothing.
-          </p>
-        </div>
       </div>
       <Button type="submit" icon={Play} busy={inspect.isPending} disabled={sql.trim() === ""}>
         Run the query

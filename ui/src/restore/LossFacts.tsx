@@ -5,17 +5,26 @@ import { Mono } from "../elements/Mono";
 import { Facts } from "../elements/Page";
 import { Time } from "../time/Time";
 
+/** Whether anything that is stored is left out. */
+export function leavesOut(loss: Loss): boolean {
+  return loss.transactions > 0 || loss.first !== null;
+}
+
 /** What a restore leaves out of what is stored. Unknowns are said, never shown as nought. */
 export function LossFacts({ loss }: { loss: Loss }) {
-  const nothing = loss.transactions === 0 && loss.first === null;
   return (
     <>
-      {nothing ? (
+      {!leavesOut(loss) ? (
         <p>No committed transaction that is stored is left out.</p>
       ) : (
         <Facts
           rows={[
-            ["Committed transactions", <strong key="t">{<Count value={loss.transactions} />}</strong>],
+            [
+              "Committed transactions",
+              <strong key="t">
+                <Count value={loss.transactions} />
+              </strong>,
+            ],
             ["Rolled back as well", <Count key="a" value={loss.aborted} />],
             ["WAL", <Bytes key="w" value={loss.wal_bytes} exact />],
             ["First left out", <Time key="f" value={loss.from} digits={6} />],

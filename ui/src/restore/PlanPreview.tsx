@@ -9,8 +9,10 @@ import { Unknown } from "../elements/Unknown";
 import { phaseTitle } from "../jobs/journal";
 import { formatDuration } from "../time/format";
 import { Time } from "../time/Time";
-import { LossFacts } from "./LossFacts";
-import { LossTable } from "./LossTable";
+import { commitName } from "../wal/commit";
+import { LossChanges } from "./LossChanges";
+import { LossFacts, leavesOut } from "./LossFacts";
+import type { PlanRequest } from "./request";
 
 function Boundary({ plan }: { plan: RestorePlan }) {
   const { predicted, stops_before: before } = plan;
@@ -34,14 +36,7 @@ function Boundary({ plan }: { plan: RestorePlan }) {
               <Time value={before.time} digits={6} />
             </p>
             <p className="text-small text-ink-2">
-              {before.kind === "restore_point" ? (
-                <>restore point “{before.name}”</>
-              ) : (
-                <>
-                  transaction <Mono value={before.xid} />
-                </>
-              )}{" "}
-              · LSN <Mono value={before.lsn} />
+              {commitName(before)} · LSN <Mono value={before.lsn} />
             </p>
           </>
         ) : (
@@ -106,17 +101,21 @@ function Space({ plan }: { plan: RestorePlan }) {
 }
 
 /** Everything that was found out before the first byte is written. */
-export function PlanPreview({ plan }: { plan: RestorePlan }) {
+export function PlanPreview({ plan, request }: { plan: RestorePlan; request: PlanRequest }) {
   return (
     <div className="space-y-4">
       <Boundary plan={plan} />
-      <div className="grid items-start gap-4 lg:grid-cols-2">
+      <div className="grid items-start gap-4 xl:grid-cols-2">
         <Section title="What the copy leaves out">
           <LossFacts loss={plan.loss} />
         </Section>
         <Space plan={plan} />
       </div>
-      {plan.loss.changes && <LossTable changes={plan.loss.changes} />}
+      {leavesOut(plan.loss) && (
+        <Section title="Rows that are left out" aside="read from the archived WAL">
+          <LossChanges key={plan.hash} known={plan.loss.changes ?? null} request={request} />
+        </Section>
+      )}
       {plan.host_findings.length > 0 && (
         <Section title="This machine compared with the source">
           <Findings findings={plan.host_findings} label="Host findings" />

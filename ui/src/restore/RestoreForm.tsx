@@ -4,6 +4,7 @@ import type { AtTarget, Placement, Points, RestorePlan } from "../api/bindings";
 import { useAction, useAnswer } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Checkbox, Choice, Field, Select } from "../elements/Field";
+import { Notice } from "../elements/Notice";
 import { Section } from "../elements/Page";
 import { formatTime } from "../time/format";
 import { PlanPreview } from "./PlanPreview";
@@ -115,7 +116,7 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
               label={placement === "new" ? "New directory" : "Data directory"}
               mono
               value={to}
-              onChange={(event) => setDestination(event.target.value)}
+              onChange={setDestination}
               hint={PATH_HINTS[placement]}
               error={
                 pathMissing
@@ -152,7 +153,7 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
                 <Field
                   label="Timeline"
                   value={timeline}
-                  onChange={(event) => setTimeline(event.target.value)}
+                  onChange={setTimeline}
                   hint="latest, current, or its number"
                 />
                 <Select
@@ -195,16 +196,16 @@ export function RestoreForm({ cluster, target, exclusive, line, points, demo }: 
         <PlanRefused error={plan.error} onUse={(nearest) => setForm(formFor(nearest, false))} />
       )}
       {stale && (
-        <p role="status" className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-3">
+        <Notice status>
           The request was changed since it was planned. Plan again to see what would happen now.
-        </p>
+        </Notice>
       )}
       {current && (
         <section aria-labelledby="plan-heading" className="space-y-4">
           <h2 id="plan-heading" ref={heading} tabIndex={-1} className="pt-2 text-title font-semibold">
             3. The plan
           </h2>
-          <PlanPreview plan={current.plan} />
+          <PlanPreview plan={current.plan} request={current.request} />
           <RunPlan plan={current.plan} request={current.request} atTarget={atTarget} demo={demo} />
         </section>
       )}

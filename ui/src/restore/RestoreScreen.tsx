@@ -14,7 +14,7 @@ export function RestoreScreen() {
   return (
     <Page
       title={`Restore ${cluster}`}
-      intro="Into a directory of its own, beside everything that runs. The source and the backups are only read."
+      intro="Nothing is written before you confirm the plan. The backups are only read."
     >
       {workspace.data && !known ? (
         <Problem

@@ -6,7 +6,6 @@ import type { RequestOf } from "../api/client";
 import { useAction, useWorkspace } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Confirm } from "../elements/Dialog";
-import { Field } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { Facts } from "../elements/Page";
 import { Time } from "../time/Time";
@@ -40,7 +39,6 @@ interface RunPlanProps {
 /** The last step: repeats which cluster goes where, and starts exactly the plan that was shown. */
 export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
   const [asking, setAsking] = useState(false);
-  const [typed, setTyped] = useState("");
   const placement = request.placement ?? "new";
   const navigate = useNavigate();
   const workspace = useWorkspace();
@@ -70,7 +68,9 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
           title={TITLES[placement](plan.cluster)}
           action={action}
           look={placement === "new" ? "primary" : "danger"}
-          disabled={placement !== "new" && typed !== plan.cluster}
+          {...(placement === "new"
+            ? {}
+            : { typed: { text: plan.cluster, label: `Type ${plan.cluster} to restore there` } })}
           busy={run.isPending}
           error={run.error}
           onConfirm={() =>
@@ -81,10 +81,7 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
               start: atTarget !== "shutdown",
             })
           }
-          onClose={() => {
-            setAsking(false);
-            setTyped("");
-          }}
+          onClose={() => setAsking(false)}
         >
           <Facts
             rows={[
@@ -103,13 +100,6 @@ export function RunPlan({ plan, request, atTarget, demo }: RunPlanProps) {
             {CONSEQUENCES[placement]}
           </p>
           <p>If the plan no longer holds, the run is refused before it writes.</p>
-          {placement !== "new" && (
-            <Field
-              label={`Type ${plan.cluster} to restore there`}
-              value={typed}
-              onChange={(event) => setTyped(event.target.value)}
-            />
-          )}
         </Confirm>
       )}
     </div>

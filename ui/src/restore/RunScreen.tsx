@@ -40,7 +40,7 @@ function Content({ detail, journal, ended }: { detail: JobDetail; journal: Journ
           }}
         />
       )}
-      {result && <RunResult result={result} />}
+      {result && <RunResult result={result} aside={detail.set_aside} />}
       {detail.set_aside && <SetAsideCard job={job} aside={detail.set_aside} />}
       {!ended && <ReplayClock journal={journal} />}
       {(!ended || result === null) && (

@@ -5,7 +5,6 @@ import { useAction } from "../api/queries";
 import { Button } from "../elements/Button";
 import { CodeBlock } from "../elements/CodeBlock";
 import { Confirm } from "../elements/Dialog";
-import { Field } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { Section } from "../elements/Page";
 
@@ -14,14 +13,10 @@ type Asking = "swap" | "purge" | null;
 /** What a restore in place keeps: the way back, until somebody purges it. */
 export function SetAsideCard({ job, aside }: { job: JobSummary; aside: SetAside }) {
   const [asking, setAsking] = useState<Asking>(null);
-  const [typed, setTyped] = useState("");
-  const close = () => {
-    setAsking(null);
-    setTyped("");
-  };
+  const close = () => setAsking(null);
   const swap = useAction("restore_swap_back", close);
   const purge = useAction("restore_purge", close);
-  const name = job.cluster ?? "";
+  const name = job.cluster ?? job.id;
   const what = aside.is_copy ? "the restored copy" : "what was there before";
   return (
     <Section title={aside.is_copy ? "Swapped back" : "The way back"} aside="kept until it is purged">
@@ -49,7 +44,7 @@ export function SetAsideCard({ job, aside }: { job: JobSummary; aside: SetAside 
       </div>
       {asking === "swap" && (
         <Confirm
-          title="Put the old directory back?"
+          title={`Put the old directory of ${name} back?`}
           action="Swap back"
           busy={swap.isPending}
           error={swap.error}
@@ -60,6 +55,7 @@ export function SetAsideCard({ job, aside }: { job: JobSummary; aside: SetAside 
             The old data directory and the restored copy change places. No server may run in either. The copy
             is kept until it is purged; nothing is deleted.
           </p>
+          <Mono value={aside.path} />
         </Confirm>
       )}
       {asking === "purge" && (
@@ -69,7 +65,7 @@ export function SetAsideCard({ job, aside }: { job: JobSummary; aside: SetAside 
           look="danger"
           busy={purge.isPending}
           error={purge.error}
-          disabled={typed !== name}
+          typed={{ text: name, label: `Type ${name} to purge it` }}
           onConfirm={() => purge.mutate({ job: job.id })}
           onClose={close}
         >
@@ -77,11 +73,6 @@ export function SetAsideCard({ job, aside }: { job: JobSummary; aside: SetAside 
             The directory is deleted. There is no way back from this.
           </p>
           <Mono value={aside.path} />
-          <Field
-            label={`Type ${name} to purge it`}
-            value={typed}
-            onChange={(event) => setTyped(event.target.value)}
-          />
         </Confirm>
       )}
     </Section>

@@ -52,7 +52,7 @@ function TimeField({ form, error, wall, onChange }: TargetFieldsProps & { wall?:
         mono
         placeholder="2026-05-04 14:31:58.412 UTC"
         value={form.time}
-        onChange={(event) => onChange({ ...form, time: event.target.value })}
+        onChange={(time) => onChange({ ...form, time })}
         error={error}
         hint={
           reading.ok ? (
@@ -82,32 +82,26 @@ function NameField({ form, error, points, onChange }: TargetFieldsProps) {
       <Field
         label="Name of the restore point"
         value={form.name}
-        onChange={(event) => onChange({ ...form, name: event.target.value })}
+        onChange={(name) => onChange({ ...form, name })}
         error={error}
         hint="No restore point is listed for this cluster; pg_create_restore_point() makes one."
       />
     );
   }
   return (
-    <div className="space-y-1.5">
-      <Select
-        label="Restore point"
-        value={form.name}
-        onChange={(name) => onChange({ ...form, name })}
-        options={[
-          ...(known ? [] : [{ value: form.name, label: form.name === "" ? "Choose one" : form.name }]),
-          ...list.map((point) => ({
-            value: point.name,
-            label: `${point.name} (${formatTime(point.time, "utc")})`,
-          })),
-        ]}
-      />
-      {error && (
-        <p role="alert" className="text-small text-broken">
-          {error}
-        </p>
-      )}
-    </div>
+    <Select
+      label="Restore point"
+      value={form.name}
+      onChange={(name) => onChange({ ...form, name })}
+      error={error}
+      options={[
+        ...(known ? [] : [{ value: form.name, label: form.name === "" ? "Choose one" : form.name }]),
+        ...list.map((point) => ({
+          value: point.name,
+          label: `${point.name} (${formatTime(point.time, "utc")})`,
+        })),
+      ]}
+    />
   );
 }
 
@@ -130,7 +124,7 @@ function ValueField(props: TargetFieldsProps & { wall?: Wall }) {
           inputMode="numeric"
           placeholder="742"
           value={form.xid}
-          onChange={(event) => onChange({ ...form, xid: event.target.value })}
+          onChange={(xid) => onChange({ ...form, xid })}
           error={error}
           hint="As pg_current_xact_id() or the timeline shows it, without its epoch."
         />
@@ -142,7 +136,7 @@ function ValueField(props: TargetFieldsProps & { wall?: Wall }) {
           mono
           placeholder="0/3000060"
           value={form.lsn}
-          onChange={(event) => onChange({ ...form, lsn: event.target.value })}
+          onChange={(lsn) => onChange({ ...form, lsn })}
           error={error}
         />
       );

@@ -1,27 +1,59 @@
-import { screen, waitFor, within } from "@testing-library/react";
+import { act, screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { formatCount } from "../elements/Bytes";
-import { fakeEngine, requestsOf } from "../testing/fake-client";
-import { FakeRefusal } from "../testing/fake-engine";
+import { fakeEngine, followers, requestsOf } from "../testing/fake-client";
 import { mount } from "../testing/mount";
-import { makePlan } from "../testing/plan";
-import { NOW } from "../testing/world";
+import { LOSS_CHANGES, makePlan } from "../testing/plan";
+import { job, jobDetail, jobEvent, NOW } from "../testing/world";
 
 beforeEach(() => vi.spyOn(Date, "now").mockReturnValue(Date.parse(NOW)));
 
-const PLAN = "Plan this restore";
+type User = ReturnType<typeof mount>["user"];
 
-async function planned(path: string) {
+const NEW = "/c/orders-eu/restore/new";
+const BEFORE_81244 = `${NEW}?target=xid:81244&exclusive=true`;
+
+function press(user: User, name: string): Promise<void> {
+  return user.click(screen.getByRole("button", { name }));
+}
+
+/** Asks for the plan, whatever comes of it. */
+function plan(user: User): Promise<void> {
+  return press(user, "Plan this restore");
+}
+
+/** The wizard, once the engine has suggested where the copy could go. */
+async function wizard(path: string) {
   const view = mount(path);
   await screen.findByDisplayValue(/restored\/orders-eu/);
-  await view.user.click(screen.getByRole("button", { name: PLAN }));
+  return view;
+}
+
+async function planned(path: string) {
+  const view = await wizard(path);
+  await plan(view.user);
   await screen.findByRole("heading", { name: "3. The plan" });
   return view;
 }
 
+/** Presses a button that asks first, and gives the question. */
+async function ask(user: User, name: string) {
+  await user.click(await screen.findByRole("button", { name }));
+  const dialog = await screen.findByRole("dialog");
+  return {
+    text: dialog.textContent,
+    action: (title: string) => within(dialog).getByRole("button", { name: title }),
+    field: (label: string) => within(dialog).getByLabelText(label),
+  };
+}
+
+function lossTable(): HTMLElement {
+  return screen.getByRole("table", { name: "Rows per table that the copy leaves out" });
+}
+
 describe("the wizard", () => {
   test("shows the boundary, the loss, the space and the command before anything is written", async () => {
-    await planned("/c/orders-eu/restore/new?target=xid:81244&exclusive=true");
+    await planned(BEFORE_81244);
     expect(requestsOf("restore_plan")).toEqual([
       {
         cluster: "orders-eu",
@@ -44,23 +76,45 @@ describe("the wizard", () => {
       "9 min to 13 min 30 s",
     ])
       expect(main).toContain(text);
-    const lost = screen.getByRole("table", { name: "Rows per table that the copy leaves out" });
+    const lost = lossTable();
     expect(within(lost).getByRole("row", { name: /orders\.public\.timeline_items/ }).textContent).toContain(
       formatCount(4200),
     );
-    expect(within(lost).getByRole("row", { name: /orders\.file 16977/ })).toBeTruthy();
-    for (const text of ["Only the WAL up to", "They may have done more", "2 transactions changed the schema"])
+    expect(within(lost).getByRole("row", { name: /name is not known \(orders, file 16977\)/ })).toBeTruthy();
+    for (const text of [
+      "This is the WAL up to",
+      "They may have done more",
+      "2 transactions changed the schema",
+    ])
       expect(main.toLowerCase()).toContain(text.toLowerCase());
     expect(requestsOf("restore_run")).toEqual([]);
   });
 
+  test("the rest of the loss is counted on request, for the very plan that is shown", async () => {
+    fakeEngine.refuse("restore_loss", { code: "unreachable", message: "the store is away" });
+    const { user } = await planned(BEFORE_81244);
+    expect(requestsOf("restore_loss")).toEqual([]);
+    await press(user, "Count the rest");
+    await screen.findByText("the store is away");
+    fakeEngine.answerWith("restore_loss", () => ({
+      ...LOSS_CHANGES,
+      complete: true,
+      wal_bytes_left: 0,
+      total: { inserted: 61, updated: 9, deleted: 9999 },
+      relations: LOSS_CHANGES.relations.map((each) => ({ ...each, rows: { ...each.rows, deleted: 9999 } })),
+    }));
+    await press(user, "Count the rest");
+    await waitFor(() => expect(lossTable().textContent).toContain(formatCount(9999)));
+    expect(screen.queryByRole("button", { name: "Count the rest" })).toBeNull();
+    expect(requestsOf("restore_loss").at(-1)).toEqual(requestsOf("restore_plan")[0]);
+  });
+
   test("runs exactly the plan that was shown, once it was confirmed", async () => {
-    const { user, router } = await planned("/c/orders-eu/restore/new?target=xid:81244&exclusive=true");
-    await user.click(screen.getByRole("button", { name: "Restore orders-eu…" }));
-    const dialog = await screen.findByRole("dialog");
-    expect(dialog.textContent).toContain("7412345678901234567");
-    expect(dialog.textContent).toContain("stopping before it");
-    await user.click(within(dialog).getByRole("button", { name: "Restore orders-eu" }));
+    const { user, router } = await planned(BEFORE_81244);
+    const question = await ask(user, "Restore orders-eu…");
+    expect(question.text).toContain("7412345678901234567");
+    expect(question.text).toContain("stopping before it");
+    await user.click(question.action("Restore orders-eu"));
     await waitFor(() => expect(router.state.location.pathname).toBe("/restore/job-restore-running"));
     expect(requestsOf("restore_run")[0]).toMatchObject({
       plan_hash: makePlan("", true, "").hash,
@@ -69,18 +123,18 @@ describe("the wizard", () => {
   });
 
   test("a changed request makes the plan stale", async () => {
-    const { user } = await planned("/c/orders-eu/restore/new?target=xid:81244");
+    const { user } = await planned(`${NEW}?target=xid:81244`);
     await user.click(screen.getByRole("switch", { name: "Stop before it" }));
     await screen.findByText(/changed since it was planned/);
     expect(screen.queryByRole("button", { name: "Restore orders-eu…" })).toBeNull();
   });
 
   test("a time without an offset is refused with a question instead of a guess", async () => {
-    const { user } = mount("/c/orders-eu/restore/new");
+    const { user } = mount(NEW);
     await user.click(await screen.findByRole("radio", { name: /^Time/ }));
     await user.type(screen.getByLabelText("Recover to this time"), "2026-05-04 14:31:58.412");
     expect(screen.getByRole("alert").textContent).toContain("does not guess");
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    await plan(user);
     expect(requestsOf("restore_plan")).toEqual([]);
     await user.click(screen.getByRole("button", { name: "This machine's time, -02:30" }));
     expect(screen.getByLabelText<HTMLInputElement>("Recover to this time").value).toBe(
@@ -90,7 +144,7 @@ describe("the wizard", () => {
   });
 
   test("an hour that occurred twice is asked about twice", async () => {
-    const { user } = mount("/c/orders-eu/restore/new");
+    const { user } = mount(NEW);
     await user.click(await screen.findByRole("radio", { name: /^Time/ }));
     await user.type(screen.getByLabelText("Recover to this time"), "2025-11-02 01:30:00");
     expect(screen.getAllByRole("button", { name: /This machine's time/ })).toHaveLength(2);
@@ -98,9 +152,8 @@ describe("the wizard", () => {
   });
 
   test("a refused plan offers the nearest targets, and choosing one only fills the form", async () => {
-    const { user } = mount("/c/orders-eu/restore/new?target=xid:99999999");
-    await screen.findByDisplayValue(/restored\/orders-eu/);
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    const { user } = await wizard(`${NEW}?target=xid:99999999`);
+    await plan(user);
     const alert = await screen.findByRole("alert");
     expect(alert.textContent).toContain("Nothing was written");
     const before = requestsOf("restore_plan").length;
@@ -111,20 +164,15 @@ describe("the wizard", () => {
   });
 
   test("a refusal because of the host lists what differs", async () => {
-    fakeEngine.answerWith("restore_plan", () => {
-      throw new FakeRefusal({
-        code: "host_differs",
-        message: "this machine differs from the source",
-        hint: null,
-        retryable: false,
-        details: {
-          findings: [{ severity: "error", code: "major", message: "No PostgreSQL 17 here", repair: null }],
-        },
-      });
+    fakeEngine.refuse("restore_plan", {
+      code: "host_differs",
+      message: "this machine differs from the source",
+      details: {
+        findings: [{ severity: "error", code: "major", message: "No PostgreSQL 17 here", repair: null }],
+      },
     });
-    const { user } = mount("/c/orders-eu/restore/new");
-    await screen.findByDisplayValue(/restored\/orders-eu/);
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    const { user } = await wizard(NEW);
+    await plan(user);
     const list = await screen.findByRole("list", { name: "What stands against it" });
     expect(list.textContent).toContain("No PostgreSQL 17 here");
   });
@@ -148,7 +196,7 @@ describe("the wizard", () => {
       },
       host_findings: [{ severity: "error", code: "x", message: "It would not start", repair: null }],
     }));
-    await planned("/c/orders-eu/restore/new");
+    await planned(NEW);
     expect(screen.getByRole("button", { name: "Restore orders-eu…" }).hasAttribute("disabled")).toBe(true);
     const main = screen.getByRole("main").textContent ?? "";
     for (const text of [
@@ -162,7 +210,7 @@ describe("the wizard", () => {
   });
 
   test("restore points are chosen from those that exist; a named one cannot be left out", async () => {
-    const { user } = mount("/c/orders-eu/restore/new");
+    const { user } = mount(NEW);
     await user.click(await screen.findByRole("radio", { name: /^Restore point/ }));
     await user.selectOptions(
       await screen.findByLabelText("Restore point", { selector: "select" }),
@@ -170,12 +218,12 @@ describe("the wizard", () => {
     );
     expect(screen.getByRole("switch").hasAttribute("disabled")).toBe(true);
     await screen.findByDisplayValue(/restored\/orders-eu/);
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    await plan(user);
     await waitFor(() => expect(requestsOf("restore_plan")[0]?.target).toBe("name:before-deploy-418"));
   });
 
   test("the choices under the fold reach the engine", async () => {
-    const { user } = mount("/c/orders-eu/restore/new");
+    const { user } = mount(NEW);
     await user.click(await screen.findByRole("radio", { name: /^LSN/ }));
     await user.type(screen.getByLabelText("LSN"), "0/7000000");
     await user.clear(screen.getByLabelText("Timeline"));
@@ -188,10 +236,10 @@ describe("the wizard", () => {
     await user.click(screen.getByRole("radio", { name: /^Shut it down/ }));
     const path = await screen.findByLabelText("New directory");
     await user.clear(path);
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    await plan(user);
     expect(screen.getByText("Say where the copy shall go.")).toBeTruthy();
     await user.type(path, "/restore/here");
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    await plan(user);
     await screen.findByRole("heading", { name: "3. The plan" });
     expect(requestsOf("restore_plan")[0]).toMatchObject({
       target: "lsn:0/7000000",
@@ -200,30 +248,25 @@ describe("the wizard", () => {
       to: "/restore/here",
       accept_host_differences: true,
     });
-    await user.click(screen.getByRole("button", { name: "Restore orders-eu…" }));
-    await user.click(
-      within(await screen.findByRole("dialog")).getByRole("button", { name: "Restore orders-eu" }),
-    );
+    await user.click((await ask(user, "Restore orders-eu…")).action("Restore orders-eu"));
     await waitFor(() =>
       expect(requestsOf("restore_run")[0]).toMatchObject({ at_target: "shutdown", start: false }),
     );
   });
 
   test("over an existing directory it asks for the cluster's name and never suggests a path", async () => {
-    const { user } = mount("/c/orders-eu/restore/new?target=xid:81244");
-    await screen.findByDisplayValue(/restored\/orders-eu/);
+    const { user } = await wizard(`${NEW}?target=xid:81244`);
     await user.click(screen.getByRole("radio", { name: /^In place of/ }));
     const path = screen.getByLabelText<HTMLInputElement>("Data directory");
     expect(path.value).toBe("");
     await user.type(path, "/srv/orders");
-    await user.click(screen.getByRole("button", { name: PLAN }));
+    await plan(user);
     await screen.findByRole("heading", { name: "3. The plan" });
     expect(requestsOf("restore_plan")[0]).toMatchObject({ placement: "in_place", to: "/srv/orders" });
-    await user.click(screen.getByRole("button", { name: "Restore orders-eu…" }));
-    const dialog = await screen.findByRole("dialog");
-    const run = within(dialog).getByRole("button", { name: "Restore orders-eu" });
+    const question = await ask(user, "Restore orders-eu…");
+    const run = question.action("Restore orders-eu");
     expect(run.hasAttribute("disabled")).toBe(true);
-    await user.type(within(dialog).getByLabelText("Type orders-eu to restore there"), "orders-eu");
+    await user.type(question.field("Type orders-eu to restore there"), "orders-eu");
     await user.click(run);
     await waitFor(() => expect(requestsOf("restore_run")[0]).toMatchObject({ placement: "in_place" }));
   });
@@ -239,8 +282,36 @@ describe("a run", () => {
     mount("/restore/job-restore-running");
     const clock = await screen.findByRole("region", { name: "Replay clock" });
     expect(clock.textContent).toContain("2026-05-04 10:32:21.412 UTC");
-    expect(clock.textContent).toContain("3 h 10 min of the source's time left");
+    expect(clock.textContent).toContain("105 MiB of WAL and 3 h 10 min of the source's time left to replay");
+    expect(clock.textContent).toContain("0/5F3A1C40");
     expect(screen.getByRole("main").textContent).toContain("131 of 224 segments · 1.2 segments/s");
+  });
+
+  test("without a time for a target the clock counts in WAL, and says when it cannot", async () => {
+    mount("/restore/job-restore-paused");
+    const clock = await screen.findByRole("region", { name: "Replay clock" });
+    expect(clock.textContent).toContain("how much is left is not known");
+    const seen = { job: "job-restore-paused", phase: "replaying", target: "xid:742", target_lsn: "1/0" };
+    act(() => followers.get("job-restore-paused")?.(jobEvent(90, { ...seen, replayed_lsn: "0/FFF00000" })));
+    await waitFor(() => expect(clock.textContent).toContain("1.00 MiB of WAL left to replay"));
+    expect(clock.textContent).not.toContain("source's time");
+  });
+
+  test("that was interrupted is resumed by a button", async () => {
+    const { user } = mount("/restore/job-restore-interrupted");
+    await screen.findByText(/What it has written is kept/);
+    await user.click(screen.getByRole("button", { name: "Resume this restore" }));
+    await waitFor(() => expect(requestsOf("restore_resume")).toEqual([{ job: "job-restore-interrupted" }]));
+  });
+
+  test("that was swapped back keeps the copy until it is purged", async () => {
+    mount("/restore/job-restore-swapped-back");
+    await screen.findByRole("button", { name: "Purge the restored copy…" });
+    expect(screen.queryByRole("button", { name: "Swap back…" })).toBeNull();
+    // What stands in its place now is the old data: nothing may be done with that from here.
+    expect(screen.getByRole("region", { name: "Verdict" }).textContent).toContain("Verified");
+    expect(screen.queryByRole("button", { name: /^(Promote|Discard) copy…$/ })).toBeNull();
+    expect(screen.queryByText("/srv/postgres/orders-eu")).toBeNull();
   });
 
   test("is green only when it was verified", async () => {
@@ -258,46 +329,26 @@ describe("a run", () => {
   test("offers the connection, and asks before promoting or discarding", async () => {
     const { user } = mount("/restore/job-restore-done");
     await screen.findByRole("button", { name: "Copy connection string" });
-    await user.click(screen.getByRole("button", { name: "Promote copy…" }));
-    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Promote copy" }));
+    await user.click((await ask(user, "Promote copy…")).action("Promote copy"));
     await waitFor(() => expect(screen.queryByRole("button", { name: "Promote copy…" })).toBeNull());
-    await user.click(screen.getByRole("button", { name: "Discard copy…" }));
-    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Discard copy" }));
+    await user.click((await ask(user, "Discard copy…")).action("Discard copy"));
     await screen.findByText(/The copy was discarded/);
     expect(requestsOf("restore_promote")).toEqual([{ job: "job-restore-done" }]);
     expect(requestsOf("restore_discard")).toEqual([{ job: "job-restore-done" }]);
   });
 
   test("in place: the way back is shown, swapped after a question and purged only by name", async () => {
-    fakeEngine.answerWith("job_show", ({ job }) => ({
-      job: {
-        id: job,
-        kind: "restore",
-        cluster: "orders-eu",
-        title: "Restore",
-        state: "succeeded",
-        phase: null,
-        created_at: NOW,
-        finished_at: NOW,
-        error: null,
-        paused: false,
-        resumable: false,
-      },
-      last_seq: 1,
-      set_aside: { path: "/srv/orders.old", is_copy: false },
-      result: null,
-    }));
-    const { user } = mount("/restore/job-restore-done");
-    await user.click(await screen.findByRole("button", { name: "Swap back…" }));
-    await user.click(within(await screen.findByRole("dialog")).getByRole("button", { name: "Swap back" }));
-    await waitFor(() => expect(requestsOf("restore_swap_back")).toEqual([{ job: "job-restore-done" }]));
-    await user.click(screen.getByRole("button", { name: "Purge what was there before…" }));
-    const dialog = await screen.findByRole("dialog");
-    const purge = within(dialog).getByRole("button", { name: "Purge what was there before" });
+    const { user } = mount("/restore/job-restore-in-place");
+    await screen.findByRole("button", { name: "Promote copy…" });
+    expect(screen.queryByRole("button", { name: "Discard copy…" })).toBeNull();
+    await user.click((await ask(user, "Swap back…")).action("Swap back"));
+    await waitFor(() => expect(requestsOf("restore_swap_back")).toEqual([{ job: "job-restore-in-place" }]));
+    const question = await ask(user, "Purge what was there before…");
+    const purge = question.action("Purge what was there before");
     expect(purge.hasAttribute("disabled")).toBe(true);
-    await user.type(within(dialog).getByLabelText("Type orders-eu to purge it"), "orders-eu");
+    await user.type(question.field("Type orders-eu to purge it"), "orders-eu");
     await user.click(purge);
-    await waitFor(() => expect(requestsOf("restore_purge")).toEqual([{ job: "job-restore-done" }]));
+    await waitFor(() => expect(requestsOf("restore_purge")).toEqual([{ job: "job-restore-in-place" }]));
   });
 
   test("is paused and resumed without a question, since both can be taken back", async () => {
@@ -310,23 +361,18 @@ describe("a run", () => {
     const { user } = mount("/restore/job-restore-done");
     await user.type(await screen.findByLabelText("Query"), "SELECT id, couple FROM weddings");
     await user.type(screen.getByLabelText("Database"), "weddings");
-    await user.click(screen.getByRole("button", { name: "Run the query" }));
+    await press(user, "Run the query");
     const rows = await screen.findByRole("region", { name: "Rows" });
     expect(rows.textContent).toContain("Ada & Grace");
     expect(rows.textContent).toContain("NULL");
     expect(requestsOf("restore_inspect")).toEqual([
       { job: "job-restore-done", database: "weddings", sql: "SELECT id, couple FROM weddings", rows: 200 },
     ]);
-    fakeEngine.answerWith("restore_inspect", () => {
-      throw new FakeRefusal({
-        code: "query_refused",
-        message: "cannot execute DELETE in a read-only transaction",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("restore_inspect", {
+      code: "query_refused",
+      message: "cannot execute DELETE in a read-only transaction",
     });
-    await user.click(screen.getByRole("button", { name: "Run the query" }));
+    await press(user, "Run the query");
     await screen.findByText("cannot execute DELETE in a read-only transaction");
   });
 
@@ -338,10 +384,9 @@ describe("a run", () => {
     expect(screen.getByRole("button", { name: "Step forward…" }).hasAttribute("disabled")).toBe(true);
     await user.clear(field);
     await user.type(field, "3");
-    await user.click(screen.getByRole("button", { name: "Step forward…" }));
-    const dialog = await screen.findByRole("dialog");
-    expect(dialog.textContent).toContain("cannot be taken back");
-    await user.click(within(dialog).getByRole("button", { name: "Step forward 3 commits" }));
+    const question = await ask(user, "Step forward…");
+    expect(question.text).toContain("cannot be taken back");
+    await user.click(question.action("Step forward 3 commits"));
     await waitFor(() =>
       expect(requestsOf("restore_step")).toEqual([{ job: "job-restore-done", commits: 3 }]),
     );
@@ -349,34 +394,18 @@ describe("a run", () => {
   });
 
   test("that failed a check says NOT VERIFIED although it has no result", async () => {
-    fakeEngine.answerWith("job_show", ({ job }) => ({
-      job: {
-        id: job,
-        kind: "restore",
-        cluster: "orders-eu",
-        title: "Restore orders-eu",
-        state: "failed",
-        phase: null,
-        created_at: NOW,
-        finished_at: NOW,
-        error: {
-          code: "restore_not_verified",
-          message: "the copy is not what was asked for",
-          hint: null,
-          retryable: false,
-          details: {
-            checks: [
-              { severity: "error", code: "reached", message: "It went past the target", repair: null },
-            ],
-          },
-        },
-        paused: false,
-        resumable: false,
+    const error = {
+      code: "restore_not_verified",
+      message: "the copy is not what was asked for",
+      hint: null,
+      retryable: false,
+      details: {
+        checks: [{ severity: "error", code: "reached", message: "It went past the target", repair: null }],
       },
-      last_seq: 9,
-      set_aside: null,
-      result: null,
-    }));
+    };
+    fakeEngine.answerWith("job_show", ({ job: id }) =>
+      jobDetail(job(id, { kind: "restore", state: "failed", error })),
+    );
     mount("/restore/job-restore-failed");
     const verdict = await screen.findByRole("region", { name: "Verdict" });
     expect(verdict.textContent).toContain("NOT VERIFIED");
@@ -384,24 +413,7 @@ describe("a run", () => {
   });
 
   test("that ended well without a result does not count as verified", async () => {
-    fakeEngine.answerWith("job_show", ({ job }) => ({
-      job: {
-        id: job,
-        kind: "restore",
-        cluster: null,
-        title: "Restore",
-        state: "succeeded",
-        phase: null,
-        created_at: NOW,
-        finished_at: NOW,
-        error: null,
-        paused: false,
-        resumable: false,
-      },
-      last_seq: 1,
-      set_aside: null,
-      result: null,
-    }));
+    fakeEngine.answerWith("job_show", ({ job: id }) => jobDetail(job(id, { kind: "restore" })));
     mount("/restore/job-restore-done");
     await screen.findByText(/does not count as verified/);
   });

@@ -1,5 +1,6 @@
 import type { Commit } from "../api/bindings";
 import { parseTime, type Wall } from "../time/parse";
+import { isLsn } from "../wal/lsn";
 
 /** A recovery target as the form holds it: one kind, and what was typed for each. */
 export type TargetKind = "latest" | "time" | "xid" | "lsn" | "name";
@@ -30,8 +31,6 @@ export type TargetReading =
 export function canExclude(kind: TargetKind): boolean {
   return kind === "time" || kind === "xid" || kind === "lsn";
 }
-
-const LSN = /^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/;
 
 function readTimeField(text: string): TargetReading {
   const time = parseTime(text);
@@ -72,7 +71,7 @@ function readValue(form: TargetForm): TargetReading {
     }
     case "lsn": {
       const text = form.lsn.trim();
-      if (!LSN.test(text))
+      if (!isLsn(text))
         return { ok: false, message: "An LSN is two hexadecimal numbers, such as 0/3000060." };
       return { ok: true, target: `lsn:${text.toUpperCase()}`, exclusive: false };
     }

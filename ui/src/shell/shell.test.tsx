@@ -166,7 +166,7 @@ describe("the shell", () => {
   test("the other sequences lead to their screens", async () => {
     const { user, router } = mount("/overview");
     await screen.findByRole("heading", { name: "Overview" });
-    await screen.findByText("4 jobs running");
+    await screen.findByText("5 jobs running");
     for (const [keys, path] of [
       ["gs", "/settings"],
       ["gj", "/jobs"],
@@ -180,7 +180,7 @@ describe("the shell", () => {
 
   test("the drawer lists what runs", async () => {
     const { user } = mount("/overview");
-    await screen.findByText("4 jobs running");
+    await screen.findByText("5 jobs running");
     await user.keyboard("{Control>}j{/Control}");
     const drawer = await screen.findByRole("dialog", { name: "Running jobs" });
     expect(within(drawer).getByRole("link", { name: "Archive ledger" })).toBeTruthy();

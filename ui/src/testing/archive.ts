@@ -1,4 +1,4 @@
-import type { Commit, Density, FoundEvent, Points, Timeline } from "../api/bindings";
+import type { Commit, Density, FoundEvent, Marker, Markers, Points, Timeline } from "../api/bindings";
 import type { RequestOf } from "../api/client";
 import { before, NOW, PROOF, snapshot } from "./world";
 
@@ -297,3 +297,59 @@ export const FOUND: FoundEvent[] = [
     target: `xid:${commit.xid}`,
   };
 });
+
+const NOTHING = { deletes: 0, rewrites: 0, truncates: 0, drops: 0, databases: 0 };
+
+/** What the index tells of the same: committed transactions, one of them of tables without a name. */
+function markerAt(index: number, more: Partial<Marker> & Pick<Marker, "kind">): Marker {
+  const commit = at(index);
+  return {
+    xid: commit.xid,
+    lsn: commit.lsn,
+    commit_lsn: commit.lsn,
+    commit_time: commit.time,
+    timeline: 1,
+    database: "orders",
+    database_oid: 16_400,
+    relation: null,
+    oid: null,
+    relfilenode: 16_977,
+    relations: 1,
+    rows: null,
+    rows_estimate: null,
+    begun_before: false,
+    target: `xid:${commit.xid}`,
+    ...more,
+  };
+}
+
+export const MARKERS: Marker[] = [
+  markerAt(500, { kind: "drop", relations: 3 }),
+  markerAt(1200, { kind: "rewrite", relation: "public.messages", oid: 16_510, rows_estimate: 90_000 }),
+  markerAt(2300, { kind: "delete", relation: "public.guests", oid: 16_500, rows: 214_388 }),
+  markerAt(3400, { kind: "drop", relation: "public.vendors", oid: 16_500, rows_estimate: 612 }),
+];
+
+/** Where the fixture's index has no markers, until they are rebuilt. */
+const UNKNOWN: Markers["unknown"] = [
+  { timeline: 1, from_lsn: at(0).lsn, to_lsn: at(300).lsn, from: at(0).time, to: at(299).time },
+];
+
+/** The engine's answer about what destroyed rows; of nothing at all without a request. */
+export function makeMarkers(request: RequestOf<"markers"> | null, rebuilt: boolean): Markers {
+  const within = (time: string) =>
+    (request?.from == null || Date.parse(time) >= Date.parse(request.from)) &&
+    (request?.to == null || Date.parse(time) < Date.parse(request.to));
+  const markers = request === null ? [] : MARKERS.filter((each) => within(each.commit_time));
+  const limit = request?.limit ?? 0;
+  return {
+    cluster: request?.cluster ?? "",
+    markers: markers.slice(0, limit),
+    omitted: Math.max(0, markers.length - limit),
+    from: request?.from ?? at(0).time,
+    to: request?.to ?? at(-1).time,
+    bucket_seconds: request?.buckets ? 1 : 0,
+    buckets: new Array(request?.buckets ?? 0).fill(NOTHING),
+    unknown: request === null || rebuilt ? [] : UNKNOWN,
+  };
+}

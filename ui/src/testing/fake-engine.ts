@@ -1,4 +1,12 @@
-import type { Commands, ErrorObject, JobDetail, JobEvent, JobResult, Points } from "../api/bindings";
+import type {
+  Commands,
+  ErrorObject,
+  JobDetail,
+  JobEvent,
+  JobResult,
+  Points,
+  SetAside,
+} from "../api/bindings";
 import type { Command, RequestOf, ResponseOf } from "../api/client";
 import {
   COMMITS,
@@ -6,21 +14,22 @@ import {
   isStored,
   makeDensity,
   makeForkedPoints,
+  makeMarkers,
   makeNoPoints,
   makePoints,
   makeTimeline,
 } from "./archive";
 import { LOSS_CHANGES, makePlan } from "./plan";
-import { before, cluster, JOBS, job, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
+import { before, cluster, JOBS, job, jobDetail, jobEvent, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
 export type Scene = "busy" | "first-run" | "empty" | "failed" | "no-keychain";
 
-/** A refusal as the engine gives it; thrown by the fake. */
+/** A refusal as the engine gives it; thrown by the fake. What is not said is none. */
 export class FakeRefusal extends Error {
   readonly object: ErrorObject;
-  constructor(object: ErrorObject) {
+  constructor(object: Pick<ErrorObject, "code" | "message"> & Partial<ErrorObject>) {
     super(object.message);
-    this.object = object;
+    this.object = { hint: null, retryable: false, details: null, ...object };
   }
 }
 
@@ -40,7 +49,9 @@ const PHASES = [
   { name: "proving", seconds: 9.1, bytes: null },
 ];
 
-function restoreResult(id: string, verified: boolean): JobResult {
+const NEW_DIRECTORY = "/home/operator/holdfast/restored/orders-eu-20260504T143221Z";
+
+function restoreResult(id: string, verified: boolean, to = NEW_DIRECTORY): JobResult {
   const held = COMMITS.at(-40);
   const left = COMMITS.at(-39) ?? null;
   return {
@@ -51,7 +62,7 @@ function restoreResult(id: string, verified: boolean): JobResult {
     reached: { lsn: held?.lsn ?? "", xid: held?.xid ?? null, commit_time: held?.time ?? null, timeline: 1 },
     stopped_before: left,
     phases: PHASES,
-    data_directory: "/home/operator/holdfast/restored/orders-eu-20260504T143221Z",
+    data_directory: to,
     port: 54_329,
     dsn: "host=127.0.0.1 port=54329 user=postgres dbname=postgres",
     verified,
@@ -75,8 +86,25 @@ function restoreResult(id: string, verified: boolean): JobResult {
     running: true,
     bytes_reused: 0,
     bytes_written: 52_613_349_376,
+    configuration: {
+      directory: "/srv/restored/orders-eu.configuration",
+      files: ["/etc/postgresql/17/main/pg_hba.conf", "/etc/postgresql/17/main/postgresql.conf"],
+      missing: ["/etc/postgresql/17/main/pg_ident.conf"],
+    },
   };
 }
+
+/** What restores in place have kept. */
+const SET_ASIDE: Record<string, SetAside> = {
+  "job-restore-in-place": {
+    path: "/srv/postgres/orders-eu.pre-restore-20260504T143221Z",
+    is_copy: false,
+  },
+  "job-restore-swapped-back": {
+    path: "/srv/postgres/orders-eu.restored-20260504T143221Z",
+    is_copy: true,
+  },
+};
 
 const TABLES = [
   { table: "weddings", at_target: 2143, after_disaster: 0, restored: 2143 },
@@ -87,6 +115,8 @@ const TABLES = [
 const RESULTS: Record<string, (id: string) => JobResult> = {
   "job-restore-done": (id) => restoreResult(id, true),
   "job-restore-unverified": (id) => restoreResult(id, false),
+  "job-restore-in-place": (id) => restoreResult(id, true, "/srv/postgres/orders-eu"),
+  "job-restore-swapped-back": (id) => restoreResult(id, true, "/srv/postgres/orders-eu"),
   "job-backup-done": (id) => ({
     kind: "backup",
     job: id,
@@ -176,6 +206,7 @@ export class FakeEngine {
   /** Every request that arrived, newest last. */
   readonly seen: { command: Command; request: unknown }[] = [];
   private readonly promoted = new Set<string>();
+  private rebuilt = false;
   private readonly overrides = new Map<Command, (request: never) => unknown>();
 
   /** Replaces one answer until the next `reset`. */
@@ -183,10 +214,18 @@ export class FakeEngine {
     this.overrides.set(command, answer as (request: never) => unknown);
   }
 
+  /** Refuses one command until the next `reset`. */
+  refuse(command: Command, object: ConstructorParameters<typeof FakeRefusal>[0]): void {
+    this.answerWith(command, () => {
+      throw new FakeRefusal(object);
+    });
+  }
+
   reset(scene: Scene = "busy"): void {
     this.scene = scene;
     this.overrides.clear();
     this.promoted.clear();
+    this.rebuilt = false;
     this.seen.length = 0;
   }
 
@@ -222,12 +261,10 @@ export class FakeEngine {
       });
     const result = RESULTS[id]?.(id) ?? null;
     const promoted = result?.kind === "restore" && this.promoted.has(id);
-    return {
-      job: found,
-      last_seq: 12,
-      set_aside: null,
+    return jobDetail(found, {
+      set_aside: SET_ASIDE[id] ?? null,
       result: promoted ? { ...result, at_target: "promote" as const } : result,
-    };
+    });
   }
 
   private readonly answers: Answers = {
@@ -329,16 +366,10 @@ export class FakeEngine {
     }),
     commits: page,
     density,
-    markers: ({ cluster: name }) => ({
-      cluster: name,
-      markers: [],
-      omitted: 0,
-      from: null,
-      to: null,
-      bucket_seconds: 0,
-      buckets: [],
-      unknown: [],
-    }),
+    markers: (request) => {
+      if (request.rebuild) this.rebuilt = true;
+      return makeMarkers(this.scene === "empty" ? null : request, this.rebuilt);
+    },
     rescue_start: () => ({ job: "job-restore-running" }),
     backup_start: () => ({ job: "job-backup-running" }),
     archive_start: () => ({ job: "job-archive" }),
@@ -385,31 +416,16 @@ export class FakeEngine {
   };
 }
 
-function event(id: string, seq: number, more: Partial<JobEvent>): JobEvent {
-  return {
-    job: id,
-    seq,
-    at: before(32 - seq * 4),
-    phase: "",
-    kind: "progress",
-    done: null,
-    total: null,
-    unit: null,
-    rate: null,
-    replayed_to: null,
-    target: null,
-    message: null,
-    ...more,
-  };
-}
-
 /** The journal of one of the fixture's jobs. */
 export function journalOf(id: string): JobEvent[] {
   const found = JOBS.find((each) => each.id === id) ?? job(id);
   const bytes = { unit: "bytes", total: 21_474_836_480 };
   const events: JobEvent[] = [];
-  const add = (more: Partial<JobEvent>) => events.push(event(id, events.length + 1, more));
-  if (found.kind === "restore") {
+  const add = (more: Partial<JobEvent>) => events.push(jobEvent(events.length + 1, { job: id, ...more }));
+  if (found.kind === "restore" && found.phase === "fetching") {
+    add({ kind: "phase_started", phase: "fetching", ...bytes, target: "latest" });
+    add({ phase: "fetching", ...bytes, done: 9_663_676_416, rate: found.paused ? null : 73_400_320 });
+  } else if (found.kind === "restore") {
     add({ kind: "phase_started", phase: "fetching", ...bytes });
     add({ phase: "fetching", ...bytes, done: 9_663_676_416, rate: 73_400_320 });
     add({ phase: "fetching", ...bytes, done: 21_474_836_480 });
@@ -426,7 +442,9 @@ export function journalOf(id: string): JobEvent[] {
       done: 131,
       rate: 1.2,
       replayed_to: before(3600 * 4),
+      replayed_lsn: "0/5F3A1C40",
       target: `time:${before(3000)}`,
+      target_lsn: "0/65D0A2E8",
     });
     add({ kind: "log", phase: "replaying", message: "The private server reports 131 segments replayed" });
   } else if (found.kind === "archive") {

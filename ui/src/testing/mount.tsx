@@ -7,8 +7,8 @@ import { newRouter } from "../router";
 
 /** The whole window at a path, as it would be opened by a link. */
 export function mount(path: string) {
-  const router = newRouter(createMemoryHistory({ initialEntries: [path] }));
   const client = newQueryClient();
+  const router = newRouter(client, createMemoryHistory({ initialEntries: [path] }));
   const view = render(<App client={client} router={router} />);
   return { ...view, router, client, user: userEvent.setup() };
 }

@@ -1,6 +1,8 @@
 import type {
   ClusterOverview,
   ClusterSummary,
+  JobDetail,
+  JobEvent,
   JobSummary,
   SnapshotSummary,
   WorkspaceStatus,
@@ -172,6 +174,32 @@ export function job(id: string, more: Partial<JobSummary> = {}): JobSummary {
   };
 }
 
+/** What is known of a job that has ended or runs. */
+export function jobDetail(summary: JobSummary, more: Partial<JobDetail> = {}): JobDetail {
+  return { job: summary, last_seq: 12, set_aside: null, result: null, ...more };
+}
+
+/** A line of a journal; what it does not say is null. */
+export function jobEvent(seq: number, more: Partial<JobEvent> = {}): JobEvent {
+  return {
+    job: "job",
+    seq,
+    at: before(32 - seq * 4),
+    phase: "",
+    kind: "progress",
+    done: null,
+    total: null,
+    unit: null,
+    rate: null,
+    replayed_to: null,
+    replayed_lsn: null,
+    target: null,
+    target_lsn: null,
+    message: null,
+    ...more,
+  };
+}
+
 export const JOBS: JobSummary[] = [
   job("job-restore-running", {
     kind: "restore",
@@ -219,6 +247,26 @@ export const JOBS: JobSummary[] = [
       details: { path: "/restore/orders-eu/base/5/16412" },
     },
   }),
+  job("job-restore-paused", {
+    kind: "restore",
+    title: "Restore ledger to latest",
+    cluster: "ledger",
+    state: "running",
+    phase: "fetching",
+    finished_at: null,
+    paused: true,
+  }),
+  job("job-restore-interrupted", {
+    kind: "restore",
+    title: "Restore billing to latest",
+    cluster: "billing",
+    state: "interrupted",
+    phase: "fetching",
+    finished_at: null,
+    resumable: true,
+  }),
+  job("job-restore-in-place", { kind: "restore", title: "Restore orders-eu in place to latest" }),
+  job("job-restore-swapped-back", { kind: "restore", title: "Restore orders-eu in place to 12:00 UTC" }),
   job("job-backup-done"),
   job("job-verify-done", { kind: "verify", title: "Verify s3://acme-backups/postgres", cluster: null }),
   job("job-cancelled", { state: "cancelled", title: "Back up billing", cluster: "billing" }),

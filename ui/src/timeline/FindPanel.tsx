@@ -1,17 +1,19 @@
 import { ScanSearch } from "lucide-react";
-import { type FormEvent, useState } from "react";
-import type { Found, FoundEvent } from "../api/bindings";
+import { type FormEvent, memo, useState } from "react";
+import type { Found } from "../api/bindings";
 import { call, type RequestOf } from "../api/client";
 import { Button, ButtonLink } from "../elements/Button";
 import { Count } from "../elements/Bytes";
 import { Checkbox, Choice, Field } from "../elements/Field";
 import { Mono } from "../elements/Mono";
+import { Notice } from "../elements/Notice";
 import { Section } from "../elements/Page";
 import { Problem } from "../elements/Problem";
+import { Table } from "../elements/Table";
 import { formatDuration } from "../time/format";
 import { Time } from "../time/Time";
 import type { Span } from "../wal/coverage";
-import { EVENT_WORDS, subjectOf } from "./found";
+import { EVENT_WORDS, eventOfFound, type TableEvent } from "../wal/events";
 
 /** What was looked for, and what was found: kept above the form, so that the picture draws it too. */
 export interface Search {
@@ -20,85 +22,63 @@ export interface Search {
   error: unknown;
 }
 
-function rowsOf(event: FoundEvent): string {
-  const { inserted, updated, deleted } = event.rows;
-  const parts = [
-    deleted > 0 ? `${deleted.toLocaleString("en")} deleted` : "",
-    updated > 0 ? `${updated.toLocaleString("en")} updated` : "",
-    inserted > 0 ? `${inserted.toLocaleString("en")} inserted` : "",
-  ].filter(Boolean);
-  if (parts.length > 0) return parts.join(", ");
-  if (event.rows_estimate !== null) return `about ${event.rows_estimate.toLocaleString("en")} held`;
-  return "unknown";
-}
-
 interface EventsProps {
   cluster: string;
   found: Found;
-  onSelect: (event: FoundEvent) => void;
+  onSelect: (event: TableEvent) => void;
 }
 
 function Events({ cluster, found, onSelect }: EventsProps) {
+  const events = found.events.map((each) => ({ ...eventOfFound(each), lsn: each.lsn }));
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
-    <section aria-label="What was found" tabIndex={0} className="overflow-x-auto">
-      <table className="w-full text-left">
-        <caption className="pb-1 text-left text-ink-2">
-          <Count value={found.events.length} />
-          {found.truncated ? " events, the first of more" : found.events.length === 1 ? " event" : " events"}{" "}
-          in the WAL from <Mono value={found.from_lsn} /> to <Mono value={found.to_lsn} />
-        </caption>
-        <thead className="text-small text-ink-3">
-          <tr className="border-b border-line">
-            {["What", "Rows", "When", "Transaction", "Before it"].map((head) => (
-              <th key={head} scope="col" className="py-1 pr-4 font-medium whitespace-nowrap">
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {found.events.map((event) => (
-            <tr key={`${event.commit_lsn} ${event.lsn} ${event.kind}`} className="border-b border-line/70">
-              <td className="py-1.5 pr-4">
-                <span className="font-medium">{EVENT_WORDS[event.kind]}</span> {subjectOf(event)}
-                {event.outcome === "aborted" && (
-                  <span className="block text-small text-ink-3">rolled back: nothing of it counts</span>
-                )}
-              </td>
-              <td className="py-1.5 pr-4 whitespace-nowrap">{rowsOf(event)}</td>
-              <td className="py-1.5 pr-4 whitespace-nowrap">
-                <Time value={event.commit_time} digits={6} />
-              </td>
-              <td className="py-1.5 pr-4 whitespace-nowrap">
-                <Mono value={event.xid} />
-              </td>
-              <td className="py-1.5">
-                {event.outcome === "committed" && (
-                  <span className="flex gap-1.5">
-                    <Button
-                      size="small"
-                      aria-label={`Go to just before transaction ${event.xid}`}
-                      onClick={() => onSelect(event)}
-                    >
-                      Go to it
-                    </Button>
-                    <ButtonLink
-                      size="small"
-                      to="/c/$cluster/restore/new"
-                      params={{ cluster }}
-                      search={{ target: event.target, exclusive: "true" }}
-                    >
-                      Restore to just before…
-                    </ButtonLink>
-                  </span>
-                )}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
+    <>
+      <p className="text-ink-2">
+        <Count value={events.length} />
+        {found.truncated ? " events, the first of more" : events.length === 1 ? " event" : " events"} in the
+        WAL from <Mono value={found.from_lsn} /> to <Mono value={found.to_lsn} />
+      </p>
+      <Table
+        plain
+        caption="What was found"
+        empty="nothing."
+        heads={["What", "Rows", "When", "Transaction", "Before it"]}
+        rows={events.map((event) => ({
+          key: `${event.key} ${event.lsn}`,
+          cells: [
+            <span key="w">
+              <span className="font-medium">{EVENT_WORDS[event.kind]}</span> {event.subject}
+              {event.rolledBack && (
+                <span className="block text-small text-ink-3">rolled back: nothing of it counts</span>
+              )}
+            </span>,
+            event.rows,
+            <Time key="t" value={event.commitTime} digits={6} />,
+            <Mono key="x" value={event.xid} />,
+            event.rolledBack ? (
+              ""
+            ) : (
+              <span key="b" className="flex gap-1.5">
+                <Button
+                  size="small"
+                  aria-label={`Go to just before transaction ${event.xid}`}
+                  onClick={() => onSelect(event)}
+                >
+                  Go to it
+                </Button>
+                <ButtonLink
+                  size="small"
+                  to="/c/$cluster/restore/new"
+                  params={{ cluster }}
+                  search={{ target: event.target, exclusive: "true" }}
+                >
+                  Restore to just before…
+                </ButtonLink>
+              </span>
+            ),
+          ],
+        }))}
+      />
+    </>
   );
 }
 
@@ -107,11 +87,12 @@ interface FindPanelProps {
   view: Span;
   search: Search | null;
   onSearch: (search: Search) => void;
-  onSelect: (event: FoundEvent) => void;
+  onSelect: (event: TableEvent) => void;
 }
 
 /** "What deleted this table?", asked of the archived WAL. */
-export function FindPanel({ cluster, view, search, onSearch, onSelect }: FindPanelProps) {
+export const FindPanel = memo(function FindPanel(props: FindPanelProps) {
+  const { cluster, view, search, onSearch, onSelect } = props;
   const [table, setTable] = useState("");
   const [kinds, setKinds] = useState({ drops: true, truncates: true, mass_deletes: true });
   const [where, setWhere] = useState<"shown" | "all">("shown");
@@ -148,11 +129,11 @@ export function FindPanel({ cluster, view, search, onSearch, onSelect }: FindPan
       aside="Read out of the archived WAL. Searching changes nothing."
     >
       <form onSubmit={(event) => void submit(event)} aria-label="Find what happened" className="space-y-3">
-        <div className="grid gap-4 md:grid-cols-2">
+        <div className="grid gap-4 lg:grid-cols-2">
           <Field
             label="Table"
             value={table}
-            onChange={(event) => setTable(event.target.value)}
+            onChange={setTable}
             hint="name, schema.name or database.schema.name, as it was called then; empty for any table"
           />
           <Choice
@@ -200,9 +181,7 @@ export function FindPanel({ cluster, view, search, onSearch, onSelect }: FindPan
             </p>
           )}
           {search.found && search.found.gaps.length > 0 && (
-            <p className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-2.5">
-              WAL is missing in between: what happened there is not known.
-            </p>
+            <Notice>WAL is missing in between: what happened there is not known.</Notice>
           )}
           {search.found && !search.found.names_known && (
             <p className="text-ink-2">
@@ -216,4 +195,4 @@ export function FindPanel({ cluster, view, search, onSearch, onSelect }: FindPan
       )}
     </Section>
   );
-}
+});

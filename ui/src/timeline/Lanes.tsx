@@ -1,11 +1,12 @@
 import { memo } from "react";
-import type { Density, FoundEvent, RestorePointGroup, SnapshotGroup } from "../api/bindings";
+import type { Density, Markers, RestorePointGroup, SnapshotGroup } from "../api/bindings";
 import type { RecoverabilityState } from "../elements/StateBadge";
 import { GAP_CAUSES } from "../wal/causes";
 import type { Coverage, Fork, Span } from "../wal/coverage";
+import { EVENT_WORDS, isLoss, type TableEvent, unknownSpan } from "../wal/events";
 import type { Tick } from "./axis";
-import { EVENT_WORDS, isLoss } from "./found";
-import { BESIDE } from "./useTimeline";
+import { type NameSide, placeNames } from "./names";
+import { BESIDE } from "./request";
 import { position } from "./viewport";
 
 export interface Lane {
@@ -24,7 +25,9 @@ function cut(width: number, from: number, to: number): { left: number; right: nu
   return { left: Math.max(from, -width * 2), right: Math.min(to, width * 3) };
 }
 
-export const AXIS = 30;
+/** The cursor's name has a row of its own, beneath the names of the axis. */
+export const CURSOR = 22;
+export const AXIS = CURSOR + 28;
 export const LABEL = 20;
 export const ROW = 20;
 export const SNAPSHOT_ROW = 34;
@@ -51,8 +54,9 @@ export function LaneLabel({ top, text, note }: { top: number; text: string; note
   );
 }
 
-/** Room that a label of the axis needs, in pixels. */
+/** Room that a label of the axis needs, and half of its width, in pixels. */
 const LABEL_ROOM = 72;
+const LABEL_HALF = 24;
 
 export const AxisLane = memo(function AxisLane({
   view,
@@ -66,7 +70,9 @@ export const AxisLane = memo(function AxisLane({
     <g>
       {ticks.map((tick) => {
         const at = Math.round(x(tick.time)) + 0.5;
-        const labelled = at >= free;
+        // At the edges a name would be cut in half.
+        const cut = Math.min(Math.abs(at), Math.abs(at - width)) < LABEL_HALF;
+        const labelled = at >= free && !cut;
         if (labelled) free = at + LABEL_ROOM;
         return (
           <g key={tick.time}>
@@ -74,7 +80,7 @@ export const AxisLane = memo(function AxisLane({
             {labelled && (
               <text
                 x={at}
-                y={16}
+                y={14}
                 fontSize="11.5"
                 textAnchor="middle"
                 fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
@@ -334,55 +340,107 @@ export function BranchNames({
   missing: readonly number[];
 }) {
   if (timelines.length < 2) return null;
-  return timelines.map((timeline, row) => (
-    <text
-      key={timeline}
-      x="4"
-      y={top + LABEL + row * BRANCH + 14}
-      fontSize="11"
-      fontWeight="600"
-      fill="var(--ink)"
-      stroke="var(--surface)"
-      strokeWidth="3"
-      paintOrder="stroke"
-    >
-      {`TLI ${timeline}${missing.includes(timeline) ? ", ancestry missing" : ""}`}
-    </text>
-  ));
+  return timelines.map((timeline, row) => {
+    const name = `TLI ${timeline}${missing.includes(timeline) ? ", ancestry missing" : ""}`;
+    const y = top + LABEL + row * BRANCH;
+    return (
+      <g key={timeline}>
+        <rect x="2" y={y + 2} width={name.length * 6.2 + 10} height={ROW - 4} rx="3" fill="var(--surface)" />
+        <text x="7" y={y + 14} fontSize="11" fontWeight="600" fill="var(--ink)">
+          {name}
+        </text>
+      </g>
+    );
+  });
 }
 
 export const DENSITY_HEIGHT = 84;
+
+interface Buckets {
+  /** Milliseconds of the first bucket's begin, and of one bucket. */
+  from: number;
+  step: number;
+  counts: readonly number[];
+}
+
+/** Bars for counts, as one shape: hundreds of elements would cost more than they say. */
+function bars(
+  { from, step, counts }: Buckets,
+  view: Span,
+  width: number,
+  base: number,
+  full: number,
+): string {
+  const x = position(view, width);
+  const most = Math.max(1, ...counts);
+  const shapes = counts.flatMap((count, index) => {
+    if (count === 0) return [];
+    const left = x(from + index * step);
+    const right = x(from + (index + 1) * step);
+    if (!drawn(width, left, right)) return [];
+    // The height is the square root of the share, so that single ones stay visible beside bursts.
+    const height = Math.max(2.5, Math.sqrt(count / most) * full);
+    const bar = cut(width, left, right);
+    const wide = Math.max(1.5, bar.right - bar.left - 0.75);
+    return [`M${bar.left.toFixed(2)} ${base}v${-height.toFixed(1)}h${wide.toFixed(2)}V${base}z`];
+  });
+  return shapes.join("");
+}
 
 export const DensityLane = memo(function DensityLane({
   view,
   width,
   top,
   density,
-}: Lane & { density: Density | undefined }) {
-  if (!density) return null;
-  const x = position(view, width);
+}: Lane & { density: Density }) {
   const base = top + LABEL + DENSITY_HEIGHT;
-  const from = Date.parse(density.from);
-  const step = density.bucket_seconds * 1000;
-  const most = Math.max(1, ...density.counts);
-  // One shape for all: hundreds of elements would cost more than they say.
-  const bars = density.counts.flatMap((count, index) => {
-    if (count === 0) return [];
-    const left = x(from + index * step);
-    const right = x(from + (index + 1) * step);
-    if (!drawn(width, left, right)) return [];
-    // The height is the square root of the share, so that single commits stay visible beside bursts.
-    const height = Math.max(2.5, Math.sqrt(count / most) * DENSITY_HEIGHT);
-    const bar = cut(width, left, right);
-    const wide = Math.max(1.5, bar.right - bar.left - 0.75);
-    return [`M${bar.left.toFixed(2)} ${base}v${-height.toFixed(1)}h${wide.toFixed(2)}V${base}z`];
-  });
-  return <path d={bars.join("")} fill="var(--chart)" />;
+  const buckets = {
+    from: Date.parse(density.from),
+    step: density.bucket_seconds * 1000,
+    counts: density.counts,
+  };
+  return <path d={bars(buckets, view, width, base, DENSITY_HEIGHT)} fill="var(--chart)" />;
 });
 
+/** From a mark's middle to its name, in pixels. */
+const EVENT_NAME = 11;
+const POINT_NAME = 13;
+
+/** Width that a name takes, in pixels; most take less. */
+function roomOf(name: string): number {
+  return name.length * 6;
+}
+
+interface MarkNameProps {
+  side: NameSide;
+  /** The mark's middle, and how far from it the name stands. */
+  at: number;
+  space: number;
+  y: number;
+  name: string;
+}
+
+function MarkName({ side, at, space, y, name }: MarkNameProps) {
+  if (side === null) return null;
+  return (
+    <text
+      x={side === "after" ? at + space : at - space}
+      y={y}
+      fontSize="11.5"
+      textAnchor={side === "after" ? "start" : "end"}
+      fill="var(--ink)"
+      stroke="var(--surface)"
+      strokeWidth="3"
+      paintOrder="stroke"
+    >
+      {name}
+    </text>
+  );
+}
+
 /** What a shape of the lane of events stands for: each has its own, so that colour is never alone. */
-function EventMark({ event, x, y }: { event: FoundEvent; x: number; y: number }) {
-  const undone = event.outcome === "aborted";
+function EventMark({ event, x, y }: { event: TableEvent; x: number; y: number }) {
+  const undone = event.rolledBack;
   const colour = undone ? "var(--ink-3)" : isLoss(event.kind) ? "var(--broken)" : "var(--degraded)";
   const look = {
     stroke: colour,
@@ -403,43 +461,93 @@ function EventMark({ event, x, y }: { event: FoundEvent; x: number; y: number })
   }
 }
 
-/** What was found to have happened to tables. */
-export const EventLane = memo(function EventLane({
+/** All transactions that destroyed something, of which only the gravest are drawn one by one. */
+function EventBars({ view, width, top, markers }: Lane & { markers: Markers }) {
+  if (markers.omitted === 0 || markers.from === null) return null;
+  const buckets = {
+    from: Date.parse(markers.from),
+    step: markers.bucket_seconds * 1000,
+    counts: markers.buckets.map((each) =>
+      [each.deletes, each.rewrites, each.truncates, each.drops, each.databases].reduce((a, b) => a + b),
+    ),
+  };
+  return <path d={bars(buckets, view, width, top + LABEL + ROW, ROW)} fill="var(--broken)" opacity="0.35" />;
+}
+
+/** Shapes of events closer than this would lie on each other. */
+const MARK_ROOM = 3;
+/** Room under which a stretch does not say what it is, in pixels. */
+const WORD_ROOM = 64;
+
+/** Where it is not known what happened to tables. */
+function UnknownStretches({
   view,
   width,
   top,
-  events,
-}: Lane & { events: readonly FoundEvent[] }) {
+  markers,
+  pattern,
+}: Lane & { markers: Markers; pattern: string }) {
+  const x = position(view, width);
+  return markers.unknown.map((stretch) => {
+    const span = unknownSpan(stretch);
+    if (span === null || !drawn(width, x(span.from), x(span.to))) return null;
+    const bar = cut(width, x(span.from), x(span.to));
+    const wide = Math.max(4, bar.right - bar.left);
+    return (
+      <g key={`${stretch.timeline} ${stretch.from_lsn}`}>
+        <rect x={bar.left} y={top + LABEL - 2} width={wide} height={ROW} fill={`url(#${pattern})`} />
+        {wide > WORD_ROOM && (
+          <text
+            x={Math.max(bar.left, 0) + 6}
+            y={top + LABEL + 12}
+            fontSize="11"
+            fill="var(--ink-2)"
+            stroke="var(--surface)"
+            strokeWidth="3"
+            paintOrder="stroke"
+          >
+            unknown
+          </text>
+        )}
+      </g>
+    );
+  });
+}
+
+interface EventLaneProps extends Lane {
+  events: readonly TableEvent[];
+  markers: Markers | undefined;
+  /** Fills what is not known. */
+  pattern: string;
+}
+
+/** What is known to have happened to tables, and where nothing is known. */
+export const EventLane = memo(function EventLane(props: EventLaneProps) {
+  const { view, width, top, events, markers, pattern } = props;
   const x = position(view, width);
   const y = top + LABEL + 8;
-  let free = Number.NEGATIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  const marks = events.flatMap((event) => {
+    const at = x(event.time);
+    // What lies under the shape before it would only make both unreadable.
+    if (!drawn(width, at, at) || at - last < MARK_ROOM) return [];
+    last = at;
+    const name = `${EVENT_WORDS[event.kind]} ${event.subject}`;
+    return [{ event, at, name, room: EVENT_NAME + roomOf(name) }];
+  });
+  const sides = placeNames(marks, width);
   return (
     <g>
-      {events.map((event) => {
-        const at = x(Date.parse(event.commit_time));
-        if (!drawn(width, at, at)) return null;
-        const name = `${EVENT_WORDS[event.kind]} ${event.relation ?? event.database ?? "an unnamed table"}`;
-        const named = at > free;
-        if (named) free = at + name.length * 6.4 + 24;
-        return (
-          <g key={`${event.xid} ${event.lsn} ${event.kind}`}>
-            <EventMark event={event} x={at} y={y} />
-            {named && (
-              <text
-                x={at + 11}
-                y={y + 4}
-                fontSize="11.5"
-                fill="var(--ink)"
-                stroke="var(--surface)"
-                strokeWidth="3"
-                paintOrder="stroke"
-              >
-                {name}
-              </text>
-            )}
-          </g>
-        );
-      })}
+      {markers && (
+        <UnknownStretches view={view} width={width} top={top} markers={markers} pattern={pattern} />
+      )}
+      {markers && <EventBars view={view} width={width} top={top} markers={markers} />}
+      {marks.map(({ event, at, name }, index) => (
+        <g key={event.key}>
+          <EventMark event={event} x={at} y={y} />
+          <MarkName side={sides[index] ?? null} at={at} space={EVENT_NAME} y={y + 4} name={name} />
+        </g>
+      ))}
     </g>
   );
 });
@@ -452,27 +560,22 @@ export const PointLane = memo(function PointLane({
 }: Lane & { points: readonly RestorePointGroup[] }) {
   const x = position(view, width);
   const y = top + LABEL;
-  let free = Number.NEGATIVE_INFINITY;
+  const marks = points.flatMap((group) => {
+    const at = x(Date.parse(group.span.to));
+    if (!drawn(width, at, at)) return [];
+    const name = group.point?.name ?? `${group.count} points`;
+    return [{ key: group.point?.lsn ?? group.span.from, at, name, room: POINT_NAME + roomOf(name) }];
+  });
+  const sides = placeNames(marks, width);
   return (
     <g>
-      {points.map((group) => {
-        const at = x(Date.parse(group.span.to));
-        if (!drawn(width, at, at)) return null;
-        const name = group.point?.name ?? `${group.count} points`;
-        const named = at > free;
-        if (named) free = at + name.length * 6.6 + 18;
-        return (
-          <g key={group.point?.lsn ?? group.span.from}>
-            <line x1={at} x2={at} y1={y - 2} y2={y + ROW} stroke="var(--accent)" strokeWidth="1.5" />
-            <path d={`M${at} ${y - 2} h9 l-3 4 l3 4 h-9 Z`} fill="var(--accent)" />
-            {named && (
-              <text x={at + 13} y={y + 9} fontSize="11.5" fill="var(--ink)">
-                {name}
-              </text>
-            )}
-          </g>
-        );
-      })}
+      {marks.map(({ key, at, name }, index) => (
+        <g key={key}>
+          <line x1={at} x2={at} y1={y - 2} y2={y + ROW} stroke="var(--accent)" strokeWidth="1.5" />
+          <path d={`M${at} ${y - 2} h9 l-3 4 l3 4 h-9 Z`} fill="var(--accent)" />
+          <MarkName side={sides[index] ?? null} at={at} space={POINT_NAME} y={y + 9} name={name} />
+        </g>
+      ))}
     </g>
   );
 });

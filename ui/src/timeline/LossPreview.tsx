@@ -1,16 +1,17 @@
 import { FileSearch } from "lucide-react";
-import { useEffect, useState } from "react";
 import { useAnswer } from "../api/queries";
 import { Button } from "../elements/Button";
 import { Bytes, Count } from "../elements/Bytes";
 import { Facts } from "../elements/Page";
 import { StateBadge } from "../elements/StateBadge";
 import { Waiting } from "../elements/Waiting";
-import { LossFacts } from "../restore/LossFacts";
+import { LossChanges } from "../restore/LossChanges";
+import { LossFacts, leavesOut } from "../restore/LossFacts";
 import { PlanRefused } from "../restore/PlanRefused";
 import { planRequest } from "../restore/request";
 import { formatDuration } from "../time/format";
 import { Time } from "../time/Time";
+import { useSettled } from "./useSettled";
 
 interface LossPreviewProps {
   cluster: string;
@@ -33,11 +34,7 @@ function Preview({
 }: Omit<LossPreviewProps, "shown" | "onShow">) {
   // Whoever steps through commits does not ask for a plan of each.
   const wanted = JSON.stringify([target, exclusive]);
-  const [settled, setSettled] = useState(wanted);
-  useEffect(() => {
-    const timer = setTimeout(() => setSettled(wanted), SETTLE_MS);
-    return () => clearTimeout(timer);
-  }, [wanted]);
+  const settled = useSettled(wanted, SETTLE_MS);
   const place = useAnswer("restore_destination", { cluster }, { staleTime: Number.POSITIVE_INFINITY });
   const request = planRequest({
     cluster,
@@ -58,6 +55,9 @@ function Preview({
   return (
     <div className="space-y-3">
       <LossFacts loss={loss} />
+      {leavesOut(loss) && (
+        <LossChanges key={JSON.stringify(request)} known={loss.changes ?? null} request={request} />
+      )}
       <Facts
         rows={[
           [

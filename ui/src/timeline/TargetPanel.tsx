@@ -1,5 +1,5 @@
 import { ChevronLeft, ChevronRight, History } from "lucide-react";
-import { useState } from "react";
+import { memo, useState } from "react";
 import type { Commit } from "../api/bindings";
 import { Button, ButtonLink } from "../elements/Button";
 import { CopyButton } from "../elements/CopyButton";
@@ -8,6 +8,7 @@ import { Mono } from "../elements/Mono";
 import { canExclude, type TargetKind, targetsOf } from "../restore/target";
 import { formatDuration, secondsBetween } from "../time/format";
 import { Ago, Time } from "../time/Time";
+import { commitName } from "../wal/commit";
 import { LossPreview } from "./LossPreview";
 
 interface TargetPanelProps {
@@ -35,8 +36,7 @@ function Neighbour({ commit, from, word }: { commit: Commit | null; from: string
   const seconds = Math.abs(secondsBetween(from, commit.time));
   return (
     <p className="text-small text-ink-2">
-      {word}:{" "}
-      {commit.kind === "restore_point" ? `restore point “${commit.name}”` : `transaction ${commit.xid}`}
+      {word}: {commitName(commit)}
       {commit.kind === "abort" ? " (rolled back)" : ""}, {formatDuration(seconds)}{" "}
       {word === "Before it" ? "earlier" : "later"}
     </p>
@@ -57,12 +57,8 @@ function Head({
   onStep,
 }: Pick<TargetPanelProps, "commit" | "free" | "timeline" | "onStep">) {
   const time = free === null ? commit.time : new Date(free).toISOString();
-  const title =
-    free !== null
-      ? "A time between commits"
-      : commit.kind === "restore_point"
-        ? `Restore point “${commit.name}”`
-        : `Transaction ${commit.xid}`;
+  const name = commitName(commit);
+  const title = free === null ? name.charAt(0).toUpperCase() + name.slice(1) : "A time between commits";
   return (
     <header className="border-b border-line px-4 py-3">
       <div className="flex items-center justify-between gap-2">
@@ -87,7 +83,7 @@ function Head({
 }
 
 /** The selected place as a recovery target, in every form in which PostgreSQL takes it. */
-export function TargetPanel(props: TargetPanelProps) {
+export const TargetPanel = memo(function TargetPanel(props: TargetPanelProps) {
   const { cluster, commit, free, previous, next, timeline, side, onSide, preview, onPreview, onStep, onUse } =
     props;
   const [wanted, setWanted] = useState<TargetKind>("xid");
@@ -181,4 +177,4 @@ export function TargetPanel(props: TargetPanelProps) {
       </div>
     </section>
   );
-}
+});

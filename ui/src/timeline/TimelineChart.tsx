@@ -1,8 +1,9 @@
 import { type PointerEvent, useEffect, useId, useMemo, useRef, useState } from "react";
-import type { FoundEvent, Timeline } from "../api/bindings";
+import type { Markers, Timeline } from "../api/bindings";
 import { formatTime } from "../time/format";
 import { useZone } from "../time/zone";
 import type { Coverage, Fork, Span } from "../wal/coverage";
+import type { TableEvent } from "../wal/events";
 import { ticks } from "./axis";
 import {
   AXIS,
@@ -12,6 +13,7 @@ import {
   BranchNames,
   BranchRows,
   CoverageLane,
+  CURSOR,
   DENSITY_HEIGHT,
   DensityLane,
   EventLane,
@@ -22,17 +24,19 @@ import {
   SNAPSHOT_ROW,
   SnapshotLane,
 } from "./Lanes";
+import { BESIDE } from "./request";
 import { useGlide } from "./useGlide";
-import { BESIDE } from "./useTimeline";
-import { useWidth } from "./useWidth";
+import { UNMEASURED, useWidth } from "./useWidth";
 import { pan, position, timeAt, zoom } from "./viewport";
 
 interface TimelineChartProps {
   timeline: Timeline;
   coverage: Coverage;
   forks: readonly Fork[];
-  /** What was found to have happened to tables; null before anybody looked. */
-  events: readonly FoundEvent[] | null;
+  /** What is known to have happened to tables, and how much that is, in words. */
+  events: readonly TableEvent[];
+  eventsNote: string;
+  markers: Markers | undefined;
   view: Span;
   bounds: Span;
   /** Where the cursor stands; null while nothing is selected. */
@@ -68,15 +72,22 @@ function CursorLine({
       <line
         x1={x}
         x2={x}
-        y1={AXIS - 4}
+        y1={CURSOR + 20}
         y2={height}
         stroke="var(--accent)"
         strokeWidth="2"
         strokeDasharray={free ? "5 4" : undefined}
       />
-      <rect x={middle - half} y="2" width={half * 2} height="20" rx="4" fill="var(--accent)" />
-      <path d={`M${x - 5} 21 h10 l-5 6 Z`} fill="var(--accent)" />
-      <text x={middle} y="16" fontSize="12" fontWeight="600" textAnchor="middle" fill="var(--on-accent)">
+      <rect x={middle - half} y={CURSOR} width={half * 2} height="20" rx="4" fill="var(--accent)" />
+      <path d={`M${x - 5} ${CURSOR + 19} h10 l-5 6 Z`} fill="var(--accent)" />
+      <text
+        x={middle}
+        y={CURSOR + 14}
+        fontSize="12"
+        fontWeight="600"
+        textAnchor="middle"
+        fill="var(--on-accent)"
+      >
         {text}
       </text>
     </g>
@@ -108,10 +119,13 @@ function HoverLine({ x, time, height, width }: { x: number; time: number; height
 
 /** The picture. Its table twin says the same; the cursor on it moves from commit to commit. */
 export function TimelineChart(props: TimelineChartProps) {
-  const { timeline, coverage, forks, events, view, bounds, cursor, valueText, onView, onPick, onKey } = props;
+  const { timeline, coverage, forks, events, eventsNote, markers, view, bounds } = props;
+  const { cursor, valueText, onView, onPick, onKey } = props;
   const frame = useRef<HTMLDivElement>(null);
   const picture = useRef<SVGGElement>(null);
-  const width = useWidth(frame);
+  // Drawn once the width is known, not for a guess first: laying it out is most of the first paint.
+  const measured = useWidth(frame);
+  const width = measured ?? UNMEASURED;
   const { zone } = useZone();
   const [hover, setHover] = useState<number | null>(null);
   const drag = useRef<{ x: number; view: Span; moved: boolean } | null>(null);
@@ -219,77 +233,87 @@ export function TimelineChart(props: TimelineChartProps) {
         aria-hidden="true"
         className="block"
       >
-        <defs>
-          <pattern
-            id={patterns.gap}
-            width="7"
-            height="7"
-            patternUnits="userSpaceOnUse"
-            patternTransform="rotate(45)"
-          >
-            <rect width="7" height="7" fill="var(--broken-soft)" />
-            <rect width="2.5" height="7" fill="var(--broken)" />
-          </pattern>
-          <pattern
-            id={patterns.tail}
-            width="6"
-            height="6"
-            patternUnits="userSpaceOnUse"
-            patternTransform="rotate(-45)"
-          >
-            <rect width="1.2" height="6" fill="var(--line-strong)" />
-          </pattern>
-        </defs>
-        <BranchRows width={width} top={coverageTop} timelines={coverage.timelines} missing={missing} />
-        <BaseLine y={AXIS - 0.5} width={width} strong />
-        <BaseLine y={snapshotTop + LABEL + 10} width={width} />
-        <BaseLine y={densityTop + LABEL + DENSITY_HEIGHT + 0.5} width={width} strong />
-        <BaseLine y={eventTop + LABEL + ROW} width={width} />
-        <BaseLine y={pointTop + LABEL + ROW} width={width} />
-        <g ref={picture} data-picture="">
-          <AxisLane {...lane} top={0} ticks={marks} height={height} />
-          <SnapshotLane {...lane} top={snapshotTop} snapshots={timeline.snapshots} />
-          <CoverageLane {...lane} top={coverageTop} coverage={coverage} forks={forks} patterns={patterns} />
-          <DensityLane {...lane} top={densityTop} density={timeline.density} />
-          <EventLane {...lane} top={eventTop} events={events ?? []} />
-          <PointLane {...lane} top={pointTop} points={timeline.restore_points} />
-          {cursor && (
-            <CursorLine
-              x={position(view, width)(cursor.time)}
-              height={height}
-              text={cursor.text}
-              width={width}
-              free={cursor.free}
+        {measured !== null && (
+          <>
+            <defs>
+              <pattern
+                id={patterns.gap}
+                width="7"
+                height="7"
+                patternUnits="userSpaceOnUse"
+                patternTransform="rotate(45)"
+              >
+                <rect width="7" height="7" fill="var(--broken-soft)" />
+                <rect width="2.5" height="7" fill="var(--broken)" />
+              </pattern>
+              <pattern
+                id={patterns.tail}
+                width="6"
+                height="6"
+                patternUnits="userSpaceOnUse"
+                patternTransform="rotate(-45)"
+              >
+                <rect width="1.2" height="6" fill="var(--line-strong)" />
+              </pattern>
+            </defs>
+            <BranchRows width={width} top={coverageTop} timelines={coverage.timelines} missing={missing} />
+            <BaseLine y={AXIS - 0.5} width={width} strong />
+            <BaseLine y={snapshotTop + LABEL + 10} width={width} />
+            <BaseLine y={densityTop + LABEL + DENSITY_HEIGHT + 0.5} width={width} strong />
+            <BaseLine y={eventTop + LABEL + ROW} width={width} />
+            <BaseLine y={pointTop + LABEL + ROW} width={width} />
+            <g ref={picture} data-picture="">
+              <AxisLane {...lane} top={0} ticks={marks} height={height} />
+              <SnapshotLane {...lane} top={snapshotTop} snapshots={timeline.snapshots} />
+              <CoverageLane
+                {...lane}
+                top={coverageTop}
+                coverage={coverage}
+                forks={forks}
+                patterns={patterns}
+              />
+              <DensityLane {...lane} top={densityTop} density={timeline.density} />
+              <EventLane {...lane} top={eventTop} events={events} markers={markers} pattern={patterns.tail} />
+              <PointLane {...lane} top={pointTop} points={timeline.restore_points} />
+              {cursor && (
+                <CursorLine
+                  x={position(view, width)(cursor.time)}
+                  height={height}
+                  text={cursor.text}
+                  width={width}
+                  free={cursor.free}
+                />
+              )}
+            </g>
+            <BranchNames top={coverageTop} timelines={coverage.timelines} missing={missing} />
+            <LaneLabel
+              top={snapshotTop}
+              text="Snapshots"
+              note={timeline.snapshots_total === 0 ? "none" : ""}
             />
-          )}
-        </g>
-        <BranchNames top={coverageTop} timelines={coverage.timelines} missing={missing} />
-        <LaneLabel top={snapshotTop} text="Snapshots" note={timeline.snapshots_total === 0 ? "none" : ""} />
-        <LaneLabel
-          top={coverageTop}
-          text="WAL"
-          note={width > 500 ? "red hatching: missing · grey hatching: not stored" : ""}
-        />
-        <LaneLabel top={densityTop} text="Commits" />
-        <LaneLabel
-          top={eventTop}
-          text="Destructive events"
-          note={events === null ? "not looked for yet" : events.length === 0 ? "none found" : ""}
-        />
-        <LaneLabel
-          top={pointTop}
-          text="Restore points"
-          note={timeline.restore_points_total === 0 ? "none" : ""}
-        />
-        {hover !== null && (
-          <HoverLine x={hover} time={timeAt(view, width, hover)} height={height} width={width} />
+            <LaneLabel
+              top={coverageTop}
+              text="WAL"
+              note={width > 500 ? "red hatching: missing · grey hatching: not stored" : ""}
+            />
+            <LaneLabel top={densityTop} text="Commits" />
+            <LaneLabel top={eventTop} text="Destructive events" note={eventsNote} />
+            <LaneLabel
+              top={pointTop}
+              text="Restore points"
+              note={timeline.restore_points_total === 0 ? "none" : ""}
+            />
+            {hover !== null && (
+              <HoverLine x={hover} time={timeAt(view, width, hover)} height={height} width={width} />
+            )}
+          </>
         )}
       </svg>
       <span id={`${id}help`} className="sr-only">
         Left and right arrow keys go to the previous and next commit, with Shift by ten, with Alt by a second
         off the commits. Brackets go to the previous and next snapshot or restore point, braces to the
-        destructive events that were found. Plus, minus and 0 zoom. Home, End and N go to the oldest and
-        newest commit. P previews what a restore to here would lose.
+        destructive events that are drawn. Plus, minus and 0 zoom. Home, End and N go to the oldest and newest
+        commit. P previews what a restore to here would lose.
       </span>
     </div>
   );

@@ -2,6 +2,7 @@ import { useParams, useSearch } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Timeline } from "../api/bindings";
 import { ButtonLink } from "../elements/Button";
+import { Notice } from "../elements/Notice";
 import { Page } from "../elements/Page";
 import { Problem } from "../elements/Problem";
 import { Nothing, Waiting } from "../elements/Waiting";
@@ -29,9 +30,12 @@ function Reading({ timeline }: { timeline: Timeline }) {
     );
   if (timeline.read_at !== null) return null;
   return (
-    <p role="status" className="mb-4 rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-2.5">
-      This is what this machine remembers. The repository is being read; what is newest may still be missing.
-    </p>
+    <div className="mb-4">
+      <Notice status>
+        This is what this machine remembers. The repository is being read; what is newest may still be
+        missing.
+      </Notice>
+    </div>
   );
 }
 

@@ -1,71 +1,22 @@
 import { memo, type ReactNode } from "react";
-import type { Commit, FoundEvent, SnapshotGroup, Timeline } from "../api/bindings";
+import type { Commit, Markers, SnapshotGroup, Timeline } from "../api/bindings";
 import { Button } from "../elements/Button";
-import { Bytes } from "../elements/Bytes";
+import { Bytes, Count } from "../elements/Bytes";
 import { Mono } from "../elements/Mono";
 import { StateBadge } from "../elements/StateBadge";
+import { Table } from "../elements/Table";
 import { Time } from "../time/Time";
 import { GAP_CAUSES } from "../wal/causes";
 import type { GapSpan } from "../wal/coverage";
-import { EVENT_WORDS, subjectOf } from "./found";
+import { EVENT_WORDS, type TableEvent } from "../wal/events";
 import { isStop } from "./useCommits";
-
-interface TableProps {
-  caption: string;
-  heads: readonly string[];
-  rows: readonly { key: string; cells: readonly ReactNode[]; current?: boolean }[];
-  empty: string;
-  /** Whether it is seen, and so must be scrolled by keyboard too. */
-  reachable: boolean;
-}
-
-function Table({ caption, heads, rows, empty, reachable }: TableProps) {
-  if (rows.length === 0)
-    return (
-      <p className="text-ink-2">
-        <strong className="font-semibold">{caption}:</strong> {empty}
-      </p>
-    );
-  return (
-    <section
-      aria-label={caption}
-      tabIndex={reachable ? 0 : undefined}
-      className={reachable ? "overflow-x-auto" : ""}
-    >
-      <table className="w-full text-left">
-        <caption className="pb-1 text-left font-semibold">{caption}</caption>
-        <thead className="text-small text-ink-3">
-          <tr className="border-b border-line">
-            {heads.map((head) => (
-              <th key={head} scope="col" className="py-1 pr-4 font-medium whitespace-nowrap">
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => (
-            <tr
-              key={row.key}
-              aria-current={row.current || undefined}
-              className={`border-b border-line/70 ${row.current ? "bg-accent-soft" : ""}`}
-            >
-              {row.cells.map((cell, index) => (
-                <td key={heads[index]} className="py-1.5 pr-4 align-top whitespace-nowrap">
-                  {cell}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
-  );
-}
 
 interface TimelineTablesProps {
   timeline: Timeline;
-  events: readonly FoundEvent[] | null;
+  events: readonly TableEvent[];
+  /** How much those are of what there is, in words. */
+  eventsNote: string;
+  unknown: Markers["unknown"];
   gaps: readonly GapSpan[];
   commits: readonly Commit[];
   selected: Commit | null;
@@ -133,14 +84,14 @@ function commitCells({ shown, density }: Timeline): { key: string; cells: ReactN
     const end = new Date(from + (length * (part + 1)) / PARTS).toISOString();
     return {
       key: begin,
-      cells: [<Time key="f" value={begin} />, <Time key="t" value={end} />, count.toLocaleString("en")],
+      cells: [<Time key="f" value={begin} />, <Time key="t" value={end} />, <Count key="c" value={count} />],
     };
   });
 }
 
 /** Everything that the picture shows, as tables. */
 export const TimelineTables = memo(function TimelineTables(props: TimelineTablesProps) {
-  const { timeline, events, gaps, commits, selected, visible, onSelect } = props;
+  const { timeline, events, eventsNote, unknown, gaps, commits, selected, visible, onSelect } = props;
   // A cell of its own, and only where it is seen.
   const choose = (lsn: string, name: string | null): ReactNode[] => {
     if (!visible) return [];
@@ -232,19 +183,38 @@ export const TimelineTables = memo(function TimelineTables(props: TimelineTables
       <Table
         reachable={visible}
         caption="Destructive events"
-        empty={events === null ? "not looked for yet." : "none found."}
-        heads={["What", "When", "Transaction", "LSN", ...(visible ? ["Choose"] : [])]}
-        rows={(events ?? []).map((event) => ({
-          key: `${event.commit_lsn} ${event.lsn} ${event.kind}`,
+        empty={`${eventsNote}.`}
+        heads={["What", "Rows", "When", "Transaction", "LSN", ...(visible ? ["Choose"] : [])]}
+        rows={events.map((event) => ({
+          key: event.key,
           cells: [
-            `${EVENT_WORDS[event.kind]} ${subjectOf(event)}${event.outcome === "aborted" ? " (rolled back)" : ""}`,
-            <Time key="t" value={event.commit_time} digits={6} />,
+            `${EVENT_WORDS[event.kind]} ${event.subject}${event.rolledBack ? " (rolled back)" : ""}`,
+            event.rows,
+            <Time key="t" value={event.commitTime} digits={6} />,
             <Mono key="x" value={event.xid} />,
-            <Mono key="l" value={event.commit_lsn} />,
-            ...choose(event.commit_lsn, event.outcome === "aborted" ? null : `transaction ${event.xid}`),
+            <Mono key="l" value={event.commitLsn} />,
+            ...choose(event.commitLsn, event.rolledBack ? null : `transaction ${event.xid}`),
           ],
         }))}
       />
+      {unknown.length > 0 && (
+        <Table
+          reachable={visible}
+          caption="Destructive events not known"
+          empty=""
+          heads={["Timeline", "From LSN", "To LSN", "First transaction", "Last transaction"]}
+          rows={unknown.map((stretch) => ({
+            key: `${stretch.timeline} ${stretch.from_lsn}`,
+            cells: [
+              stretch.timeline,
+              <Mono key="a" value={stretch.from_lsn} />,
+              <Mono key="b" value={stretch.to_lsn} />,
+              <Time key="f" value={stretch.from} />,
+              <Time key="t" value={stretch.to} />,
+            ],
+          }))}
+        />
+      )}
       <Table
         reachable={visible}
         caption="Commits in what is drawn"

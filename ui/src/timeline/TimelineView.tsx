@@ -1,24 +1,19 @@
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useSearch } from "@tanstack/react-router";
 import { ChevronLeft, ChevronRight, Maximize2, Table2, ZoomIn, ZoomOut } from "lucide-react";
-import {
-  type KeyboardEvent,
-  useCallback,
-  useDeferredValue,
-  useEffect,
-  useMemo,
-  useRef,
-  useState,
-} from "react";
-import type { Commit, Found, FoundEvent, Timeline } from "../api/bindings";
+import { type KeyboardEvent, useCallback, useDeferredValue, useEffect, useMemo, useState } from "react";
+import type { Commit, Markers, Timeline } from "../api/bindings";
 import { Button } from "../elements/Button";
+import { Notice } from "../elements/Notice";
 import { Problem } from "../elements/Problem";
-import { readSpan, writeSpan } from "../shell/links";
+import { readSpan } from "../shell/links";
 import { matchShortcut, pressOf, type ShortcutId } from "../shell/shortcuts";
 import { formatDuration, formatTime, type Zone } from "../time/format";
 import { useZone } from "../time/zone";
+import { commitName } from "../wal/commit";
 import { type Coverage, forksOf, type Span } from "../wal/coverage";
+import { allEvents, eventsNote, neighbour, type TableEvent } from "../wal/events";
+import { BranchChoice } from "./BranchChoice";
 import { FindPanel, type Search } from "./FindPanel";
-import { neighbour } from "./found";
 import { GoTo } from "./GoTo";
 import type { Wanted } from "./goto";
 import { OverviewStrip } from "./OverviewStrip";
@@ -26,75 +21,34 @@ import { StateLegend } from "./StateLegend";
 import { type Side, TargetPanel } from "./TargetPanel";
 import { TimelineChart } from "./TimelineChart";
 import { TimelineTables } from "./TimelineTables";
+import { UnknownEvents } from "./UnknownEvents";
+import { useAddress } from "./useAddress";
 import { type CommitCursor, isStop, useCommits } from "./useCommits";
-import { useTimeline } from "./useTimeline";
+import { useSettled } from "./useSettled";
+import { useMarkers, useTimeline } from "./useTimeline";
 import { around, fullView, pan, reveal, zoom } from "./viewport";
 
 const SETTLE_MS = 150;
-/** Browsers limit how often an address may be replaced. */
-const ADDRESS_MS = 400;
 /** What is shown of the newest commits when they are asked for. */
 const NOW_SPAN = 15 * 60_000;
-
-function useSettled<T>(value: T, delay: number): T {
-  const [settled, setSettled] = useState(value);
-  useEffect(() => {
-    const timer = setTimeout(() => setSettled(value), delay);
-    return () => clearTimeout(timer);
-  }, [value, delay]);
-  return settled;
-}
+/** What is shown around an event that is gone to. */
+const EVENT_SPAN = 10 * 60_000;
 
 function describe({ commit, free }: Pick<CommitCursor, "commit" | "free">, zone: Zone): string {
   if (free !== null) return `no commit, at ${formatTime(new Date(free).toISOString(), zone)}`;
   if (commit === null) return "no commit selected";
-  const what = commit.kind === "restore_point" ? `restore point ${commit.name}` : `transaction ${commit.xid}`;
-  return `${what} at ${formatTime(commit.time, zone, { digits: 6 })}`;
+  return `${commitName(commit)} at ${formatTime(commit.time, zone, { digits: 6 })}`;
 }
 
-/** Where the cursor stands, as the address says it. */
-function addressOf({ commit, free }: Pick<CommitCursor, "commit" | "free">): { at?: string; xid?: string } {
-  if (free !== null) return { at: new Date(free).toISOString() };
-  if (commit === null) return {};
-  const xid = commit.xid === "0" || commit.xid === "" ? undefined : commit.xid;
-  return { at: commit.time, ...(xid ? { xid } : {}) };
-}
-
-function keyOf(at: string | undefined, xid: string | undefined): string {
-  return `${at === undefined ? "" : Date.parse(at)} ${xid ?? ""}`;
-}
-
-/** Keeps the address in step with cursor and zoom, so that a copied link leads back to them. */
-function useAddress(cursor: CommitCursor, view: Span | null) {
-  const written = useRef<string | null>(null);
-  const navigate = useNavigate({ from: "/c/$cluster/timeline" });
-  const place = addressOf(cursor);
-  const wanted = JSON.stringify({
-    ...place,
-    ...(view === null ? {} : { zoom: writeSpan(view.to - view.from) }),
-  });
-  const settled = useSettled(wanted, ADDRESS_MS);
-  useEffect(() => {
-    const search = JSON.parse(settled) as { at?: string; xid?: string; zoom?: string };
-    if (search.at === undefined) return;
-    written.current = keyOf(search.at, search.xid);
-    void navigate({
-      search: (before) => ({ ...search, ...(before.tli ? { tli: before.tli } : {}) }),
-      replace: true,
-    });
-  }, [settled, navigate]);
-  return written;
-}
-
-/** Snapshots and restore points that are drawn, as places to step to. */
-function placesOf(timeline: Timeline): { time: number; lsn: string | null }[] {
-  const places = [
+/** Snapshots and restore points of several pictures, as places to step to; oldest first. */
+function placesOf(...timelines: readonly Timeline[]): { time: number; lsn: string | null }[] {
+  const places = timelines.flatMap((timeline) => [
     ...timeline.snapshots.map((group) => ({ time: Date.parse(group.span.to), lsn: null })),
     ...timeline.restore_points.map((group) => ({
       time: Date.parse(group.span.to),
       lsn: group.point?.lsn ?? null,
     })),
-  ];
+  ]);
   return places.sort((a, b) => a.time - b.time);
 }
 
@@ -106,54 +60,8 @@ interface TimelineViewProps {
   coverage: Coverage;
 }
 
-/** The timelines there are, where there is more than one. */
-function BranchChoice({ all, way }: { all: Timeline; way: number | null }) {
-  const navigate = useNavigate({ from: "/c/$cluster/timeline" });
-  if (all.branches.length < 2) return null;
-  const newest = all.branches.at(-1)?.timeline;
-  return (
-    <label className="flex items-center gap-1.5 text-small text-ink-2">
-      Commits of timeline
-      <select
-        value={way ?? ""}
-        onChange={({ target }) =>
-          void navigate({ search: target.value === "" ? {} : { tli: target.value }, replace: true })
-        }
-        className="min-h-7 rounded-md border border-line-strong bg-surface px-2 text-ink"
-      >
-        <option value="">{newest}, the newest</option>
-        {all.branches
-          .filter((branch) => branch.timeline !== newest && !branch.ancestry_missing)
-          .map((branch) => (
-            <option key={branch.timeline} value={branch.timeline}>
-              {branch.timeline}
-            </option>
-          ))}
-      </select>
-    </label>
-  );
-}
-
-/** Where the cursor begins: where the address says, or at the newest commit. */
-function useStart(cursor: CommitCursor, written: { current: string | null }) {
-  const search = useSearch({ from: "/c/$cluster/timeline" });
-  const { selectTime, selectXid, selectNewest } = cursor;
-  useEffect(() => {
-    // An address that the cursor wrote itself must not pull the cursor back.
-    if (written.current === keyOf(search.at, search.xid)) return;
-    if (search.at && search.xid) void selectTime(Date.parse(search.at), search.xid);
-    else if (search.at) void selectTime(Date.parse(search.at));
-    else if (search.xid) void selectXid(search.xid);
-    else void selectNewest();
-  }, [search.at, search.xid, selectTime, selectXid, selectNewest, written]);
-}
-
-const NO_EVENTS: readonly FoundEvent[] = [];
 const NO_COMMITS: readonly Commit[] = [];
-
-function eventsOf(found: Found | null | undefined): readonly FoundEvent[] | null {
-  return found ? found.events : null;
-}
+const NO_UNKNOWN: Markers["unknown"] = [];
 
 export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps) {
   const search = useSearch({ from: "/c/$cluster/timeline" });
@@ -172,8 +80,7 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   const cursor = useCommits(cluster, way);
   const { commit, free, page, step, selectTime, selectFree, selectNewest, selectXid, selectLsn } = cursor;
   const view = chosenView ?? bounds;
-  const written = useAddress(cursor, chosenView);
-  useStart(cursor, written);
+  useAddress(cursor, chosenView);
 
   const at = free ?? (commit ? Date.parse(commit.time) : null);
   // The cursor is always in sight: whoever moves it also moves the picture.
@@ -183,11 +90,16 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
 
   const asked = useSettled(chosenView, SETTLE_MS);
   const drawn = useTimeline(cluster, asked, way);
-  const timeline = drawn.data ?? all;
+  const whole = useMarkers(cluster, null);
+  const markers = useMarkers(cluster, asked);
+  // What has arrived is drawn between the frames.
+  const timeline = useDeferredValue(drawn.data ?? all);
+  const known = useDeferredValue(markers.data);
   // The tables are many elements: the picture does not wait for them.
   const told = useDeferredValue<Timeline | null>(timeline, null);
   const forks = useMemo(() => forksOf(all.branches), [all.branches]);
-  const events = eventsOf(finding?.found);
+  const events = useMemo(() => allEvents([known], finding?.found?.events ?? []), [known, finding]);
+  const note = eventsNote(known, events, markers.isError);
 
   const go = useCallback(
     (wanted: Exclude<Wanted, { kind: "none" }>) => {
@@ -202,14 +114,21 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
     [selectFree, selectTime],
   );
   const onSelect = useCallback((lsn: string) => void selectLsn(lsn), [selectLsn]);
-  const onEvent = (event: FoundEvent) => {
-    setSide("exclusive");
-    void selectLsn(event.commit_lsn);
-    setView((current) => current ?? around(Date.parse(event.commit_time), 600_000, bounds));
-  };
+  const onStep = useCallback((by: number) => void step(by), [step]);
+  const onUse = useCallback((target: string) => goToTarget(target, go), [go]);
+  const onPreview = useCallback(() => setPreview(true), []);
+  const onEvent = useCallback(
+    (event: TableEvent) => {
+      setSide("exclusive");
+      void selectLsn(event.commitLsn);
+      setView((current) => current ?? around(event.time, EVENT_SPAN, bounds));
+    },
+    [selectLsn, bounds],
+  );
   const middle = at ?? (view.from + view.to) / 2;
   const toPlace = (by: 1 | -1) => () => {
-    const places = placesOf(timeline);
+    // What lies beyond what is drawn is stepped to as well.
+    const places = placesOf(all, timeline);
     const found =
       by > 0 ? places.find((each) => each.time > middle) : places.findLast((each) => each.time < middle);
     if (!found) return;
@@ -218,9 +137,10 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   };
   const toEvent = (by: 1 | -1) => () => {
     // What was rolled back is drawn, but nobody goes back to before it.
-    const stops = (events ?? NO_EVENTS).filter((event) => event.outcome === "committed");
-    const found = neighbour(stops, middle, by);
-    if (found) onEvent(found);
+    const found = finding?.found?.events ?? [];
+    const stops = allEvents([whole.data, known], found).filter((event) => !event.rolledBack);
+    const next = neighbour(stops, middle, by);
+    if (next) onEvent(next);
   };
   const actions: Partial<Record<ShortcutId, () => void>> = {
     "previous-commit": () => void step(-1),
@@ -267,7 +187,7 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   );
   return (
     <div className="space-y-4">
-      <div className="grid items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">
+      <div className="grid grid-cols-1 items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">
         <section aria-label="Stored history" className="card min-w-0">
           <div className="flex flex-wrap items-center gap-1.5 border-b border-line px-3 py-2">
             <Button size="small" icon={ZoomIn} onClick={run("zoom-in")}>
@@ -306,6 +226,8 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
               coverage={coverage}
               forks={forks}
               events={events}
+              eventsNote={note}
+              markers={known}
               view={view}
               bounds={bounds}
               cursor={
@@ -322,12 +244,15 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
           <div className="px-3 pt-1 pb-3">
             <OverviewStrip coverage={coverage} bounds={bounds} view={view} onView={setView} />
             <StateLegend snapshots={timeline.snapshots} />
+            <UnknownEvents cluster={cluster} markers={markers} />
           </div>
           <div className={table ? "border-t border-line px-4 py-4" : "sr-only"}>
             {told && (
               <TimelineTables
                 timeline={told}
                 events={events}
+                eventsNote={note}
+                unknown={known?.unknown ?? NO_UNKNOWN}
                 gaps={coverage.gaps}
                 commits={beside}
                 selected={commit}
@@ -341,11 +266,7 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
           {(cursor.error ?? drawn.error) ? (
             <Problem error={cursor.error ?? drawn.error} title="The commits could not be read" />
           ) : null}
-          {cursor.note && (
-            <p role="status" className="rounded-lg border border-degraded/40 bg-degraded-soft px-4 py-2.5">
-              {cursor.note}
-            </p>
-          )}
+          {cursor.note && <Notice status>{cursor.note}</Notice>}
           {commit ? (
             <TargetPanel
               cluster={cluster}
@@ -357,9 +278,9 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
               side={side}
               onSide={setSide}
               preview={preview}
-              onPreview={() => setPreview(true)}
-              onStep={(by) => void step(by)}
-              onUse={(target) => goToTarget(target, go)}
+              onPreview={onPreview}
+              onStep={onStep}
+              onUse={onUse}
             />
           ) : (
             !cursor.error && (

@@ -1,5 +1,6 @@
 import type { RestorePoint } from "../api/bindings";
 import { parseTime } from "../time/parse";
+import { isLsn } from "../wal/lsn";
 
 /** What somebody typed to go to, as one of the four forms of a target. */
 export type Wanted =
@@ -9,15 +10,13 @@ export type Wanted =
   | { kind: "name"; lsn: string }
   | { kind: "none"; why: string };
 
-const LSN = /^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/;
-
 /** Reads a time, an LSN, a transaction id or the name of a restore point, or says why it is none. */
 export function readWanted(text: string, points: readonly RestorePoint[]): Wanted {
   const typed = text.trim();
   const named = points.find((point) => point.name === typed);
   if (named) return { kind: "name", lsn: named.lsn };
   if (/^\d{1,10}$/.test(typed)) return { kind: "xid", xid: typed };
-  if (LSN.test(typed)) return { kind: "lsn", lsn: typed.toUpperCase() };
+  if (isLsn(typed)) return { kind: "lsn", lsn: typed.toUpperCase() };
   const time = parseTime(typed);
   if (time.ok) return { kind: "time", time: time.millis };
   if (time.reason === "zone")

@@ -1,10 +1,10 @@
 import { fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Commit, Timeline } from "../api/bindings";
+import { formatCount } from "../elements/Bytes";
 import { readSpan, writeSpan } from "../shell/links";
-import { COMMITS, makePoints, makeTimeline } from "../testing/archive";
+import { COMMITS, makeMarkers, makePoints, makeTimeline } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
-import { FakeRefusal } from "../testing/fake-engine";
 import { mount } from "../testing/mount";
 import { NOW } from "../testing/world";
 import { ticks } from "./axis";
@@ -260,7 +260,7 @@ describe("the timeline", () => {
       await user.keyboard("{[}");
       await waitFor(() => expect(slider().getAttribute("aria-valuetext")).not.toBe(before));
     }
-    expect(slider().getAttribute("aria-valuetext")).toContain("restore point before-migration-77");
+    expect(slider().getAttribute("aria-valuetext")).toContain("restore point “before-migration-77”");
     await user.keyboard("]");
     await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toMatch(/^no commit/));
     await user.keyboard("n");
@@ -306,7 +306,7 @@ describe("the timeline", () => {
       mass_deletes: true,
       table: null,
     });
-    expect(found.textContent).toContain("214,388 deleted");
+    expect(found.textContent).toContain(`${formatCount(214_388)} deleted`);
     expect(found.textContent).toContain("rolled back: nothing of it counts");
     expect(screen.getByText(/WAL is missing in between/)).toBeTruthy();
     expect(screen.getByRole("table", { name: "Destructive events" }).textContent).toContain("public.guests");
@@ -328,6 +328,67 @@ describe("the timeline", () => {
     await waitFor(() => expect(slider().getAttribute("aria-valuetext")).toContain("2026-05-03"));
   });
 
+  test("what the index knows to be destroyed is drawn and told before anybody searches", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    const told = await screen.findByRole("table", { name: "Destructive events" });
+    for (const text of [
+      "DELETE from public.guests",
+      `${formatCount(214_388)} deleted`,
+      "Rewrite of public.messages",
+      "DROP of 3 tables whose names are not known",
+    ])
+      expect(told.textContent).toContain(text);
+    expect(requestsOf("find")).toEqual([]);
+    slider().focus();
+    for (const [key, index] of [
+      ["{{", 3400],
+      ["{{", 2300],
+      ["}", 3400],
+    ] as const) {
+      await user.keyboard(key);
+      await expectSelected(COMMITS[index] as Commit);
+    }
+    // A search that finds the same tells it once.
+    await user.click(screen.getByRole("button", { name: "Search" }));
+    await screen.findByRole("region", { name: "What was found" });
+    const rows = within(screen.getByRole("table", { name: "Destructive events" })).getAllByRole("row");
+    expect(rows.filter((row) => row.textContent?.includes("public.guests"))).toHaveLength(1);
+  });
+
+  test("where it is not known what was destroyed is said, and that WAL is read on request", async () => {
+    const { user } = mount("/c/orders-eu/timeline");
+    await selected();
+    const unknown = await screen.findByRole("table", { name: "Destructive events not known" });
+    expect(unknown.textContent).toContain(COMMITS[0]?.lsn);
+    await screen.findByText(/grey: not known/);
+    await user.click(screen.getByRole("button", { name: "Read this WAL" }));
+    await waitFor(() =>
+      expect(screen.queryByRole("table", { name: "Destructive events not known" })).toBeNull(),
+    );
+    expect(requestsOf("markers").filter((each) => each.rebuild)).toHaveLength(1);
+    expect(screen.queryByRole("button", { name: "Read this WAL" })).toBeNull();
+  });
+
+  test("markers that cannot be read are not told as none", async () => {
+    fakeEngine.refuse("markers", { code: "corrupt", message: "the index is damaged" });
+    mount("/c/orders-eu/timeline");
+    await selected();
+    await screen.findByText("the index is damaged");
+    const told = await screen.findByText("Destructive events:");
+    expect(told.parentElement?.textContent).toBe("Destructive events: could not be read.");
+  });
+
+  test("more transactions than are named are counted", async () => {
+    fakeEngine.answerWith("markers", (request) => ({
+      ...makeMarkers({ ...request, limit: 1 }, true),
+      buckets: [{ deletes: 1, rewrites: 0, truncates: 0, drops: 2, databases: 0 }],
+    }));
+    mount("/c/orders-eu/timeline");
+    await selected();
+    await screen.findByText("3 more transactions: zoom in");
+  });
+
   test("a named table is asked for whole, and a search that fails says so", async () => {
     const { user } = mount("/c/orders-eu/timeline");
     await selected();
@@ -339,14 +400,9 @@ describe("the timeline", () => {
     await user.type(screen.getByLabelText("Table"), "2");
     await user.click(screen.getByRole("button", { name: "Search" }));
     await screen.findByText(/Nothing of the kind was found/);
-    fakeEngine.answerWith("find", () => {
-      throw new FakeRefusal({
-        code: "corrupt",
-        message: "the WAL is damaged",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("find", {
+      code: "corrupt",
+      message: "the WAL is damaged",
     });
     await user.click(screen.getByRole("button", { name: "Search" }));
     await screen.findByText("the WAL is damaged");
@@ -361,18 +417,17 @@ describe("the timeline", () => {
     await waitFor(() => expect(panel.textContent).toContain("Committed transactions"));
     for (const text of ["38", "4.21 MiB", "224", "9 min to 13 min 30 s"])
       expect(panel.textContent).toContain(text);
+    expect(
+      within(panel).getByRole("table", { name: "Rows per table that the copy leaves out" }).textContent,
+    ).toContain("timeline_items");
     expect(requestsOf("restore_run")).toEqual([]);
   });
 
   test("a preview that is refused names what would work and goes there", async () => {
-    fakeEngine.answerWith("restore_plan", () => {
-      throw new FakeRefusal({
-        code: "target_in_gap",
-        message: "it lies in a gap",
-        hint: null,
-        retryable: false,
-        details: { nearest: [{ target: `xid:${stop(500).xid}` }] },
-      });
+    fakeEngine.refuse("restore_plan", {
+      code: "target_in_gap",
+      message: "it lies in a gap",
+      details: { nearest: [{ target: `xid:${stop(500).xid}` }] },
     });
     const { user } = mount("/c/orders-eu/timeline");
     const panel = await selected();
@@ -443,14 +498,9 @@ describe("the timeline", () => {
   });
 
   test("what cannot be read is said to", async () => {
-    fakeEngine.answerWith("commits", () => {
-      throw new FakeRefusal({
-        code: "corrupt",
-        message: "the index is damaged",
-        hint: null,
-        retryable: false,
-        details: null,
-      });
+    fakeEngine.refuse("commits", {
+      code: "corrupt",
+      message: "the index is damaged",
     });
     mount("/c/orders-eu/timeline");
     await screen.findByText("the index is damaged");

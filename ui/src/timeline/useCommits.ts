@@ -3,6 +3,7 @@ import { useCallback, useMemo, useRef, useState } from "react";
 import type { Commit, CommitPage } from "../api/bindings";
 import { call, type RequestOf } from "../api/client";
 import { queryKey } from "../api/queries";
+import { walBetween } from "../wal/lsn";
 
 const PAGE = 200;
 const TRIES = 6;
@@ -183,7 +184,7 @@ export function useCommits(cluster: string, timeline: number | null = null) {
         const found = await fetchPage(client, way, { around_lsn: lsn });
         const wanted = found.commits.find((each) => each.lsn === lsn && isStop(each));
         // A place between two commits: what was committed up to there ends with the one before it.
-        const before = found.commits.filter(isStop).filter((each) => compareLsn(each.lsn, lsn) <= 0);
+        const before = found.commits.filter(isStop).filter((each) => (walBetween(each.lsn, lsn) ?? 0) >= 0);
         return {
           commit: wanted ?? before.at(-1) ?? found.commits.find(isStop) ?? null,
           page: found,
@@ -224,15 +225,6 @@ export function useCommits(cluster: string, timeline: number | null = null) {
 function nearestOrNewest(page: CommitPage, named: Commit | undefined): Commit | null {
   if (named) return nearest(page.commits, Date.parse(named.time));
   return page.commits.filter(isStop).at(-1) ?? null;
-}
-
-/** Orders two LSNs as places in the WAL. */
-export function compareLsn(a: string, b: string): number {
-  const value = (lsn: string) => {
-    const [high, low] = lsn.split("/");
-    return Number.parseInt(high ?? "0", 16) * 2 ** 32 + Number.parseInt(low ?? "0", 16);
-  };
-  return value(a) - value(b);
 }
 
 export type CommitCursor = ReturnType<typeof useCommits>;

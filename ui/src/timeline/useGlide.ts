@@ -1,4 +1,4 @@
-import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef } from "react";
+import { type RefObject, startTransition, useCallback, useEffect, useLayoutEffect, useRef } from "react";
 import type { Span } from "../wal/coverage";
 
 /** Moved further than this part of its width, the picture is drawn anew around where it has come to. */
@@ -19,6 +19,8 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
   const latest = useRef({ view, width, onView });
   latest.current = { view, width, onView };
   const target = useRef<Span | null>(null);
+  /** The view that was asked for last; it is drawn some frames later. */
+  const asked = useRef<Span | null>(null);
   const frame = useRef(0);
   const rest = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
@@ -35,7 +37,11 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
 
   const settle = useCallback(() => {
     clearTimeout(rest.current);
-    if (target.current !== null) latest.current.onView(target.current);
+    const to = target.current;
+    if (to === null || to === asked.current) return;
+    asked.current = to;
+    // Drawn anew in parts between the frames: a hand that still moves it must not wait for that.
+    startTransition(() => latest.current.onView(to));
   }, []);
 
   const glideTo = useCallback(
@@ -52,9 +58,9 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
   /** Where the picture is now, moved or not. */
   const where = useCallback(() => target.current ?? latest.current.view, []);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: whoever draws another view has arrived there
   useLayoutEffect(() => {
-    target.current = null;
+    // Whoever draws another view has arrived there, unless a hand has moved on meanwhile.
+    if (view !== asked.current || view === target.current) target.current = null;
     draw();
   }, [view, draw]);
 

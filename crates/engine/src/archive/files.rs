@@ -15,7 +15,7 @@ use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 use super::index::SegmentIndex;
 use super::markers::MarkerGatherer;
 use super::upload::{self, Replaces, Upload};
-use super::view::ArchiveView;
+use super::view::{ArchiveView, StoredSegment};
 use super::{history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix};
 use crate::error::{EngineError, Result};
 use crate::home::Home;
@@ -64,22 +64,26 @@ impl Asked {
     }
 }
 
-/// Files fetched ahead for one data directory, in the home directory. A file's name carries the
-/// checksum of its content.
+/// Files fetched ahead from one repository for one cluster, in the home directory. A file's name carries
+/// the checksum of its content.
 #[derive(Debug, Clone)]
 pub struct WalSpool {
     directory: PathBuf,
 }
 
 impl WalSpool {
-    /// The spool of the cluster in `data_directory`. Neither repository nor key is needed for it.
+    /// The spool of the cluster in `data_directory` and of `repository`, or the only one this home knows:
+    /// two copies of a cluster may both have written a timeline of one number. The repository is not
+    /// opened, and no key is needed.
     ///
     /// # Errors
-    /// When `pg_control` cannot be read.
-    pub fn of(home: &Home, data_directory: &Path) -> Result<Self> {
+    /// When `pg_control` cannot be read, or no repository is meant.
+    pub fn of(home: &Home, repository: Option<&str>, data_directory: &Path) -> Result<Self> {
         let control = read_control(data_directory)?;
+        let (url, _) = crate::repository::find_without_catalog(home, repository)?;
         let system = control.system_identifier.to_string();
-        Ok(Self { directory: home.root().join("wal").join(system) })
+        let place = blake3::hash(url.to_string().as_bytes()).to_hex();
+        Ok(Self { directory: home.root().join("wal").join(system).join(place.as_str()) })
     }
 
     /// Hands a file over that was fetched ahead; whether there was one that is whole.
@@ -162,12 +166,7 @@ impl WalFiles {
         let system = self.control.system_identifier;
         match Asked::of(name, self.size())? {
             Asked::Segment(file) => {
-                let segment =
-                    ArchiveView::load_segment(&self.repository, system, self.size(), file).await?;
-                let Some((view, stored)) = segment else {
-                    self.require_no_hole(file).await?;
-                    return Ok(None);
-                };
+                let Some((view, stored)) = self.segment(file).await? else { return Ok(None) };
                 let content = view.read_segment(&self.repository, &stored).await?;
                 self.check(file, &content).await?;
                 let mut whole = content.to_vec();
@@ -200,44 +199,66 @@ impl WalFiles {
         }
     }
 
-    /// A segment that is missing between others is lost: told "not there", PostgreSQL would take the hole
-    /// for the end of the WAL and come up without what follows. What follows may be on another timeline.
-    async fn require_no_hole(&self, file: WalFileName) -> Result<()> {
+    /// A segment as far as it is archived; none when it is proven not to be.
+    ///
+    /// One that is missing between others of its timeline, or cut short before others, is a hole: told
+    /// "not there", or given zeros, PostgreSQL would take it for the end of the WAL and come up without
+    /// what follows.
+    async fn segment(&self, file: WalFileName) -> Result<Option<(ArchiveView, StoredSegment)>> {
+        let load = || {
+            let system = self.control.system_identifier;
+            ArchiveView::load_segment(&self.repository, system, self.size(), file)
+        };
+        let whole = |found: &Option<(ArchiveView, StoredSegment)>| {
+            found.as_ref().is_some_and(|(_, stored)| stored.complete)
+        };
+        let found = load().await?;
+        if whole(&found) || !self.is_within(file, found.is_some()).await? {
+            return Ok(found);
+        }
+        // WAL is archived in order: what was unfinished a moment ago is whole now, or is a hole.
+        let found = load().await?;
+        if whole(&found) {
+            return Ok(found);
+        }
+        Err(EngineError::integrity(
+            "wal_gap",
+            format!(
+                "the segment {} is not whole in the archive, which goes on behind it",
+                file.render(self.size())
+            ),
+            "Recovery cannot pass this place. Restore to a target before it, or begin with a snapshot taken after it.",
+        ))
+    }
+
+    /// Whether a segment lies within what is archived of its timeline; what follows may be on another one.
+    /// `begun` says that something of the segment itself is archived.
+    async fn is_within(&self, file: WalFileName, mut begun: bool) -> Result<bool> {
         let system = self.control.system_identifier;
         let size = self.size();
-        let (mut before, mut after) = (false, false);
+        let mut goes_on = false;
         for prefix in [wal_prefix(system), slices_prefix(system)] {
             let prefix = format!("{prefix}{:08X}/", file.timeline.get());
             for entry in self.repository.list(&prefix).await? {
                 let name = entry.path[prefix.len()..].get(..24).unwrap_or_default();
                 if let Some(other) = WalFileName::parse(name, size) {
-                    before |= other.segment < file.segment;
-                    after |= other.segment > file.segment;
+                    begun |= other.segment < file.segment;
+                    goes_on |= other.segment > file.segment;
                 }
             }
         }
         let histories = ArchiveView::histories(&self.repository, system).await?;
         // The timeline began in this segment or before.
-        before |= histories
+        begun |= histories
             .get(&file.timeline)
             .and_then(|own| own.switches.last())
             .is_some_and(|begin| size.segment_of(begin.switch_lsn) <= file.segment);
         // Another one left it only later; the segment in which it did is also under its own name.
-        after |= histories
+        goes_on |= histories
             .values()
             .flat_map(|history| &history.switches)
             .any(|s| s.parent == file.timeline && size.segment_of(s.switch_lsn) > file.segment);
-        if before && after {
-            return Err(EngineError::integrity(
-                "wal_gap",
-                format!(
-                    "the segment {} is missing from the archive, which goes on behind it",
-                    file.render(size)
-                ),
-                "Recovery cannot pass this place. Restore to a target before it, or begin with a snapshot taken after it.",
-            ));
-        }
-        Ok(())
+        Ok(begun && goes_on)
     }
 
     /// Whether the content is this segment of this cluster and of this timeline's lineage.

@@ -4,7 +4,7 @@
 
 use holdfast_postgres::{
     LocatedEvent, Lsn, PgTimestamp, RecordSpan, SegmentNo, ServerLimits, TimelineId, WalEvent,
-    WalRecord, WalSegmentSize, Xid, decode_event,
+    WalRecord, WalSegmentSize, Xid, created_tablespace, decode_event,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +41,6 @@ pub struct SegmentIndex {
     #[serde(default)]
     pub markers: Option<SegmentMarkers>,
 }
-
-/// `RM_TBLSPC_ID` of PostgreSQL's `rmgrlist.h`, and `XLOG_TBLSPC_CREATE` of `tablespace.h`.
-const TABLESPACE: u8 = 5;
-const TABLESPACE_CREATE: u8 = 0x00;
 
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +148,8 @@ impl SegmentIndex {
             // What recovery can stop at is indexed all the same.
             Err(_) => self.markers = None,
         }
-        if let Some(path) = new_tablespace(record, major) {
+        if let Some(path) = created_tablespace(record, major) {
+            let path = String::from_utf8_lossy(path).into_owned();
             self.tablespaces.push((record.span.start, path));
         }
         if let Some(event) = event {
@@ -202,17 +199,6 @@ impl SegmentIndex {
     fn clone_head(&self) -> Self {
         Self { to: self.to, ..Self::new(self.timeline, self.segment, self.segment_size, self.from) }
     }
-}
-
-/// The path of a tablespace that a record makes (`xl_tblspc_create_rec`: its oid, then its path);
-/// none for one inside the data directory.
-fn new_tablespace(record: &WalRecord, major: u32) -> Option<String> {
-    if record.rmgr != TABLESPACE || record.info & 0xF0 != TABLESPACE_CREATE {
-        return None;
-    }
-    let path = record.main_data(major).ok()?.get(4..)?;
-    let path = path.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
-    Some(String::from_utf8_lossy(path).into_owned())
 }
 
 #[cfg(test)]

@@ -226,15 +226,6 @@ impl ArchiveView {
         segment_size: WalSegmentSize,
         file: WalFileName,
     ) -> Result<Option<(Self, StoredSegment)>> {
-        let mut view = Self {
-            system,
-            segment_size,
-            histories: BTreeMap::new(),
-            gaps: Vec::new(),
-            changes: Vec::new(),
-            timelines: BTreeMap::new(),
-            runs: BTreeMap::new(),
-        };
         let whole = segment_path(system, file.timeline, file.segment, segment_size);
         let slices = slice_directory(system, file.timeline, file.segment, segment_size);
         let mut paths = Vec::new();
@@ -244,14 +235,15 @@ impl ArchiveView {
         // Behind the list: a segment sealed in between is then found whole.
         paths.push((format!("{whole}.partial"), ObjectKind::WalSegment));
         paths.push((whole, ObjectKind::WalSegment));
+        let mut pieces = Vec::new();
         for (path, kind) in paths {
             match repository.get_sealed_metadata::<SegmentIndex>(&path, kind).await {
-                Ok(index) => view.add(Piece { path, kind, index }, 0),
+                Ok(index) => pieces.push((Piece { path, kind, index }, 0)),
                 Err(RepositoryError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        view.arrange();
+        let view = Self::of_pieces(system, segment_size, pieces);
         let stored = view.segment(file.timeline, file.segment).cloned();
         Ok(stored.map(|stored| (view, stored)))
     }
@@ -395,6 +387,12 @@ impl ArchiveView {
             .map(|leg| WalFileName { timeline: leg.timeline, segment })
     }
 
+    /// Where the WAL begins that the files of a leg hold: the segment in which a timeline begins starts
+    /// with its parent's bytes, and what its parent wrote last may be archived nowhere else.
+    fn held_from(&self, leg: &Leg) -> Lsn {
+        self.segment_size.floor(leg.from)
+    }
+
     /// How far one can read without a hole from `from` along `legs`; `from` itself when not at all.
     pub fn reachable_from(&self, legs: &[Leg], from: Lsn) -> Lsn {
         let mut at = from;
@@ -417,9 +415,12 @@ impl ArchiveView {
 
     /// Everything recovery can stop at along `legs` from `from` up to `to`, in WAL order.
     pub fn events<'a>(&'a self, legs: &'a [Leg], from: Lsn, to: Lsn) -> Vec<PointEvent> {
+        let timeline_at = |at: Lsn, leg: &Leg| {
+            legs.iter().rev().find(|l| l.from <= at).map_or(leg.timeline, |l| l.timeline)
+        };
         let mut events = Vec::new();
         for leg in legs {
-            let begin = leg.from.max(from);
+            let begin = self.held_from(leg).max(from);
             let end = leg.to.map_or(to, |t| t.min(to));
             if begin >= end {
                 continue;
@@ -442,7 +443,7 @@ impl ArchiveView {
                         .transactions
                         .iter()
                         .filter(|t| fresh(&t.span))
-                        .map(|t| PointEvent::Transaction(leg.timeline, *t))
+                        .map(|t| PointEvent::Transaction(timeline_at(t.span.start, leg), *t))
                         .collect();
                     found.extend(
                         piece
@@ -450,7 +451,7 @@ impl ArchiveView {
                             .points
                             .iter()
                             .filter(|p| fresh(&p.span))
-                            .map(|p| PointEvent::Point(leg.timeline, p.clone())),
+                            .map(|p| PointEvent::Point(timeline_at(p.span.start, leg), p.clone())),
                     );
                     found.sort_by_key(|e| e.span().start);
                     seen = found.last().map(|e| e.span().start).or(seen);
@@ -458,6 +459,9 @@ impl ArchiveView {
                 }
             }
         }
+        // What a parent and its child both hold is one event.
+        events.sort_by_key(|event| event.span().start);
+        events.dedup_by_key(|event| event.span().start);
         events
     }
 
@@ -475,7 +479,7 @@ impl ArchiveView {
                 for piece in &segment.pieces {
                     if let Some(span) = piece.index.last_record
                         && span.start < end
-                        && span.start >= from.max(leg.from)
+                        && span.start >= from.max(self.held_from(leg))
                         && last.is_none_or(|l: RecordSpan| span.start > l.start)
                     {
                         last = Some(span);
@@ -491,7 +495,7 @@ impl ArchiveView {
     pub fn tablespaces_made(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Vec<(Lsn, &str)> {
         let mut made: Vec<(Lsn, &str)> = Vec::new();
         for leg in legs {
-            let begin = leg.from.max(from);
+            let begin = self.held_from(leg).max(from);
             let end = leg.to.map_or(to, |t| t.min(to));
             made.extend(
                 self.segments(leg.timeline)
@@ -512,7 +516,7 @@ impl ArchiveView {
     pub fn minimal_since(&self, legs: &[Leg], from: Lsn, to: Lsn) -> Option<Lsn> {
         legs.iter()
             .flat_map(|leg| {
-                let begin = leg.from.max(from);
+                let begin = self.held_from(leg).max(from);
                 let end = leg.to.map_or(to, |t| t.min(to));
                 self.segments(leg.timeline)
                     .flat_map(|(_, segment)| &segment.pieces)
@@ -587,4 +591,72 @@ fn checked_length(content: Bytes, piece: &Piece) -> Result<Bytes> {
         ),
         "Points that need this WAL cannot be restored from this copy of the repository.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use holdfast_postgres::{PgTimestamp, Xid};
+
+    use super::super::TransactionKind;
+    use super::*;
+
+    const SEGMENT: u64 = 1 << 20;
+
+    fn timeline(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    /// A piece of segment 1 up to `to`, with commits of 40 bytes at these places; xid = place.
+    fn piece(timeline: TimelineId, to: u64, commits: &[u32]) -> (Piece, u64) {
+        let size = WalSegmentSize::new(SEGMENT).unwrap();
+        let mut index = SegmentIndex::new(timeline, SegmentNo(1), size, Lsn(SEGMENT));
+        index.to = Lsn(SEGMENT + to);
+        for at in commits {
+            let start = Lsn(SEGMENT + u64::from(*at));
+            let span = RecordSpan { start, end: Lsn(start.0 + 40) };
+            index.last_record = Some(span);
+            index.transactions.push(TransactionEnd {
+                kind: TransactionKind::Commit,
+                span,
+                xid: Xid(*at),
+                time: PgTimestamp(0),
+            });
+        }
+        (Piece { path: String::new(), kind: ObjectKind::WalSlice, index }, 0)
+    }
+
+    /// The old server is gone before the archive has its last WAL; the promoted one has it in its own
+    /// first segment.
+    #[test]
+    fn what_only_a_childs_first_segment_holds_of_its_parent_is_seen() {
+        let (parent, child) = (timeline(1), timeline(2));
+        let switch = Lsn(SEGMENT + 400);
+        let mut whole = piece(child, SEGMENT, &[100, 200, 400]);
+        whole.0.index.tablespaces = vec![(Lsn(SEGMENT + 300), "/srv/space".to_owned())];
+        let pieces = vec![piece(parent, 150, &[60, 100]), whole];
+        let size = WalSegmentSize::new(SEGMENT).unwrap();
+        let view = ArchiveView::of_pieces(SystemIdentifier(7), size, pieces);
+        let legs = [
+            Leg { timeline: parent, from: Lsn::INVALID, to: Some(switch) },
+            Leg { timeline: child, from: switch, to: None },
+        ];
+        let start = Lsn(SEGMENT + 50);
+        let reachable = view.reachable_from(&legs, start);
+        assert_eq!(reachable, Lsn(2 * SEGMENT));
+        let events = view.events(&legs, start, reachable);
+        let seen: Vec<_> = events
+            .iter()
+            .map(|event| match event {
+                PointEvent::Transaction(timeline, t) => (t.xid.0, timeline.get()),
+                PointEvent::Point(..) => unreachable!("there is none"),
+            })
+            .collect();
+        assert_eq!(seen, [(60, 1), (100, 1), (200, 1), (400, 2)]);
+        assert_eq!(view.tablespaces_made(&legs, start, reachable).len(), 1);
+        assert_eq!(view.last_record(&legs, start, reachable).unwrap().start, switch);
+        // A way that stays on the parent sees what is archived of the parent only.
+        let legs = [Leg { timeline: parent, from: Lsn::INVALID, to: None }];
+        assert_eq!(view.events(&legs, start, Lsn(u64::MAX)).len(), 2);
+    }
 }

@@ -1,7 +1,8 @@
 //! The CRC-32C of a file out of those of its extents, without reading any.
 
-/// Joins checksums of extents that all have the same length, but for the last.
+/// Joins CRC-32Cs of extents that all have the same length, but for the last.
 pub(super) struct ChecksumJoiner {
+    /// Bytes.
     extent_size: u64,
     /// What a whole extent that follows does to a checksum, for each byte of it: appending bytes is
     /// linear in the checksum of what came before.
@@ -9,6 +10,7 @@ pub(super) struct ChecksumJoiner {
 }
 
 impl ChecksumJoiner {
+    /// A joiner for extents of `extent_size` bytes.
     pub(super) fn new(extent_size: usize) -> Self {
         let mut bits = [0_u32; 32];
         for (n, bit) in bits.iter_mut().enumerate() {
@@ -55,17 +57,23 @@ impl ChecksumJoiner {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn joined_checksums_are_the_files() {
-        let bytes: Vec<u8> = (0..3000_u32).map(|n| ((n * n) >> 3).to_le_bytes()[0]).collect();
-        for size in [1, 7, 512, 1000, 4096] {
-            let joiner = ChecksumJoiner::new(size);
-            for length in (0..=bytes.len()).step_by(123).chain([512, 1000, 2000, 3000]) {
-                let sums: Vec<u32> = bytes[..length].chunks(size).map(crc32c::crc32c).collect();
-                let whole = crc32c::crc32c(&bytes[..length]);
-                assert_eq!(joiner.join(&sums, length as u64), whole, "{length} by {size}");
+    proptest! {
+        #[test]
+        fn joined_checksums_are_the_files(
+            bytes in proptest::collection::vec(any::<u8>(), 0..6000),
+            whole_extents in 0_usize..4,
+            extent_size in prop_oneof![1_usize..700, Just(512), Just(4096)],
+        ) {
+            let joiner = ChecksumJoiner::new(extent_size);
+            // Also where the last extent is a whole one.
+            for length in [bytes.len(), (whole_extents * extent_size).min(bytes.len())] {
+                let bytes = &bytes[..length];
+                let sums: Vec<u32> = bytes.chunks(extent_size).map(crc32c::crc32c).collect();
+                prop_assert_eq!(joiner.join(&sums, length as u64), crc32c::crc32c(bytes));
             }
         }
     }

@@ -101,8 +101,8 @@ enum Kept {
     AsItIs,
     /// The label of an incremental backup, which becomes a full one's.
     Label(Vec<u8>),
-    /// An incremental file, and the path of the whole one.
-    Folded(Box<(Fold, String)>),
+    /// An incremental file, folded into the whole one.
+    Folded(Box<Fold>),
 }
 
 pub(super) struct FileStage {
@@ -266,7 +266,7 @@ impl FileStage {
             TarKind::File => {
                 let kept = self.kept(&path, runtime)?;
                 let whole = match &kept {
-                    Kept::Folded(fold) => &fold.1,
+                    Kept::Folded(fold) => fold.path(),
                     Kept::AsItIs | Kept::Label(_) => &path,
                 };
                 let pages = relation_file(whole).filter(|_| self.checksums);
@@ -300,13 +300,15 @@ impl FileStage {
         let Some(target) = target else {
             return Ok(if path == "backup_label" { Kept::Label(Vec::new()) } else { Kept::AsItIs });
         };
+        if basis.read_whole.own(&target) {
+            return Err(without_basis(path, "the file was to be read whole"));
+        }
         let Some(previous) = runtime.block_on(basis.files.get(&target))? else {
             return Err(without_basis(path, "the previous snapshot does not have the file"));
         };
         let Shape { block_size, segment_blocks } = self.shape;
-        let fold =
-            Fold::begin(&target, previous, self.ingest.extent_size(), block_size, segment_blocks)?;
-        Ok(Kept::Folded(Box::new((fold, target))))
+        let fold = Fold::begin(previous, self.ingest.extent_size(), block_size, segment_blocks)?;
+        Ok(Kept::Folded(Box::new(fold)))
     }
 
     fn directory(&mut self, path: &str, mode: u32, mtime: i64, runtime: &Handle) -> Result<()> {
@@ -340,7 +342,6 @@ impl FileStage {
                 file.crc = crc32c::crc32c_append(file.crc, bytes);
                 let Some(basis) = &self.basis else { return Ok(()) };
                 let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
-                let (fold, path) = &mut **fold;
                 let mut check = PageCheck {
                     shape: self.shape,
                     start_lsn: self.start_lsn,
@@ -348,7 +349,7 @@ impl FileStage {
                     total: &mut self.page_findings_total,
                 };
                 let pages = file.pages;
-                return fold.push(bytes, &places, &mut |number, page| {
+                return fold.push(bytes, &places, &mut |path, number, page| {
                     if let Some(relation) = pages {
                         check.page(path, relation, u64::from(number), page);
                     }
@@ -418,19 +419,14 @@ impl FileStage {
                 }
                 let whole = Bytes::from(without_incremental_lines(&label));
                 file.size = whole.len() as u64;
-                let parts = whole.chunks(self.ingest.extent_size());
-                for part in parts.map(|part| whole.slice_ref(part)) {
-                    file.sums.push(crc32c::crc32c(&part));
-                    file.extents.push(runtime.block_on(self.ingest.add_extent(part))?);
-                }
+                (file.extents, file.sums) = runtime.block_on(stored(&self.ingest, &whole))?;
                 true
             }
             Kept::Folded(fold) => {
                 self.totals.checks.insert(arrived, (arrived_size, file.crc));
                 let Some(basis) = &self.basis else { return Ok(()) };
                 let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
-                let (fold, path) = *fold;
-                let Folded { size, extents, sums } = fold.finish(&places)?;
+                let Folded { path, size, extents, sums } = fold.finish(&places)?;
                 file = OpenFile { path, size, extents, sums, ..file };
                 true
             }
@@ -441,10 +437,6 @@ impl FileStage {
         }
         self.totals.files += 1;
         self.totals.bytes += file.size;
-        if file.sums.len() == 1 {
-            // The file's own says it already.
-            file.sums.clear();
-        }
         runtime.block_on(self.table.add(&FileEntry {
             path: file.path,
             size: file.size,
@@ -453,7 +445,7 @@ impl FileStage {
             crc32c: Some(file.crc),
             kind: EntryKind::File,
             extents: file.extents,
-            extent_crc32c: file.sums,
+            extent_crc32c: of_several(file.sums),
         }))?;
         Ok(())
     }
@@ -489,15 +481,7 @@ pub(super) async fn store_manifest(
     manifest: Vec<u8>,
 ) -> Result<()> {
     let manifest = Bytes::from(manifest);
-    let mut extents = Vec::new();
-    let mut sums = Vec::new();
-    for part in manifest.chunks(ingest.extent_size()) {
-        sums.push(crc32c::crc32c(part));
-        extents.push(ingest.add_extent(manifest.slice_ref(part)).await?);
-    }
-    if sums.len() == 1 {
-        sums.clear();
-    }
+    let (extents, sums) = stored(ingest, &manifest).await?;
     table
         .add(&FileEntry {
             path: "backup_manifest".to_owned(),
@@ -507,10 +491,26 @@ pub(super) async fn store_manifest(
             crc32c: Some(crc32c::crc32c(&manifest)),
             kind: EntryKind::File,
             extents,
-            extent_crc32c: sums,
+            extent_crc32c: of_several(sums),
         })
         .await?;
     Ok(())
+}
+
+/// Stores content that is in memory; its extents and their checksums.
+async fn stored(ingest: &Ingest, content: &Bytes) -> Result<(Vec<ExtentId>, Vec<u32>)> {
+    let mut extents = Vec::new();
+    let mut sums = Vec::new();
+    for part in content.chunks(ingest.extent_size()) {
+        sums.push(crc32c::crc32c(part));
+        extents.push(ingest.add_extent(content.slice_ref(part)).await?);
+    }
+    Ok((extents, sums))
+}
+
+/// The checksums of extents as an entry has them: of a single one the file's own says it already.
+fn of_several(sums: Vec<u32>) -> Vec<u32> {
+    if sums.len() == 1 { Vec::new() } else { sums }
 }
 
 fn without_basis(path: &str, why: &str) -> EngineError {

@@ -1,12 +1,15 @@
 //! Whether a backup can be incremental, on which snapshot it builds, and why not.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use holdfast_postgres::{Lsn, TimelineHistory, TimelineId};
-use holdfast_repository::{EntryKind, ExtentReader, FileEntry, FileLookup, Repository};
+use holdfast_postgres::{
+    Lsn, ManifestError, ManifestReader, ManifestWriter, SystemIdentifier, TimelineHistory,
+    TimelineId,
+};
+use holdfast_repository::{EntryKind, ExtentId, ExtentReader, FileEntry, FileLookup, Repository};
 use holdfast_wire::{Connection, ServerError, WireError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,8 +20,16 @@ use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
 use crate::snapshot::{self, Snapshot};
 
+use super::truncations::TruncatedRelations;
+
 /// Extents of the manifest that are read at once.
 const MANIFEST_EXTENTS: usize = 16;
+/// The manifests of servers that take incremental backups.
+const MANIFEST_VERSION: u32 = 2;
+
+/// What to do about a server that does not summarize.
+const SUMMARIZE: &str =
+    "ALTER SYSTEM SET summarize_wal = 'on'; SELECT pg_reload_conf(); -- then take one full backup";
 
 /// Whether to read only what changed since the previous snapshot. What is kept is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
@@ -40,6 +51,9 @@ pub(super) struct Basis {
     pub(super) timeline: TimelineId,
     pub(super) files: FileLookup,
     pub(super) extents: ExtentReader,
+    /// What the server was not offered to build on.
+    pub(super) read_whole: TruncatedRelations,
+    system_identifier: SystemIdentifier,
     manifest: FileEntry,
 }
 
@@ -117,6 +131,8 @@ pub(super) async fn find_basis(
         timeline: snapshot.timeline,
         files,
         extents,
+        read_whole: TruncatedRelations::default(),
+        system_identifier: snapshot.system_identifier,
         manifest,
     })
 }
@@ -177,20 +193,19 @@ async fn candidate(
 }
 
 impl Basis {
-    /// Its manifest, piece by piece.
+    /// Its manifest without the files that are to be read whole, piece by piece.
     pub(super) fn manifest(&self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-        let ids: Arc<[_]> = self.manifest.extents.clone().into();
-        let extents = self.extents.clone();
-        futures_util::stream::try_unfold(0, move |at| {
-            let (ids, extents) = (Arc::clone(&ids), extents.clone());
-            async move {
-                let Some(rest) = ids.get(at..).filter(|rest| !rest.is_empty()) else {
-                    return Ok(None);
-                };
-                let next = &rest[..rest.len().min(MANIFEST_EXTENTS)];
-                let read = extents.read(next).await.map_err(io::Error::other)?;
-                Ok(Some((Bytes::from(read.concat()), at + next.len())))
-            }
+        let offer = ManifestOffer {
+            extents: self.extents.clone(),
+            left: self.manifest.extents.clone().into(),
+            filter: Some(ManifestFilter {
+                reader: ManifestReader::new(),
+                writer: ManifestWriter::new(MANIFEST_VERSION, Some(self.system_identifier)),
+                read_whole: self.read_whole.clone(),
+            }),
+        };
+        futures_util::stream::try_unfold(offer, async |mut offer| {
+            Ok(offer.next().await?.map(|piece| (piece, offer)))
         })
     }
 
@@ -216,6 +231,61 @@ impl Basis {
     }
 }
 
+/// A manifest on its way from the repository to a server.
+struct ManifestOffer {
+    extents: ExtentReader,
+    left: VecDeque<ExtentId>,
+    /// Gone once the manifest is whole.
+    filter: Option<ManifestFilter>,
+}
+
+/// Writes a manifest anew as it is read, without some of its files.
+struct ManifestFilter {
+    reader: ManifestReader,
+    writer: ManifestWriter,
+    read_whole: TruncatedRelations,
+}
+
+impl ManifestOffer {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(mut filter) = self.filter.take() else { return Ok(None) };
+        let count = self.left.len().min(MANIFEST_EXTENTS);
+        let next: Vec<_> = self.left.drain(..count).collect();
+        let read = self.extents.read(&next).await.map_err(io::Error::other)?;
+        let last = self.left.is_empty();
+        let filtered = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            for piece in read {
+                text.append(&mut filter.push(&piece)?);
+            }
+            if last {
+                text.append(&mut filter.finish()?);
+                return Ok((text, None));
+            }
+            Ok::<_, ManifestError>((text, Some(filter)))
+        });
+        let (text, filter) = filtered.await?.map_err(io::Error::other)?;
+        self.filter = filter;
+        Ok(Some(text.into()))
+    }
+}
+
+impl ManifestFilter {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ManifestError> {
+        self.reader.push(bytes, &mut |file| {
+            if !file.path.as_str().is_some_and(|path| self.read_whole.own(path)) {
+                self.writer.file(&file);
+            }
+        })?;
+        Ok(self.writer.take())
+    }
+
+    fn finish(self) -> Result<Vec<u8>, ManifestError> {
+        let summary = self.reader.finish()?;
+        Ok(self.writer.finish(&summary.wal_ranges))
+    }
+}
+
 fn unusable(snapshot: &Snapshot, why: &str) -> EngineError {
     EngineError::refused(
         "previous_snapshot_unusable",
@@ -228,7 +298,7 @@ fn summarizing_is_off() -> EngineError {
     EngineError::refused(
         "wal_summaries_off",
         "summarize_wal is off: the server does not know what changed since the previous backup",
-        "ALTER SYSTEM SET summarize_wal = 'on'; SELECT pg_reload_conf(); -- then take one full backup",
+        SUMMARIZE,
     )
 }
 
@@ -257,15 +327,13 @@ fn meaning(server: &ServerError) -> (&'static str, &'static str) {
     } else if says("WAL summaries are required") {
         (
             "wal_summaries_missing",
-            "Take a full backup: what changed since the previous one is not known any more. Summaries are kept for \
-             wal_summary_keep_time (10 days unless set otherwise), and none are written while summarize_wal is off or \
-             wal_level is minimal.",
+            "Take a full backup: the server does not know what changed since the previous one. Summaries are kept for \
+             wal_summary_keep_time (10 days unless set otherwise); none are written while summarize_wal is off or wal_level \
+             is minimal; a standby has none of the time before it was made; and a server that was promoted at the start of a \
+             WAL page, as after pg_switch_wal(), lacks the one that begins there.",
         )
     } else if says("unless WAL summarization is enabled") {
-        (
-            "wal_summaries_off",
-            "ALTER SYSTEM SET summarize_wal = 'on'; SELECT pg_reload_conf(); -- then take one full backup",
-        )
+        ("wal_summaries_off", SUMMARIZE)
     } else if says("this server's history")
         || says("initial timeline")
         || says("non-final timeline")
@@ -287,7 +355,41 @@ fn meaning(server: &ServerError) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use holdfast_postgres::{BackupManifest, ManifestFile, ManifestPath, WalRange};
+
     use super::*;
+
+    #[test]
+    fn truncated_relations_are_not_offered_to_build_on() {
+        let file = |path: &str| ManifestFile {
+            path: ManifestPath::new(path.as_bytes().to_vec()).unwrap(),
+            size: 8192,
+            last_modified: "2026-03-01 10:11:12 GMT".to_owned(),
+            checksum: None,
+        };
+        let ranges = [WalRange { timeline: TimelineId::FIRST, start: Lsn(0x28), end: Lsn(0x100) }];
+        let system = "7300000000000000001".parse().unwrap();
+        let mut writer = ManifestWriter::new(MANIFEST_VERSION, Some(system));
+        for path in ["base/5/16384", "base/5/16384.1", "base/5/16390", "PG_VERSION"] {
+            writer.file(&file(path));
+        }
+        let manifest = writer.finish(&ranges);
+        let mut filter = ManifestFilter {
+            reader: ManifestReader::new(),
+            writer: ManifestWriter::new(MANIFEST_VERSION, Some(system)),
+            read_whole: TruncatedRelations::of([16384]),
+        };
+        let mut offered = Vec::new();
+        for piece in manifest.chunks(100) {
+            offered.append(&mut filter.push(piece).unwrap());
+        }
+        offered.append(&mut filter.finish().unwrap());
+        let offered = BackupManifest::parse(&offered).unwrap();
+        assert_eq!(offered.files, [file("base/5/16390"), file("PG_VERSION")]);
+        assert_eq!(offered.wal_ranges, ranges);
+        assert_eq!(offered.system_identifier, Some(system));
+    }
 
     fn code(sqlstate: &str, message: &str, routine: &str) -> String {
         let server = ServerError {
@@ -341,6 +443,7 @@ mod tests {
             code("XX000", "could not parse backup manifest: x", "manifest_report_error"),
             "incremental_refused"
         );
-        assert_ne!(code("53300", "too many", "InitProcess"), "incremental_refused");
+        let other = ServerError { sqlstate: "53300".to_owned(), ..ServerError::default() };
+        assert!(matches!(refusal(WireError::from(other)), EngineError::Wire(_)));
     }
 }

@@ -5,10 +5,12 @@
 mod checksum;
 mod companion;
 mod compare;
+mod configuration;
 mod files;
 mod fold;
 mod incremental;
 mod source;
+mod truncations;
 
 use std::sync::Arc;
 
@@ -32,11 +34,15 @@ use crate::{Engine, Finding, PhaseTime, Severity};
 use companion::Companion;
 use files::{FileStage, Received, Shape, StageMessage};
 use incremental::Basis;
+use truncations::Truncations;
 
 pub use incremental::IncrementalMode;
 
 /// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
 const IN_FLIGHT: usize = 128;
+
+/// How often an incremental backup is begun anew because a relation was truncated meanwhile.
+const BEGINNINGS: usize = 3;
 
 /// How to take a backup.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +135,8 @@ impl Engine {
         reporter.phase("connecting", None, None);
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let facts = source::look(self, cluster).await?;
+        let mut warnings = facts.unread_configuration();
+        warnings.iter().for_each(|warning| reporter.warning(warning.clone()));
         let (mut connection, _) = self.connect_for_backup(cluster).await?;
         let version = connection.facts().version;
         let shape = shape(&mut connection).await?;
@@ -158,7 +166,6 @@ impl Engine {
             let runtime = tokio::runtime::Handle::current();
             move || stage.run(queue, &runtime)
         });
-        let mut warnings = Vec::new();
         let mut copied = 0_u64;
         let sent = async {
             while let Some(event) = stream.next().await? {
@@ -209,13 +216,21 @@ impl Engine {
 
         reporter.phase("comparing with the server's manifest", Some("files"), Some(totals.files));
         let limits = control.limits;
-        let read =
-            compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
-        reporter.done(read.files.len() as u64);
-        let manifest = match kind {
-            SnapshotKind::Full => manifest,
-            SnapshotKind::Incremental => compare::of_whole_files(read, &totals.changed),
-        };
+        // A manifest of many files takes a while to read.
+        let compared = tokio::task::spawn_blocking(move || {
+            let read =
+                compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
+            let listed = read.files.len() as u64;
+            let manifest = match kind {
+                SnapshotKind::Full => manifest,
+                SnapshotKind::Incremental => compare::of_whole_files(read, &totals.changed),
+            };
+            Ok::<_, EngineError>((totals, listed, manifest))
+        });
+        let (totals, listed, manifest) = compared
+            .await
+            .map_err(|e| EngineError::Fault(format!("the comparison failed: {e}")))??;
+        reporter.done(listed);
         files::store_manifest(&ingest, &mut table, manifest).await?;
 
         reporter.phase("storing", None, None);
@@ -286,9 +301,10 @@ impl Engine {
         };
         let attempt = match basis {
             None => return self.begin_full(connection, reporter, id, None).await,
-            Some(Ok(basis)) => {
-                self.begin_incremental(connection, reporter, id, basis).await.map_err(|e| (e, None))
-            }
+            Some(Ok(basis)) => self
+                .begin_incremental(connection, cluster, reporter, id, basis)
+                .await
+                .map_err(|e| (e, None)),
             Some(Err(error)) => Err((error, Some(connection))),
         };
         match attempt {
@@ -326,22 +342,42 @@ impl Engine {
     async fn begin_incremental(
         &self,
         mut connection: Connection,
+        cluster: &Cluster,
         reporter: &Reporter,
         id: Uuid,
-        basis: Basis,
+        mut basis: Basis,
     ) -> Result<Begun> {
-        reporter.phase("sending the previous snapshot's manifest", None, None);
-        connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
-        reporter.phase("waiting for the server's checkpoint and WAL summaries", None, None);
-        let started_at = Utc::now();
-        let options = command(id, &connection, true);
-        let mut relay =
-            |notice: &ServerNotice| reporter.warning(format!("server: {}", notice.message));
-        let stream = connection
-            .base_backup_noting(options, &mut relay)
-            .await
-            .map_err(incremental::refusal)?;
-        Ok(Begun { stream, basis: Some(basis), full_because: None, started_at })
+        for _ in 0..BEGINNINGS {
+            let mut truncations =
+                Truncations::since(&basis, self, cluster, &connection, reporter).await?;
+            basis.read_whole = truncations.relations().clone();
+            reporter.phase("sending the previous snapshot's manifest", None, None);
+            connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
+            reporter.phase("waiting for the server's checkpoint and WAL summaries", None, None);
+            let started_at = Utc::now();
+            let options = command(id, &connection, true);
+            let mut relay =
+                |notice: &ServerNotice| reporter.warning(format!("server: {}", notice.message));
+            let stream = connection
+                .base_backup_noting(options, &mut relay)
+                .await
+                .map_err(incremental::refusal)?;
+            // The server has waited for the summaries up to its checkpoint; nothing was sent yet.
+            if !truncations.read_up_to(stream.start_lsn(), reporter).await? {
+                truncations.close().await;
+                return Ok(Begun { stream, basis: Some(basis), full_because: None, started_at });
+            }
+            reporter.log("begun anew: a table was truncated before the backup's checkpoint");
+            drop(stream);
+            connection = self.connect_for_backup(cluster).await?.0;
+        }
+        Err(EngineError::refused(
+            "truncated_meanwhile",
+            format!(
+                "relations were truncated each of the {BEGINNINGS} times that the backup began"
+            ),
+            "Run it again when VACUUM truncates less, or take a full backup.",
+        ))
     }
 
     /// Writes the manifest, and believes it only when it reads back.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::configuration;
 use crate::Engine;
 use crate::cluster::Cluster;
 use crate::error::Result;
@@ -17,11 +18,11 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
     let major = connection.facts().version.major();
     let mut facts = SourceFacts {
         superuser: connection
-            .query_value("SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10")
+            .catalog_value("SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10")
             .await?
             .unwrap_or_else(|| "postgres".to_owned()),
         version_text: connection
-            .query_value("SELECT pg_catalog.version()")
+            .catalog_value("SELECT pg_catalog.version()")
             .await?
             .unwrap_or_default(),
         data_checksums: connection.show("data_checksums").await?.eq("on"),
@@ -38,7 +39,7 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
     let sql = format!(
         "SELECT datname, datcollate, datctype, {versions} FROM pg_catalog.pg_database ORDER BY oid"
     );
-    for row in connection.query(&sql).await?.into_iter().flat_map(|set| set.rows) {
+    for row in connection.catalog_rows(&sql).await? {
         let mut cells = row.into_iter();
         let mut cell = || cells.next().flatten();
         facts.databases.push(DatabaseFacts {
@@ -51,16 +52,17 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
         });
     }
     let sql = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source NOT IN ('default', 'override', 'client')";
-    let rows = connection.query(sql).await?;
-    facts.settings = rows
+    facts.settings = connection
+        .catalog_rows(sql)
+        .await?
         .into_iter()
-        .flat_map(|set| set.rows)
         .filter_map(|row| {
             let mut cells = row.into_iter();
             Some((cells.next()??, cells.next()??))
         })
         .filter(|(name, _)| !PRIVATE_SETTINGS.contains(&name.as_str()))
         .collect::<BTreeMap<_, _>>();
+    facts.configuration = configuration::read_outside(&mut connection).await?;
     connection.close().await;
     Ok(facts)
 }

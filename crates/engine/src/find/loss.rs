@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::names::Names;
 use super::work::{Ending, OpenWork};
-use super::{FIRST_USER_OID, FoundEvent, FoundKind, Reading, RowCounts, is_temporary, undecodable};
+use super::{
+    FIRST_USER_OID, FoundEvent, FoundKind, Reading, RowCounts, TableIdentity, is_temporary,
+    undecodable,
+};
 use crate::Engine;
 use crate::archive::Gap;
 use crate::error::Result;
@@ -44,16 +47,9 @@ impl LossBudget {
 /// Rows of one table that going back discards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct RelationLoss {
-    /// The database's name, where it is known.
-    pub database: Option<String>,
-    /// The database's oid.
-    pub database_oid: u32,
-    /// `schema.name` as it was called when it was first touched; none where that is not known.
-    pub relation: Option<String>,
-    /// The table's oid, where it is known.
-    pub oid: Option<u32>,
-    /// The number of the table's files.
-    pub relfilenode: Option<u32>,
+    /// The table, as it was called when it was first touched.
+    #[serde(flatten)]
+    pub table: TableIdentity,
     /// The rows.
     pub rows: RowCounts,
     /// Committed transactions that touched it.
@@ -209,11 +205,11 @@ impl Tally {
     }
 
     fn count(&mut self, events: Vec<FoundEvent>) {
-        let temporary = |e: &FoundEvent| e.relation.as_deref().is_some_and(is_temporary);
-        let catalog = |e: &FoundEvent| e.oid.is_some_and(|oid| oid < FIRST_USER_OID);
+        let temporary = |e: &FoundEvent| e.table.relation.as_deref().is_some_and(is_temporary);
+        let catalog = |e: &FoundEvent| e.table.oid.is_some_and(|oid| oid < FIRST_USER_OID);
         // Statistics and large objects change without anybody changing the schema.
         let schema =
-            |e: &FoundEvent| catalog(e) && !matches!(e.oid, Some(2613 | 2619 | 2995 | 3429));
+            |e: &FoundEvent| catalog(e) && !matches!(e.table.oid, Some(2613 | 2619 | 2995 | 3429));
         if let Some(changes) = &mut self.changes.schema_changes
             && events.iter().any(schema)
             && !events.iter().any(temporary)
@@ -240,18 +236,15 @@ impl Tally {
 
     fn add(&mut self, event: FoundEvent) {
         self.changes.total.add(event.rows);
-        let file = event.relfilenode.filter(|_| event.oid.is_none());
-        let key = (event.database_oid, event.oid, file);
+        let table = event.table;
+        let file = table.relfilenode.filter(|_| table.oid.is_none());
+        let key = (table.database_oid, table.oid, file);
         if self.relations.len() >= RELATIONS_MAX && !self.relations.contains_key(&key) {
             self.changes.relations_more += 1;
             return;
         }
         let relation = self.relations.entry(key).or_insert(RelationLoss {
-            database: event.database,
-            database_oid: event.database_oid,
-            relation: event.relation,
-            oid: event.oid,
-            relfilenode: event.relfilenode,
+            table,
             rows: RowCounts::default(),
             transactions: 0,
         });

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, SegmentNo, TimelineId, WalStreamReader};
-use holdfast_repository::Repository;
+use holdfast_repository::{ObjectKind, Repository};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::names::Names;
-use super::{FIRST_USER_OID, expectations};
+use super::work::Ending;
+use super::{EndedTransaction, FIRST_USER_OID, TableIdentity, expectations};
 use crate::Engine;
 use crate::archive::markers::MarkerGatherer;
 use crate::archive::{
@@ -23,7 +23,9 @@ use crate::archive::{
 };
 use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::snapshot::Snapshot;
+use crate::points::SnapshotSummary;
+use crate::snapshot::{self, Snapshot};
+use crate::timeline::{Freshness, History};
 
 /// The most transactions that one answer names.
 const LIMIT_MAX: usize = 2000;
@@ -58,29 +60,12 @@ pub struct MarkersRequest {
 pub struct Marker {
     /// What.
     pub kind: MarkerKind,
-    /// The transaction.
-    pub xid: String,
-    /// Its first record that mattered.
-    #[ts(type = "string")]
-    pub lsn: Lsn,
-    /// The record of its commit.
-    #[ts(type = "string")]
-    pub commit_lsn: Lsn,
-    /// When it committed.
-    #[ts(type = "string")]
-    pub commit_time: DateTime<Utc>,
-    /// On which timeline.
-    pub timeline: u32,
-    /// The database's name, where a snapshot knows it.
-    pub database: Option<String>,
-    /// The database's oid.
-    pub database_oid: u32,
-    /// `schema.name`, where a snapshot knows it.
-    pub relation: Option<String>,
-    /// The relation's oid, where it is known.
-    pub oid: Option<u32>,
-    /// The number of its files then; the first of them where several are told together.
-    pub relfilenode: Option<u32>,
+    /// By which transaction.
+    #[serde(flatten)]
+    pub by: EndedTransaction,
+    /// To which table, where a snapshot knows it.
+    #[serde(flatten)]
+    pub table: TableIdentity,
     /// How many relations this is: more than one only where their names are not known.
     pub relations: u32,
     /// Deleted rows.
@@ -92,8 +77,6 @@ pub struct Marker {
     /// Whether the transaction may have begun before the WAL that was read: the rows are a lower bound,
     /// and what is told as dropped may have been emptied.
     pub begun_before: bool,
-    /// The target that leaves this transaction out, with `--exclusive`.
-    pub target: String,
 }
 
 /// Transactions of a span of time, by what they did; one that did several things counts for each.
@@ -177,19 +160,22 @@ impl Engine {
     ///
     /// # Errors
     /// When the repository cannot be read.
-    pub async fn markers(&self, request: &MarkersRequest) -> Result<Markers> {
+    pub async fn markers(&self, request: &MarkersRequest, freshness: Freshness) -> Result<Markers> {
         let cluster = self.cluster(&request.cluster).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let mut view = self.archive_view(&cluster).await?;
-        if request.rebuild && self.rebuild_markers(&cluster, &repository, &view).await? {
-            view = self.archive_view(&cluster).await?;
+        if request.rebuild {
+            let view = self.archive_view(&cluster).await?;
+            self.rebuild_markers(&cluster, &repository, &view).await?;
         }
+        // Outlines hold the markers and not the transactions: a long history is many of those.
+        let history = self.history(&cluster, freshness).await?;
+        let view = &history.view;
         let within = |time: DateTime<Utc>| {
             request.from.is_none_or(|f| time >= f) && request.to.is_none_or(|t| time < t)
         };
         let mut all: Vec<(TimelineId, &TransactionMarker)> = view
             .timelines()
-            .flat_map(|timeline| marked(&view, timeline).map(move |m| (timeline, m)))
+            .flat_map(|timeline| marked(view, timeline).map(move |m| (timeline, m)))
             .filter(|(_, m)| within(m.time.to_chrono()))
             .collect();
         let from = request.from.or(all.iter().map(|(_, m)| m.time.to_chrono()).min());
@@ -204,17 +190,20 @@ impl Engine {
             all.truncate(limit);
             all.sort_by_key(|(timeline, m)| (*timeline, m.span.start));
         }
-        let before = predecessors(&view);
-        let snapshots: Vec<_> =
-            self.snapshots(&cluster).await?.into_iter().map(|(snapshot, _)| snapshot).collect();
-        let mut catalogs =
-            Catalogs { engine: self, repository: &repository, snapshots: &snapshots, read: 0 };
+        let before = predecessors(view);
+        let mut catalogs = Catalogs {
+            engine: self,
+            cluster: &cluster,
+            repository: &repository,
+            snapshots: &history.snapshots,
+            read: 0,
+        };
         let mut markers = Vec::new();
         for (timeline, marker) in all {
             let names = catalogs.near(timeline, marker.first).await?;
             markers.extend(named(timeline, marker, &names, &before));
         }
-        let unknown = unknown(&view)
+        let unknown = unknown(&history)
             .into_iter()
             .filter(|u| {
                 let asked = request.from.is_some() || request.to.is_some();
@@ -239,32 +228,31 @@ impl Engine {
         })
     }
 
-    /// Reads WAL whose index has no markers and remembers what it says; whether there was any.
+    /// Reads WAL whose index has no markers and remembers what it says.
     async fn rebuild_markers(
         &self,
         cluster: &Cluster,
         repository: &Repository,
         view: &ArchiveView,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let size = cluster.segment_size;
-        let mut rebuilt = 0;
-        for timeline in view.timelines() {
+        let mut rebuilt = Vec::new();
+        'all: for timeline in view.timelines() {
             let mut state: Option<(SegmentNo, WalStreamReader, MarkerGatherer)> = None;
             for (number, stored) in view.segments(timeline) {
                 let [piece] = stored.pieces.as_slice() else { continue };
                 if !stored.complete || is_known(stored) {
                     continue;
                 }
-                if rebuilt >= REBUILT_MAX {
-                    return Ok(true);
+                if rebuilt.len() >= REBUILT_MAX {
+                    break 'all;
                 }
                 let (mut reader, mut gatherer) = match state.take() {
                     Some((expected, reader, gatherer)) if expected == number => (reader, gatherer),
                     _ => (
-                        WalStreamReader::new(
+                        WalStreamReader::at_segment(
                             size.start_of(number),
                             size,
-                            8192,
                             expectations(cluster, timeline),
                         ),
                         MarkerGatherer::new(),
@@ -289,32 +277,43 @@ impl Engine {
                     let text = serde_json::to_string(&index)
                         .map_err(|e| crate::EngineError::Fault(e.to_string()))?;
                     self.catalog().put_wal_metadata(repository.id(), &piece.path, &text).await?;
-                    rebuilt += 1;
+                    rebuilt.push(piece.path.clone());
                 }
                 state = Some((SegmentNo(number.0 + 1), reader, gatherer));
+                tokio::task::yield_now().await;
             }
         }
-        Ok(rebuilt > 0)
+        self.forget_outlines(cluster, repository, &rebuilt).await
     }
 
     /// The names a snapshot knows; kept in memory for the next question.
-    async fn names_of(&self, repository: &Repository, snapshot: &Snapshot) -> Result<Arc<Names>> {
+    async fn names_of(
+        &self,
+        cluster: &Cluster,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<Arc<Names>> {
         let mut kept = self.names().lock().await;
-        if let Some((_, names)) = kept.iter().find(|(id, _)| *id == snapshot.id) {
+        if let Some((_, names)) = kept.iter().find(|(known, _)| known == id) {
             return Ok(Arc::clone(names));
         }
-        let mut names = Names::of_snapshot(repository, snapshot, &CancellationToken::new()).await?;
+        let path = format!("{}{id}", snapshot::prefix(cluster.id));
+        let snapshot: Snapshot =
+            snapshot::cached_document(self.catalog(), repository, &path, ObjectKind::Snapshot)
+                .await?;
+        let mut names =
+            Names::of_snapshot(repository, &snapshot, &CancellationToken::new()).await?;
         names.settle();
         let names = Arc::new(names);
         if kept.len() >= NAMES_KEPT {
             kept.remove(0);
         }
-        kept.push((snapshot.id, Arc::clone(&names)));
+        kept.push((id.to_owned(), Arc::clone(&names)));
         Ok(names)
     }
 
-    async fn has_names(&self, snapshot: Uuid) -> bool {
-        self.names().lock().await.iter().any(|(id, _)| *id == snapshot)
+    async fn has_names(&self, id: &str) -> bool {
+        self.names().lock().await.iter().any(|(known, _)| known == id)
     }
 }
 
@@ -348,14 +347,13 @@ fn is_known(segment: &StoredSegment) -> bool {
 }
 
 /// Where no markers are known, adjoining segments as one.
-fn unknown(view: &ArchiveView) -> Vec<UnknownStretch> {
+fn unknown(history: &History) -> Vec<UnknownStretch> {
+    let view = &history.view;
     let mut stretches: Vec<UnknownStretch> = Vec::new();
     for timeline in view.timelines() {
         for (_, segment) in view.segments(timeline).filter(|(_, segment)| !is_known(segment)) {
-            let ends = || segment.pieces.iter().flat_map(|p| &p.index.transactions);
             let from_lsn = segment.pieces.first().map(|p| p.index.from).unwrap_or_default();
-            let first = ends().next().map(|t| t.time.to_chrono());
-            let last = ends().next_back().map(|t| t.time.to_chrono());
+            let (first, last) = history.first_and_last_end(segment);
             match stretches.last_mut() {
                 Some(s) if s.timeline == timeline.get() && s.to_lsn == from_lsn => {
                     s.to_lsn = segment.end();
@@ -405,27 +403,30 @@ fn counted(
 /// The catalogs of the snapshots near a transaction.
 struct Catalogs<'a> {
     engine: &'a Engine,
+    cluster: &'a Cluster,
     repository: &'a Repository,
     /// Oldest first.
-    snapshots: &'a [Snapshot],
+    snapshots: &'a [SnapshotSummary],
     read: usize,
 }
 
 impl Catalogs<'_> {
     /// The nearest first.
     async fn near(&mut self, timeline: TimelineId, at: Lsn) -> Result<Vec<Arc<Names>>> {
+        let timeline = timeline.get();
         let before =
             self.snapshots.iter().rev().find(|s| s.start_lsn <= at && s.timeline <= timeline);
         let after = self.snapshots.iter().find(|s| s.start_lsn > at && s.timeline >= timeline);
         let mut found = Vec::new();
         for snapshot in before.into_iter().chain(after) {
-            if !self.engine.has_names(snapshot.id).await {
+            if !self.engine.has_names(&snapshot.id).await {
                 if self.read >= SNAPSHOTS_MAX {
                     continue;
                 }
                 self.read += 1;
             }
-            found.push(self.engine.names_of(self.repository, snapshot).await?);
+            let names = self.engine.names_of(self.cluster, self.repository, &snapshot.id);
+            found.push(names.await?);
         }
         Ok(found)
     }
@@ -469,9 +470,7 @@ fn look_up(change: &MarkedChange, names: &Names, before: &Predecessors) -> Optio
     if !['r', 'm', 'p'].contains(&row.kind) || row.oid < FIRST_USER_OID {
         return Some(Told::Other);
     }
-    let schema = names.schema(change.database, row, at);
-    let name = schema.map_or_else(|| row.name.clone(), |s| format!("{s}.{}", row.name));
-    Some(Told::Table(name, row.oid, row.rows))
+    Some(Told::Table(names.qualified(change.database, row, at), row.oid, row.rows))
 }
 
 /// A transaction's changes with names; those without are told together.
@@ -481,23 +480,27 @@ fn named(
     catalogs: &[Arc<Names>],
     before: &Predecessors,
 ) -> Vec<Marker> {
+    let ending = Ending {
+        xid: marker.xid,
+        at: marker.span.start,
+        time: marker.time,
+        committed: true,
+        timeline: timeline.get(),
+    };
     let of = |change: &MarkedChange| Marker {
         kind: change.kind,
-        xid: marker.xid.to_string(),
-        lsn: marker.first,
-        commit_lsn: marker.span.start,
-        commit_time: marker.time.to_chrono(),
-        timeline: timeline.get(),
-        database: catalogs.iter().find_map(|n| n.database(change.database)).map(str::to_owned),
-        database_oid: change.database,
-        relation: None,
-        oid: change.oid,
-        relfilenode: change.relfilenode,
+        by: EndedTransaction::new(ending, marker.first),
+        table: TableIdentity {
+            database: catalogs.iter().find_map(|n| n.database(change.database)).map(str::to_owned),
+            database_oid: change.database,
+            relation: None,
+            oid: change.oid,
+            relfilenode: change.relfilenode,
+        },
         relations: 1,
         rows: change.rows,
         rows_estimate: None,
         begun_before: marker.begun_before,
-        target: format!("xid:{}", marker.xid),
     };
     let mut told: BTreeMap<(u32, u32, MarkerKind), Marker> = BTreeMap::new();
     let mut unnamed: BTreeMap<(u32, MarkerKind), Marker> = BTreeMap::new();
@@ -510,13 +513,11 @@ fn named(
         match catalogs.iter().find_map(|names| look_up(change, names, before)) {
             Some(Told::Other) => {}
             Some(Told::Table(relation, oid, rows)) => {
-                let estimate = if change.kind == MarkerKind::Delete { None } else { rows };
-                told.entry((change.database, oid, change.kind)).or_insert(Marker {
-                    relation: Some(relation),
-                    oid: Some(oid),
-                    rows_estimate: estimate,
-                    ..of(change)
-                });
+                let mut found = of(change);
+                found.table.relation = Some(relation);
+                found.table.oid = Some(oid);
+                found.rows_estimate = rows.filter(|_| change.kind != MarkerKind::Delete);
+                told.entry((change.database, oid, change.kind)).or_insert(found);
             }
             None => {
                 unnamed
@@ -587,6 +588,6 @@ mod tests {
         let marker = marker(0, &[MarkerKind::Drop, MarkerKind::Drop]);
         let told = named(TimelineId::FIRST, &marker, &[], &Predecessors::new());
         assert_eq!((told.len(), told[0].relations), (1, 2));
-        assert_eq!(told[0].relation, None);
+        assert_eq!(told[0].table.relation, None);
     }
 }

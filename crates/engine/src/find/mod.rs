@@ -116,15 +116,26 @@ pub enum FoundOutcome {
     Aborted,
 }
 
-/// What one transaction did to one table.
+/// A table, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
-pub struct FoundEvent {
-    /// What.
-    pub kind: FoundKind,
+pub struct TableIdentity {
+    /// The database's name, where it is known.
+    pub database: Option<String>,
+    /// The database's oid.
+    pub database_oid: u32,
+    /// `schema.name` as it was called then; none where no catalog of the time is stored.
+    pub relation: Option<String>,
+    /// The table's oid, where it is known.
+    pub oid: Option<u32>,
+    /// The number of the table's files then; the first of them where several are told together.
+    pub relfilenode: Option<u32>,
+}
+
+/// A transaction that has ended, and where it did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct EndedTransaction {
     /// The transaction.
     pub xid: String,
-    /// How it ended.
-    pub outcome: FoundOutcome,
     /// The first record of it that touched the table.
     #[ts(type = "string")]
     pub lsn: Lsn,
@@ -136,58 +147,71 @@ pub struct FoundEvent {
     pub commit_time: DateTime<Utc>,
     /// On which timeline.
     pub timeline: u32,
-    /// The database's name, where it is known.
-    pub database: Option<String>,
-    /// The database's oid.
-    pub database_oid: u32,
-    /// `schema.name` as it was called then; none where no catalog of the time is stored.
-    pub relation: Option<String>,
-    /// The table's oid, where it is known.
-    pub oid: Option<u32>,
-    /// The number of the table's files then.
-    pub relfilenode: Option<u32>,
+    /// The target that leaves this transaction out, with `--exclusive`.
+    pub target: String,
+}
+
+impl EndedTransaction {
+    fn new(ending: Ending, lsn: Lsn) -> Self {
+        Self {
+            xid: ending.xid.to_string(),
+            lsn,
+            commit_lsn: ending.at,
+            commit_time: ending.time.to_chrono(),
+            timeline: ending.timeline,
+            target: format!("xid:{}", ending.xid),
+        }
+    }
+}
+
+/// What one transaction did to one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct FoundEvent {
+    /// What.
+    pub kind: FoundKind,
+    /// By which transaction.
+    #[serde(flatten)]
+    pub by: EndedTransaction,
+    /// How it ended.
+    pub outcome: FoundOutcome,
+    /// To which table.
+    #[serde(flatten)]
+    pub table: TableIdentity,
     /// How many rows were touched.
     pub rows: RowCounts,
     /// How many rows a dropped or truncated table had when PostgreSQL last counted.
     #[ts(type = "number | null")]
     pub rows_estimate: Option<u64>,
-    /// The target that leaves this transaction out, with `--exclusive`.
-    pub target: String,
 }
 
 impl FoundEvent {
     fn new(kind: FoundKind, ending: Ending, at: Lsn, database: u32, names: &Names) -> Self {
         Self {
             kind,
-            xid: ending.xid.to_string(),
+            by: EndedTransaction::new(ending, at),
             outcome: if ending.committed { FoundOutcome::Committed } else { FoundOutcome::Aborted },
-            lsn: at,
-            commit_lsn: ending.at,
-            commit_time: ending.time.to_chrono(),
-            timeline: ending.timeline,
-            database: names.database(database).map(str::to_owned),
-            database_oid: database,
-            relation: None,
-            oid: None,
-            relfilenode: None,
+            table: TableIdentity {
+                database: names.database(database).map(str::to_owned),
+                database_oid: database,
+                relation: None,
+                oid: None,
+                relfilenode: None,
+            },
             rows: RowCounts::default(),
             rows_estimate: None,
-            target: format!("xid:{}", ending.xid),
         }
     }
 
     fn name_relation(&mut self, row: &ClassRow, names: &Names, at: Lsn) {
-        let schema = names.schema(self.database_oid, row, at);
-        self.relation =
-            Some(schema.map_or_else(|| row.name.clone(), |s| format!("{s}.{}", row.name)));
-        self.oid = Some(row.oid);
+        self.table.relation = Some(names.qualified(self.table.database_oid, row, at));
+        self.table.oid = Some(row.oid);
     }
 
     /// Whether `wanted` names its table.
     fn is_of(&self, wanted: &str) -> bool {
-        let Some(relation) = &self.relation else { return false };
+        let Some(relation) = &self.table.relation else { return false };
         let bare = relation.split_once('.').map_or(relation.as_str(), |(_, name)| name);
-        let whole = self.database.as_ref().map(|d| format!("{d}.{relation}"));
+        let whole = self.table.database.as_ref().map(|d| format!("{d}.{relation}"));
         wanted == bare || wanted == relation || whole.as_deref() == Some(wanted)
     }
 }
@@ -498,15 +522,15 @@ fn expectations(cluster: &Cluster, timeline: TimelineId) -> WalExpectations {
 
 /// Whether an event is what was asked for.
 fn wanted(request: &FindRequest, event: &FoundEvent) -> bool {
-    if request.xid.is_some_and(|xid| xid.to_string() != event.xid) {
+    if request.xid.is_some_and(|xid| xid.to_string() != event.by.xid) {
         return false;
     }
     if request.table.as_ref().is_some_and(|table| !event.is_of(table)) {
         return false;
     }
     let committed = event.outcome == FoundOutcome::Committed;
-    let temporary = event.relation.as_deref().is_some_and(is_temporary);
-    let users = event.oid.is_none_or(|oid| oid >= FIRST_USER_OID) && !temporary;
+    let temporary = event.table.relation.as_deref().is_some_and(is_temporary);
+    let users = event.table.oid.is_none_or(|oid| oid >= FIRST_USER_OID) && !temporary;
     let kinds = request.drops || request.truncates || request.mass_deletes;
     if !kinds {
         // Catalogs change with everything; they are shown only by name.
@@ -520,7 +544,7 @@ fn wanted(request: &FindRequest, event: &FoundEvent) -> bool {
             FoundKind::Delete | FoundKind::Update | FoundKind::Insert => {
                 request.mass_deletes
                     && event.rows.deleted >= request.rows.unwrap_or(MANY_ROWS).max(1)
-                    && (event.relation.is_some() || event.oid.is_none())
+                    && (event.table.relation.is_some() || event.table.oid.is_none())
             }
             FoundKind::Rewrite => false,
         }
@@ -534,12 +558,16 @@ mod tests {
         let ending =
             Ending { xid: Xid(7), at: Lsn(9), time: PgTimestamp(0), committed: true, timeline: 1 };
         let names = Names::none(17, 8192);
+        let event = FoundEvent::new(kind, ending, Lsn(8), 5, &names);
         FoundEvent {
-            relation: Some(relation.to_owned()),
-            database: Some("app".to_owned()),
-            oid: Some(16_400),
+            table: TableIdentity {
+                relation: Some(relation.to_owned()),
+                database: Some("app".to_owned()),
+                oid: Some(16_400),
+                ..event.table
+            },
             rows: RowCounts { deleted, ..RowCounts::default() },
-            ..FoundEvent::new(kind, ending, Lsn(8), 5, &names)
+            ..event
         }
     }
 

@@ -286,9 +286,10 @@ impl Names {
         Some(self.by_oid.get(&(database, oid))?.first()?.0)
     }
 
-    /// The name of a relation's schema at a moment.
-    pub(super) fn schema(&self, database: u32, row: &ClassRow, at: Lsn) -> Option<&str> {
-        as_of(self.namespaces.get(&(database, row.namespace))?, at).map(String::as_str)
+    /// `schema.name` of a relation at a moment; without the schema where that is not known.
+    pub(super) fn qualified(&self, database: u32, row: &ClassRow, at: Lsn) -> String {
+        let schema = self.namespaces.get(&(database, row.namespace)).and_then(|s| as_of(s, at));
+        schema.map_or_else(|| row.name.clone(), |schema| format!("{schema}.{}", row.name))
     }
 
     /// The name of a database.

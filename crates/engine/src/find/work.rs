@@ -129,15 +129,15 @@ impl OpenWork {
             // What a rewrite moves is no news beside the rewrite.
             if work.created.contains(relation)
                 && events.iter().any(|e: &FoundEvent| {
-                    e.kind == FoundKind::Rewrite && e.oid == row.map(|row| row.oid)
+                    e.kind == FoundKind::Rewrite && e.table.oid == row.map(|row| row.oid)
                 })
             {
                 continue;
             }
             let mut event = FoundEvent::new(kind, ending, *at, relation.database, names);
-            event.relfilenode = Some(relation.relfilenode);
+            event.table.relfilenode = Some(relation.relfilenode);
             event.rows = *counts;
-            event.oid = names.mapped(relation.database, relation.relfilenode);
+            event.table.oid = names.mapped(relation.database, relation.relfilenode);
             if let Some(row) = row {
                 event.name_relation(row, names, *at);
             }
@@ -171,7 +171,7 @@ fn gone(
         let Some(row) = names.relation(database, relation.relfilenode, at) else {
             if !names.knows(database) {
                 let mut event = FoundEvent::new(FoundKind::Drop, ending, at, database, names);
-                event.relfilenode = Some(relation.relfilenode);
+                event.table.relfilenode = Some(relation.relfilenode);
                 events.push(event);
             }
             continue;
@@ -198,7 +198,7 @@ fn gone(
             None => (FoundKind::Drop, removed_at(work, database, row.oid).unwrap_or(at)),
         };
         let mut event = FoundEvent::new(kind, ending, at, database, names);
-        event.relfilenode = Some(relation.relfilenode);
+        event.table.relfilenode = Some(relation.relfilenode);
         event.rows_estimate = row.rows;
         event.name_relation(row, names, at);
         events.push(event);
@@ -206,13 +206,13 @@ fn gone(
     // Named as truncated, or without files of its own.
     for (database, oid) in &work.truncated {
         let at = work.first.unwrap_or(ending.at);
-        let known = |e: &FoundEvent| e.database_oid == *database && e.oid == Some(*oid);
+        let known = |e: &FoundEvent| e.table.database_oid == *database && e.table.oid == Some(*oid);
         if let Some(event) = events.iter_mut().find(|e| known(e)) {
             event.kind = FoundKind::Truncate;
             continue;
         }
         let mut event = FoundEvent::new(FoundKind::Truncate, ending, at, *database, names);
-        event.oid = Some(*oid);
+        event.table.oid = Some(*oid);
         if let Some(row) = names.by_oid(*database, *oid, at) {
             event.name_relation(row, names, at);
         }
@@ -229,7 +229,9 @@ fn gone(
             matches!(change, ClassChange::Put(d, now) if d == database && now.oid == row.oid)
                 && names.first_seen(*database, row.oid) == Some(*made)
         });
-        let known = events.iter().any(|e| e.database_oid == *database && e.oid == Some(row.oid));
+        let known = events
+            .iter()
+            .any(|e| e.table.database_oid == *database && e.table.oid == Some(row.oid));
         if stays || made_here || known || !TOLD.contains(&row.kind) {
             continue;
         }

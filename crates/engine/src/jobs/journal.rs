@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use holdfast_postgres::Lsn;
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, is_held};
@@ -66,8 +67,15 @@ pub struct JobEvent {
     /// Commit time of the last replayed transaction.
     #[ts(type = "string | null")]
     pub replayed_to: Option<DateTime<Utc>>,
+    /// The end of the last replayed record; none until the server answers, which it first does when it
+    /// is consistent.
+    #[ts(type = "string | null")]
+    pub replayed_lsn: Option<Lsn>,
     /// What the replay is heading for.
     pub target: Option<String>,
+    /// Where that ends in the WAL.
+    #[ts(type = "string | null")]
+    pub target_lsn: Option<Lsn>,
     /// A sentence.
     pub message: Option<String>,
     /// Of an alert: what it is, in stable words.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use holdfast_postgres::Lsn;
 
 use super::{JobEvent, JobEventKind, JobId, JournalReader, ProgressListener};
 use crate::error::{EngineError, Result};
@@ -41,7 +42,9 @@ struct Inner {
     total: Option<u64>,
     unit: Option<&'static str>,
     replayed_to: Option<DateTime<Utc>>,
+    replayed_lsn: Option<Lsn>,
     target: Option<String>,
+    target_lsn: Option<Lsn>,
     samples: VecDeque<(Instant, u64)>,
     written_at: Option<Instant>,
     unwritten: bool,
@@ -76,7 +79,9 @@ impl Reporter {
             total: None,
             unit: None,
             replayed_to: None,
+            replayed_lsn: None,
             target: None,
+            target_lsn: None,
             samples: VecDeque::new(),
             written_at: None,
             unwritten: false,
@@ -122,12 +127,22 @@ impl Reporter {
         });
     }
 
-    /// The replay clock: how far replay has come and where it is heading.
-    pub fn replayed(&self, to: Option<DateTime<Utc>>, target: &str, done: Option<u64>) {
+    /// Where the replay that follows is heading: what was asked for, and where it ends in the WAL.
+    pub fn heading_for(&self, target: &str, end: Lsn) {
+        self.with(|inner| {
+            inner.target = Some(target.to_owned());
+            inner.target_lsn = Some(end);
+            (inner.replayed_to, inner.replayed_lsn) = (None, None);
+            None
+        });
+    }
+
+    /// The replay clock: how far replay has come, in the source's time and in the WAL.
+    pub fn replayed(&self, to: Option<DateTime<Utc>>, lsn: Lsn, done: u64) {
         self.with(|inner| {
             inner.replayed_to = to;
-            inner.target = Some(target.to_owned());
-            inner.done = done.or(inner.done);
+            inner.replayed_lsn = Some(lsn);
+            inner.done = Some(done);
             inner.progressed()
         });
     }
@@ -234,7 +249,9 @@ impl Inner {
             unit: self.unit.map(ToOwned::to_owned),
             rate: if kind == JobEventKind::Progress { self.rate() } else { None },
             replayed_to: self.replayed_to,
+            replayed_lsn: self.replayed_lsn,
             target: self.target.clone(),
+            target_lsn: self.target_lsn,
             message,
             code,
         };

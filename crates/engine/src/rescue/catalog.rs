@@ -1,4 +1,9 @@
 //! What a server's catalogs say about tables, their keys and their foreign keys.
+//!
+//! Whoever may create something in a schema of the search path could put an operator or a function there
+//! that fits better than PostgreSQL's own, and that would run with the rights of whoever rescues
+//! (CVE-2018-1058). The catalogs are therefore asked with `pg_catalog` alone in sight ([`told`]), and
+//! rows are compared by the operators of their keys.
 
 use holdfast_wire::Connection;
 use serde::Deserialize;
@@ -21,6 +26,8 @@ pub(super) struct Table {
     /// The columns that tell one row from another: the primary key, else a unique index whose columns
     /// are never null. Empty when there is none.
     pub(super) key: Vec<String>,
+    /// `OPERATOR(…)` that tells whether two values of each of them are the same key.
+    pub(super) key_operators: Vec<String>,
     /// Triggers of users that fire.
     pub(super) triggers: Vec<String>,
     /// Whether its rows are not in the WAL: a copy of another moment does not have them.
@@ -53,6 +60,19 @@ impl Table {
 
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// The condition that the rows `one` and `other` have the same key.
+    pub(super) fn same_key(&self, one: &str, other: &str) -> String {
+        let pairs: Vec<_> = self
+            .key
+            .iter()
+            .zip(&self.key_operators)
+            .map(|(column, operator)| {
+                format!("{one}.{0} {operator} {other}.{0}", identifier(column))
+            })
+            .collect();
+        pairs.join(" AND ")
     }
 
     /// The columns that hold something of their own.
@@ -107,52 +127,56 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 const TABLE: &str = "
-SELECT pg_catalog.json_build_object(
-  'oid', c.oid::int8,
-  'sql', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+SELECT json_build_object(
+  'oid', c.oid::int8, 'sql', format('%I.%I', n.nspname, c.relname),
   'kind', c.relkind, 'unlogged', c.relpersistence <> 'p',
-  'root', (SELECT pg_catalog.quote_ident(rn.nspname) || '.' || pg_catalog.quote_ident(rc.relname)
-             FROM pg_catalog.pg_class rc JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-            WHERE rc.oid = pg_catalog.pg_partition_root(c.oid) AND rc.oid <> c.oid),
-  'columns', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-        'name', a.attname, 'sql', pg_catalog.quote_ident(a.attname),
-        'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+  'root', (SELECT format('%I.%I', rn.nspname, rc.relname)
+             FROM pg_class rc JOIN pg_namespace rn ON rn.oid = rc.relnamespace
+            WHERE rc.oid = pg_partition_root(c.oid) AND rc.oid <> c.oid),
+  'columns', (SELECT coalesce(json_agg(json_build_object(
+        'name', a.attname, 'sql', quote_ident(a.attname), 'type', format_type(a.atttypid, a.atttypmod),
         'not_null', a.attnotnull, 'default', a.atthasdef OR a.attidentity <> '',
         'identity_always', a.attidentity = 'a', 'generated', a.attgenerated <> '') ORDER BY a.attnum), '[]')
-      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-  'key', (SELECT coalesce(pg_catalog.json_agg(a.attname ORDER BY k.place), '[]')
-      FROM (SELECT i.indkey, i.indnkeyatts FROM pg_catalog.pg_index i
-             WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-               AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute u
-                                WHERE u.attrelid = c.oid AND NOT u.attnotnull
-                                  AND u.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
-             ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) best,
-           pg_catalog.unnest(best.indkey::int2[]) WITH ORDINALITY AS k (number, place)
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
-     WHERE k.place <= best.indnkeyatts),
-  'triggers', (SELECT coalesce(pg_catalog.json_agg(DISTINCT t.tgname), '[]') FROM pg_catalog.pg_trigger t
+      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'key', coalesce(keys.names, '[]'), 'key_operators', coalesce(keys.operators, '[]'),
+  'triggers', (SELECT coalesce(json_agg(DISTINCT t.tgname), '[]') FROM pg_trigger t
      WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND (t.tgtype & 20) <> 0
-       AND (t.tgrelid = c.oid OR t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))))
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       AND (t.tgrelid = c.oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+LATERAL (SELECT json_agg(a.attname ORDER BY k.place) AS names,
+      json_agg(format('OPERATOR(%I.%s)', o_n.nspname, o.oprname) ORDER BY k.place) AS operators
+    FROM (SELECT i.indkey, i.indclass, i.indnkeyatts FROM pg_index i
+           WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL
+             AND NOT EXISTS (SELECT 1 FROM pg_attribute u
+                              WHERE u.attrelid = c.oid AND NOT u.attnotnull
+                                AND u.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+           ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) best,
+         ROWS FROM (unnest(best.indkey::int2[]), unnest(best.indclass::oid[])) WITH ORDINALITY AS k (number, class, place)
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+    JOIN pg_opclass opc ON opc.oid = k.class
+    JOIN pg_amop amop ON amop.amopfamily = opc.opcfamily AND amop.amoplefttype = opc.opcintype
+                     AND amop.amoprighttype = opc.opcintype AND amop.amopstrategy = 3
+    JOIN pg_operator o ON o.oid = amop.amopopr
+    JOIN pg_namespace o_n ON o_n.oid = o.oprnamespace) keys
 WHERE c.relkind IN ('r', 'p', 'm') AND c.oid = ";
 
 const FOREIGN_KEYS: &str = "
-SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+SELECT coalesce(json_agg(json_build_object(
   'name', f.conname,
-  'child', coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid)::int8,
-  'parent', coalesce(pg_catalog.pg_partition_root(f.confrelid)::oid, f.confrelid)::int8,
-  'child_columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY k.place)
-     FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k (number, place)
-     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number),
-  'parent_columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY k.place)
-     FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY AS k (number, place)
-     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.number),
-  'operators', (SELECT pg_catalog.json_agg('OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')' ORDER BY k.place)
-     FROM pg_catalog.unnest(f.conpfeqop) WITH ORDINALITY AS k (operator, place)
-     JOIN pg_catalog.pg_operator o ON o.oid = k.operator
-     JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace),
+  'child', coalesce(pg_partition_root(f.conrelid)::oid, f.conrelid)::int8,
+  'parent', coalesce(pg_partition_root(f.confrelid)::oid, f.confrelid)::int8,
+  'child_columns', (SELECT json_agg(a.attname ORDER BY k.place)
+     FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
+     JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number),
+  'parent_columns', (SELECT json_agg(a.attname ORDER BY k.place)
+     FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
+     JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.number),
+  'operators', (SELECT json_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER BY k.place)
+     FROM unnest(f.conpfeqop) WITH ORDINALITY AS k (operator, place)
+     JOIN pg_operator o ON o.oid = k.operator
+     JOIN pg_namespace n ON n.oid = o.oprnamespace),
   'deferrable', f.condeferrable) ORDER BY f.oid), '[]')
-FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0";
+FROM pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0";
 
 /// A sequence that gives a column its values.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -181,33 +205,29 @@ impl Sequence {
 
 /// The sequences behind a table's columns: owned ones, identities, and those of defaults.
 pub(super) async fn sequences_of(connection: &mut Connection, oid: u32) -> Result<Vec<Sequence>> {
-    let told = connection
-        .query_value(&format!(
-            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('column', a.attname, \
-               'name', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(s.relname), \
-               'ascending', q.seqincrement > 0)), '[]') \
-             FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_catalog.pg_depend d \
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
-                      AND d.deptype IN ('a', 'i') \
-                   UNION SELECT ad.adrelid, ad.adnum, d.refobjid FROM pg_catalog.pg_attrdef ad JOIN pg_catalog.pg_depend d \
-                      ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid \
-                         AND d.refclassid = 'pg_catalog.pg_class'::regclass) u \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number \
-             JOIN pg_catalog.pg_class s ON s.oid = u.sequence AND s.relkind = 'S' \
-             JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace \
-             JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid \
-             WHERE u.relation = {oid} \
-               AND a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)"
-        ))
-        .await?;
-    told.map_or(Ok(Vec::new()), |text| read(&text))
+    let sql = format!(
+        "SELECT json_agg(json_build_object('column', a.attname, 'name', format('%I.%I', n.nspname, s.relname), \
+           'ascending', q.seqincrement > 0)) \
+         FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_depend d \
+                WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass \
+                  AND d.deptype IN ('a', 'i') \
+               UNION SELECT ad.adrelid, ad.adnum, d.refobjid FROM pg_attrdef ad JOIN pg_depend d \
+                  ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass) u \
+         JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number \
+         JOIN pg_class s ON s.oid = u.sequence AND s.relkind = 'S' \
+         JOIN pg_namespace n ON n.oid = s.relnamespace \
+         JOIN pg_sequence q ON q.seqrelid = s.oid \
+         WHERE u.relation = {oid} AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)"
+    );
+    told(connection, &sql).await?.map_or(Ok(Vec::new()), |text| read(&text))
 }
 
 /// The table that a name means to this session; none when there is none.
 pub(super) async fn table(connection: &mut Connection, name: &str) -> Result<Option<Table>> {
-    let sql = format!("{TABLE} pg_catalog.to_regclass({})", literal(name));
+    let sql = format!("SELECT pg_catalog.to_regclass({})::oid::int8", literal(name));
     match connection.query_value(&sql).await {
-        Ok(told) => told.map(|text| read(&text)).transpose(),
+        Ok(Some(oid)) => table_of(connection, read(&oid)?).await,
+        Ok(None) => Ok(None),
         // A name that SQL cannot read names nothing.
         Err(error) if error.sqlstate().is_some_and(|s| s.starts_with("42")) => Ok(None),
         Err(error) => Err(error.into()),
@@ -216,14 +236,20 @@ pub(super) async fn table(connection: &mut Connection, name: &str) -> Result<Opt
 
 /// The table with an oid.
 pub(super) async fn table_of(connection: &mut Connection, oid: u32) -> Result<Option<Table>> {
-    let told = connection.query_value(&format!("{TABLE} {oid}")).await?;
+    let told = told(connection, &format!("{TABLE} {oid}")).await?;
     told.map(|text| read(&text)).transpose()
 }
 
 /// All foreign keys of the database.
 pub(super) async fn foreign_keys(connection: &mut Connection) -> Result<Vec<ForeignKey>> {
-    let told = connection.query_value(FOREIGN_KEYS).await?;
-    told.map_or(Ok(Vec::new()), |text| read(&text))
+    told(connection, FOREIGN_KEYS).await?.map_or(Ok(Vec::new()), |text| read(&text))
+}
+
+/// The one value that a query of the catalogs gives, with no schema but PostgreSQL's own in sight. The
+/// session's own search path comes back: names, conditions and triggers depend on it.
+pub(super) async fn told(connection: &mut Connection, sql: &str) -> Result<Option<String>> {
+    let alone = format!("SET search_path = pg_catalog; {sql}; RESET search_path");
+    Ok(connection.query_value(&alone).await?)
 }
 
 /// A JSON document that a query gave.
@@ -232,15 +258,28 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
         .map_err(|e| EngineError::Fault(format!("a catalog query gave {text:?}: {e}")))
 }
 
-/// Makes text mean the same in two sessions: dates, numbers, bytes and their encoding.
-pub(super) async fn agree_on_text(connection: &mut Connection, encoding: &str) -> Result<()> {
-    let sql = format!(
-        "SET client_encoding = {}; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
-         SET extra_float_digits = 3; SET bytea_output = 'hex'; SET timezone = 'UTC'; SET statement_timeout = 0; \
-         SET idle_in_transaction_session_timeout = 0; SET row_security = off",
-        literal(encoding)
-    );
-    connection.query(&sql).await?;
+/// Makes text mean the same in two sessions: dates, numbers, bytes and their encoding. In a transaction
+/// the settings end with it: a session that a pooler lends must not keep them.
+pub(super) async fn agree_on_text(
+    connection: &mut Connection,
+    encoding: &str,
+    within_transaction: bool,
+) -> Result<()> {
+    let encoding = literal(encoding);
+    let settings = [
+        ("client_encoding", encoding.as_str()),
+        ("datestyle", "'ISO, YMD'"),
+        ("intervalstyle", "'postgres'"),
+        ("extra_float_digits", "3"),
+        ("bytea_output", "'hex'"),
+        ("timezone", "'UTC'"),
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("row_security", "off"),
+    ];
+    let local = if within_transaction { "LOCAL " } else { "" };
+    let sql = settings.map(|(name, value)| format!("SET {local}{name} = {value}"));
+    connection.query(&sql.join("; ")).await?;
     connection.set_silence_limit(None);
     Ok(())
 }

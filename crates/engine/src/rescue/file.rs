@@ -6,13 +6,13 @@ use holdfast_wire::Connection;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::catalog::{
-    Table, agree_on_text, encoding_of, foreign_keys, identifier, literal, sequences_of,
+    Table, agree_on_text, encoding_of, foreign_keys, identifier, literal, read, sequences_of, told,
 };
 use super::follow::ROWS;
 use super::order::order;
 use super::{Wanted, program, run};
 use crate::error::{EngineError, Result};
-use crate::jobs::JobContext;
+use crate::jobs::{JobContext, JobId};
 use crate::server::private::ServerLocation;
 
 /// Whether a file is to be in `pg_dump`'s own format.
@@ -20,21 +20,27 @@ pub(super) fn is_dump(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dump"))
 }
 
-/// A file that only gets its name when it is whole.
-pub(super) struct Unfinished {
-    part: PathBuf,
+/// A file that only gets its name when it is whole. Whoever makes it removes the part, whatever came of it.
+pub(super) struct NewFile {
+    /// Where it is written.
+    pub(super) part: PathBuf,
     path: PathBuf,
 }
 
-impl Unfinished {
-    pub(super) fn new(path: &Path) -> Self {
+impl NewFile {
+    pub(super) fn new(path: &Path, job: JobId) -> Self {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let part = path.with_file_name(format!(".{name}.holdfast-{}", std::process::id()));
+        let part = path.with_file_name(format!(".{name}.holdfast-{job}"));
         Self { part, path: path.to_path_buf() }
     }
 
+    /// Whether it is to be in `pg_dump`'s own format.
+    pub(super) fn is_dump(&self) -> bool {
+        is_dump(&self.path)
+    }
+
     /// Gives it its name, unless somebody else has taken it since.
-    async fn finish(self) -> Result<()> {
+    async fn finish(&self) -> Result<()> {
         let file = tokio::fs::File::open(&self.part)
             .await
             .map_err(EngineError::file("open", &self.part))?;
@@ -45,22 +51,16 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.part);
-    }
-}
-
 /// Whole tables, with their definitions, by `pg_dump`.
 pub(super) async fn whole_tables(
     server: &ServerLocation,
     database: &str,
     connection: &mut Connection,
     wanted: &[Wanted],
-    path: &Path,
+    file: &NewFile,
 ) -> Result<()> {
-    let format = if is_dump(path) { "custom" } else { "plain" };
-    dump(server, database, connection, wanted, path, &["--format", format]).await
+    let format = if file.is_dump() { "custom" } else { "plain" };
+    dump(server, database, connection, wanted, file, &["--format", format]).await
 }
 
 /// The rows that were followed, in `pg_dump`'s own format: all others are deleted from the copy, which
@@ -70,10 +70,13 @@ pub(super) async fn followed_rows_as_dump(
     database: &str,
     connection: &mut Connection,
     wanted: &[Wanted],
-    path: &Path,
+    file: &NewFile,
 ) -> Result<()> {
     connection.query("SET session_replication_role = replica").await?;
     for wanted in wanted {
+        // Those that always fire would make something else of the copy.
+        let quiet = format!("ALTER TABLE {} DISABLE TRIGGER USER", wanted.table.sql);
+        connection.query(&quiet).await?;
         connection
             .query(&format!(
                 "DELETE FROM {} AS t WHERE NOT EXISTS \
@@ -82,7 +85,7 @@ pub(super) async fn followed_rows_as_dump(
             ))
             .await?;
     }
-    dump(server, database, connection, wanted, path, &["--format", "custom", "--data-only"]).await
+    dump(server, database, connection, wanted, file, &["--format", "custom", "--data-only"]).await
 }
 
 async fn dump(
@@ -90,12 +93,11 @@ async fn dump(
     database: &str,
     connection: &mut Connection,
     wanted: &[Wanted],
-    path: &Path,
+    file: &NewFile,
     arguments: &[&str],
 ) -> Result<()> {
-    let unfinished = Unfinished::new(path);
     let mut command = tokio::process::Command::new(program(server, "pg_dump")?);
-    command.args(arguments).arg("--no-password").arg("--file").arg(&unfinished.part);
+    command.args(arguments).arg("--no-password").arg("--file").arg(&file.part);
     for wanted in wanted {
         for name in parts(connection, &wanted.table).await? {
             command.arg("--table").arg(name);
@@ -103,7 +105,7 @@ async fn dump(
     }
     command.arg("--dbname").arg(server.dsn(database));
     run(command, "pg_dump").await?;
-    unfinished.finish().await
+    file.finish().await
 }
 
 /// A table, and for a partitioned one its partitions: `pg_dump` does not take them along.
@@ -111,19 +113,13 @@ async fn parts(connection: &mut Connection, table: &Table) -> Result<Vec<String>
     if table.kind != "p" {
         return Ok(vec![table.sql.clone()]);
     }
-    let sets = connection
-        .query(&format!(
-            "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) \
-             FROM pg_catalog.pg_partition_tree({}) t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY t.level, 1",
-            table.oid
-        ))
-        .await?;
-    Ok(sets
-        .into_iter()
-        .flat_map(|s| s.rows)
-        .filter_map(|r| r.into_iter().next().flatten())
-        .collect())
+    let sql = format!(
+        "SELECT json_agg(format('%I.%I', n.nspname, c.relname) ORDER BY t.level, c.oid) \
+         FROM pg_partition_tree({}) t JOIN pg_class c ON c.oid = t.relid \
+         JOIN pg_namespace n ON n.oid = c.relnamespace",
+        table.oid
+    );
+    told(connection, &sql).await?.map_or(Ok(Vec::new()), |text| read(&text))
 }
 
 /// Rows as SQL: one transaction that loads them parents first. Rows that are there only because others
@@ -132,17 +128,16 @@ pub(super) async fn rows_as_sql(
     connection: &mut Connection,
     wanted: &[Wanted],
     title: &str,
-    path: &Path,
+    file: &NewFile,
     job: &JobContext,
 ) -> Result<()> {
     let encoding = encoding_of(connection).await?;
-    agree_on_text(connection, &encoding).await?;
+    agree_on_text(connection, &encoding, false).await?;
     let tables: Vec<_> = wanted.iter().map(|w| w.table.clone()).collect();
     let order = order(&tables, &foreign_keys(connection).await?)?;
-    let unfinished = Unfinished::new(path);
-    let failed = || EngineError::file("write", &unfinished.part);
-    let file = tokio::fs::File::create_new(&unfinished.part).await.map_err(failed())?;
-    let mut out = BufWriter::new(file);
+    let failed = || EngineError::file("write", &file.part);
+    let part = tokio::fs::File::create_new(&file.part).await.map_err(failed())?;
+    let mut out = BufWriter::new(part);
     // A comment ends with its line.
     let title = title.replace(['\n', '\r'], " ");
     let head = format!(
@@ -213,13 +208,11 @@ pub(super) async fn rows_as_sql(
                 ));
             }
             let set: Vec<_> = later.iter().map(|c| format!("{0} = r.{0}", identifier(c))).collect();
-            let keys: Vec<_> =
-                table.key.iter().map(|c| format!("l.{0} = r.{0}", identifier(c))).collect();
             tail.push_str(&format!(
                 "UPDATE {} AS l SET {} FROM pg_temp.{side} AS r WHERE {} AND NOT r._holdfast_parent;\n",
                 table.from(),
                 set.join(", "),
-                keys.join(" AND ")
+                table.same_key("l", "r")
             ));
         }
     }
@@ -232,5 +225,5 @@ pub(super) async fn rows_as_sql(
     out.write_all(format!("\n{tail}COMMIT;\n").as_bytes()).await.map_err(failed())?;
     out.flush().await.map_err(failed())?;
     drop(out);
-    unfinished.finish().await
+    file.finish().await
 }

@@ -35,7 +35,7 @@ pub(super) async fn follow(
             let whole = super::catalog::table(connection, name).await?.ok_or_else(|| {
                 EngineError::NotFound { what: "table at that point", name: name.clone() }
             })?;
-            (whole, format!(" AND tableoid = {}::regclass", literal(&root.sql)))
+            (whole, format!(" AND tableoid = {}::regclass::oid", literal(&root.sql)))
         }
     };
     let root_oid = whole.oid;
@@ -111,7 +111,7 @@ fn step(key: &ForeignKey, near: &Table, far: &Table, parents: bool, round: u32) 
     format!(
         "SELECT DISTINCT {}::oid, far.tableoid, far.ctid, {}, {parents} FROM {ROWS} k \
          JOIN {} AS near ON near.tableoid = k.part AND near.ctid = k.place \
-         JOIN {} AS far ON {joins} WHERE k.root = {} AND k.round = {round}",
+         JOIN {} AS far ON {joins} WHERE k.root = {}::oid AND k.round = {round}",
         far.oid,
         round + 1,
         near.from(),

@@ -1,17 +1,18 @@
 //! Merging rescued rows into a live database: one transaction, nothing overwritten unasked.
 //!
-//! The rows are copied into temporary tables beside the live ones, compared there by key, and written
-//! parents first. Everything is checked before the commit is sent; until then a failure, or a
-//! cancellation, leaves the live database as it was.
+//! The rows are copied into temporary tables beside the live ones. Then the live ones are locked against
+//! writers, the rows are compared by key, and written parents first. Everything is checked before the
+//! commit is sent; until then a failure, or a cancellation, leaves the live database as it was, but for
+//! sequences: these are no part of a transaction, and one that was set forward has a gap.
 
 use std::collections::BTreeMap;
 
-use holdfast_wire::{Connection, WireError};
+use holdfast_wire::{Connection, ResultSet, WireError};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{
     ForeignKey, Table, agree_on_text, encoding_of, foreign_keys, identifier, literal, read,
-    sequences_of, table,
+    sequences_of, table, told,
 };
 use super::columns::{Pairing, pair};
 use super::order::{Order, order};
@@ -25,6 +26,8 @@ const CONFLICTS_SHOWN: usize = 20;
 const VALUE_SHOWN: usize = 200;
 /// How long a lock on a live table is waited for.
 const LOCK_TIMEOUT: &str = "30s";
+/// How long the live server holds locks for a merge that does not say anything.
+const SILENCE_TIMEOUT: &str = "60s";
 
 /// A row that is another one now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -97,9 +100,7 @@ impl Side<'_> {
     }
 
     fn same_key(&self) -> String {
-        let pairs: Vec<_> =
-            self.live.key.iter().map(|k| format!("l.{0} = r.{0}", identifier(k))).collect();
-        pairs.join(" AND ")
+        self.live.same_key("l", "r")
     }
 
     fn has(&self, columns: &[String]) -> bool {
@@ -122,28 +123,35 @@ pub(super) async fn merge(
         merged = work => merged?,
         () = job.cancel.cancelled() => return Err(EngineError::Cancelled),
     };
-    let end = if mode == MergeMode::Review { "ROLLBACK" } else { "COMMIT" };
     job.check()?;
-    match live.query(end).await {
-        Ok(_) => {}
-        Err(error) if error.sqlstate().is_some() || mode == MergeMode::Review => {
-            return Err(refusal(error.into()));
-        }
-        Err(error) => {
-            return Err(EngineError::Refused {
-                code: "commit_unknown",
-                message: format!(
-                    "the connection broke while the merge was committed; whether it was is not known: {error}"
-                ),
-                hint:
-                    "Run the same command with --review: rows that are told as the same are back."
-                        .to_owned(),
-                details: serde_json::Value::Null,
-            });
-        }
+    if mode == MergeMode::Review {
+        live.query("ROLLBACK").await?;
+    } else {
+        committed(live.query("COMMIT").await)?;
     }
     live.close().await;
     Ok(merged)
+}
+
+/// Whether the commit was made, by what came of it. After an error the transaction is rolled back; a
+/// server that hangs up, with or without a word, may have committed before (xact.c: nobody is told
+/// between the record of the commit and the end of the command).
+fn committed(answer: std::result::Result<Vec<ResultSet>, WireError>) -> Result<()> {
+    match answer {
+        // A transaction that has failed answers a COMMIT with ROLLBACK.
+        Ok(sets) if sets.last().is_some_and(|set| set.tag == "COMMIT") => Ok(()),
+        Ok(_) => Err(EngineError::Fault("the server rolled the merge back unasked".to_owned())),
+        Err(WireError::Server(error)) if error.severity == "ERROR" => {
+            Err(refusal(WireError::Server(error).into()))
+        }
+        Err(error) => Err(EngineError::refused(
+            "commit_unknown",
+            format!(
+                "the connection broke while the merge was committed; whether it was is not known: {error}"
+            ),
+            "Run the same command with --review: rows that are told as the same are back.",
+        )),
+    }
 }
 
 /// Everything but the commit.
@@ -156,8 +164,10 @@ async fn prepare(
     job: &JobContext,
 ) -> Result<Vec<MergedTable>> {
     let encoding = encoding_of(source).await?;
-    agree_on_text(source, &encoding).await?;
-    agree_on_text(live, &encoding).await?;
+    agree_on_text(source, &encoding, false).await?;
+    begin(live, mode).await?;
+    agree_on_text(live, &encoding, true).await?;
+    hold(live, wanted).await?;
     let mut sides = Vec::new();
     for (n, wanted) in wanted.iter().enumerate() {
         sides.push(side(live, wanted, n).await?);
@@ -165,11 +175,14 @@ async fn prepare(
     let live_tables: Vec<_> = sides.iter().map(|s| s.live.clone()).collect();
     let keys = foreign_keys(live).await?;
     let order = order(&live_tables, &keys)?;
-    begin(live, &sides, mode).await?;
     job.reporter.phase("copying rows", Some("bytes"), None);
     let mut copied = 0;
     for side in &sides {
         copy(source, live, side, &mut copied, job).await?;
+    }
+    if mode != MergeMode::Review {
+        job.reporter.phase("locking", None, None);
+        lock(live, &sides).await?;
     }
     job.reporter.phase("comparing", None, None);
     for side in &mut sides {
@@ -183,6 +196,8 @@ async fn prepare(
         return Ok(sides.into_iter().map(|side| side.merged).collect());
     }
     job.reporter.phase("merging", None, None);
+    // What triggers and defaults make of a moment is up to the role's own settings again.
+    live.query("RESET timezone; RESET datestyle; RESET intervalstyle; RESET bytea_output").await?;
     let stopped = if without_triggers { stop_triggers(live, &sides).await? } else { Vec::new() };
     write(live, &mut sides, &order, mode).await?;
     for side in &mut sides {
@@ -197,13 +212,7 @@ async fn prepare(
 
 async fn side<'a>(live: &mut Connection, wanted: &'a Wanted, n: usize) -> Result<Side<'a>> {
     let name = &wanted.table.sql;
-    let Some(now) = table(live, name).await?.filter(|t| t.kind != "m") else {
-        return Err(EngineError::refused(
-            "live_table_missing",
-            format!("the live database has no table {name}"),
-            "Rescue it into a file: without --where that file makes the table, too.",
-        ));
-    };
+    let now = table(live, name).await?.filter(|t| t.kind != "m").ok_or_else(|| missing(name))?;
     let pairing = pair(&wanted.table, &now)?;
     if now.key.is_empty() || !now.key.iter().all(|k| pairing.shared.iter().any(|c| c.name == *k)) {
         return Err(EngineError::refused(
@@ -221,17 +230,62 @@ async fn side<'a>(live: &mut Connection, wanted: &'a Wanted, n: usize) -> Result
     Ok(Side { wanted, live: now, pairing, name: format!("pg_temp.holdfast_side_{n}"), merged })
 }
 
-/// Opens the transaction. Writing waits for nobody longer than half a minute; a review blocks nobody.
-async fn begin(live: &mut Connection, sides: &[Side<'_>], mode: MergeMode) -> Result<()> {
-    if mode == MergeMode::Review {
-        live.query("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        return Ok(());
+fn missing(name: &str) -> EngineError {
+    EngineError::refused(
+        "live_table_missing",
+        format!("the live database has no table {name}"),
+        "Rescue it into a file: without --where that file makes the table, too.",
+    )
+}
+
+/// Opens the transaction. Everything is set for it alone, so that nothing stays in a session that a
+/// pooler lends.
+async fn begin(live: &mut Connection, mode: MergeMode) -> Result<()> {
+    let isolation = if mode == MergeMode::Review { "REPEATABLE READ" } else { "READ COMMITTED" };
+    live.query(&format!(
+        "BEGIN ISOLATION LEVEL {isolation}; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SAVEPOINT watched"
+    ))
+    .await?;
+    // A server whose client is gone lets its locks go within seconds, also in the middle of a statement.
+    // Not every platform can look.
+    let watched = live
+        .query(
+            "SET LOCAL client_connection_check_interval = '2s'; SET LOCAL tcp_keepalives_idle = 15; \
+             SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3",
+        )
+        .await;
+    match watched {
+        Err(WireError::Server(error)) if error.severity == "ERROR" => {
+            live.query("ROLLBACK TO SAVEPOINT watched").await?;
+        }
+        other => drop(other?),
     }
+    Ok(())
+}
+
+/// Keeps the live tables as they are defined until the end. This blocks neither readers nor writers.
+async fn hold(live: &mut Connection, wanted: &[Wanted]) -> Result<()> {
+    for wanted in wanted {
+        let name = &wanted.table.sql;
+        match live.query(&format!("LOCK TABLE {name} IN ACCESS SHARE MODE")).await {
+            Ok(_) => {}
+            // There is none, no schema for it, or something else has its name.
+            Err(error) if matches!(error.sqlstate(), Some("42P01" | "3F000" | "42809")) => {
+                return Err(missing(name));
+            }
+            Err(error) => return Err(refusal(error.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Keeps writers away from here to the end, in an order that two merges share.
+async fn lock(live: &mut Connection, sides: &[Side<'_>]) -> Result<()> {
     let mut names: Vec<_> = sides.iter().map(|s| (s.live.oid, s.live.from())).collect();
     names.sort();
     let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
     let sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+        "SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_TIMEOUT}'; \
          LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
         names.join(", ")
     );
@@ -256,7 +310,8 @@ async fn copy(
         side.live.from(),
         side.name
     ))
-    .await?;
+    .await
+    .map_err(|e| refusal(e.into()))?;
     let out = format!(
         "COPY (SELECT {}, {} FROM {}) TO STDOUT",
         side.columns("t."),
@@ -431,31 +486,31 @@ async fn count(live: &mut Connection, side: &mut Side<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How a trigger is stopped, and set back to what it was.
+#[derive(Deserialize)]
+struct Stoppable {
+    stop: String,
+    back: String,
+}
+
 /// Stops the triggers of users; gives the statements that set each back to what it was.
 async fn stop_triggers(live: &mut Connection, sides: &[Side<'_>]) -> Result<Vec<String>> {
     let mut back = Vec::new();
     for side in sides {
-        let sets = live
-            .query(&format!(
-                "SELECT 'ALTER TABLE ONLY ' || t.tgrelid::regclass || ' %s TRIGGER ' || pg_catalog.quote_ident(t.tgname), \
-                 t.tgenabled FROM pg_catalog.pg_trigger t \
-                 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND (t.tgrelid = {0} OR t.tgrelid IN \
-                 (SELECT relid FROM pg_catalog.pg_partition_tree({0})))",
-                side.live.oid
-            ))
-            .await?;
-        for row in sets.into_iter().flat_map(|set| set.rows) {
-            let mut cells = row.into_iter().flatten();
-            let (Some(statement), Some(state)) = (cells.next(), cells.next()) else { continue };
-            let enable = match state.as_str() {
-                "R" => "ENABLE REPLICA",
-                "A" => "ENABLE ALWAYS",
-                _ => "ENABLE",
-            };
-            live.query(&statement.replacen("%s", "DISABLE", 1))
-                .await
-                .map_err(|e| refusal(e.into()))?;
-            back.push(statement.replacen("%s", enable, 1));
+        let sql = format!(
+            "SELECT json_agg(json_build_object(\
+               'stop', format('ALTER TABLE ONLY %I.%I DISABLE TRIGGER %I', n.nspname, c.relname, t.tgname), \
+               'back', format('ALTER TABLE ONLY %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, \
+                 CASE t.tgenabled WHEN 'R' THEN 'REPLICA' WHEN 'A' THEN 'ALWAYS' ELSE '' END, t.tgname))) \
+             FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND (t.tgrelid = {0} OR t.tgrelid IN \
+             (SELECT relid FROM pg_partition_tree({0})))",
+            side.live.oid
+        );
+        let Some(text) = told(live, &sql).await? else { continue };
+        for trigger in read::<Vec<Stoppable>>(&text)? {
+            live.query(&trigger.stop).await.map_err(|e| refusal(e.into()))?;
+            back.push(trigger.back);
         }
     }
     Ok(back)
@@ -608,8 +663,8 @@ fn refusal(error: EngineError) -> EngineError {
         ),
         "42501" => (
             "live_not_permitted",
-            "The role must be able to read, insert, update and lock the live tables; to leave out triggers it must own \
-             them. Nothing was changed.",
+            "The role must be able to read, insert, update and lock the live tables, and to make temporary ones; to leave \
+             out triggers it must own the tables. Nothing was changed.",
         ),
         _ => return error,
     };
@@ -625,4 +680,38 @@ fn server_message(error: &EngineError) -> String {
     let EngineError::Wire(WireError::Server(server)) = error else { return error.to_string() };
     let detail = server.detail.as_ref().map(|d| format!(" ({d})")).unwrap_or_default();
     format!("{}{detail}", server.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::ServerError;
+
+    fn answered(severity: &str, sqlstate: &str) -> std::result::Result<Vec<ResultSet>, WireError> {
+        Err(WireError::Server(Box::new(ServerError {
+            severity: severity.to_owned(),
+            sqlstate: sqlstate.to_owned(),
+            ..ServerError::default()
+        })))
+    }
+
+    fn tagged(tag: &str) -> std::result::Result<Vec<ResultSet>, WireError> {
+        Ok(vec![ResultSet { tag: tag.to_owned(), ..ResultSet::default() }])
+    }
+
+    #[test]
+    fn a_commit_counts_only_when_the_server_says_so() {
+        let code = |answer| committed(answer).map_err(|e| e.to_object().code);
+        assert_eq!(code(tagged("COMMIT")), Ok(()));
+        assert!(code(tagged("ROLLBACK")).is_err_and(|code| code != "commit_unknown"));
+        assert_eq!(code(answered("ERROR", "23505")), Err("live_constraint".to_owned()));
+        for (severity, sqlstate) in [("FATAL", "57P01"), ("PANIC", "XX000")] {
+            assert_eq!(code(answered(severity, sqlstate)), Err("commit_unknown".to_owned()));
+        }
+        let silent = WireError::Timeout {
+            during: "committing".to_owned(),
+            limit: std::time::Duration::from_secs(1),
+        };
+        assert_eq!(code(Err(silent)), Err("commit_unknown".to_owned()));
+    }
 }

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::parse_dsn;
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobId, JobKind};
-use crate::restore::{AtTarget, Prepared, Purpose, ReachedPoint, RestoreRequest, RunOptions};
-use crate::server::private::ServerLocation;
+use crate::jobs::{JobContext, JobId, JobKind, JobState};
+use crate::restore::{AtTarget, Prepared, Purpose, ReachedPoint, RestoreRequest, can_resume};
+use crate::server::private::{ServerLocation, output_of};
 use crate::{Engine, PhaseTime, secrets};
 use catalog::Table;
 
@@ -232,6 +232,7 @@ impl Engine {
             // A live database that cannot be reached is told before hours of restoring.
             self.connect_live(dsn, &request.point.cluster).await?.close().await;
         }
+        self.discard_interrupted_rescues().await?;
         let name = format!("rescue-{}", uuid::Uuid::now_v7());
         let places = match &request.copy {
             Some(place) => vec![place.clone()],
@@ -253,6 +254,23 @@ impl Engine {
         Err(refused.unwrap_or(EngineError::Fault("no place for a private copy".to_owned())))
     }
 
+    /// Removes what rescues have left whose process died: nobody goes on with them.
+    async fn discard_interrupted_rescues(&self) -> Result<()> {
+        for job in self.jobs().await? {
+            let interrupted = job.kind == JobKind::Rescue && job.state == JobState::Interrupted;
+            if interrupted && can_resume(&self.home().jobs().join(job.id.to_string())) {
+                match self.discard_restore(job.id).await {
+                    // Somebody else does the same at this moment.
+                    Ok(()) | Err(EngineError::Refused { code: "job_running", .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(job = %job.id, %error, "what an interrupted rescue left could not be removed");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn connect_live(&self, dsn: &str, cluster: &str) -> Result<Connection> {
         let parsed = parse_dsn(dsn)?;
         // A password in the keychain is of the cluster's own connection string.
@@ -271,32 +289,31 @@ impl Engine {
             Some(database) => database.clone(),
             None => parse_dsn(&prepared.cluster.dsn)?.database,
         };
-        let options = RunOptions {
-            request: prepared.request.clone(),
-            at_target: if request.notes_rows() { AtTarget::Promote } else { AtTarget::Pause },
-            start: true,
-            fetch_only: false,
-            plan_hash: None,
+        let file = match &request.to {
+            RescueTo::File(path) => Some(path.clone()),
+            RescueTo::Database(_) => None,
         };
-        let restored = match self.restore_in(job.clone(), prepared, &options).await {
-            Ok(restored) => restored,
-            Err(error) => return Err(self.give_up(&job, error).await),
+        let at_target = if request.notes_rows() { AtTarget::Promote } else { AtTarget::Pause };
+        let point = prepared.request.clone();
+        let mut copy = self.restore_privately(job.clone(), prepared, point, at_target).await?;
+        let restored = copy.result.clone();
+        let new_file = file.as_deref().map(|path| file::NewFile::new(path, job.id));
+        let noted = new_file.as_ref().map_or(Ok(()), |new| copy.note_file(new.part.clone()));
+        let outcome = match noted {
+            Ok(()) => {
+                self.rescue_from(&job, copy.location(), &database, &request, new_file.as_ref())
+                    .await
+            }
+            Err(error) => Err(error),
         };
-        let outcome = self.rescue_from(&job, &database, &request).await;
-        // The copy goes, whatever came of it.
-        let removed = self.remove_restore(job.id).await;
-        let tables = outcome?;
-        if let Err(error) = removed {
-            // What was asked for is done all the same.
+        // The copy goes, whatever came of it. What was asked for may be done all the same.
+        if let Err(error) = copy.remove().await {
             job.reporter.warning(format!(
                 "the private copy in {} could not be removed: {error}; `holdfast restore discard {}` tries again",
                 restored.data_directory, job.id
             ));
         }
-        let file = match &request.to {
-            RescueTo::File(path) => Some(path.clone()),
-            RescueTo::Database(_) => None,
-        };
+        let tables = outcome?;
         let bytes = file.as_ref().and_then(|f| std::fs::metadata(f).ok()).map(|facts| facts.len());
         Ok(RescueResult {
             job: restored.job,
@@ -314,34 +331,32 @@ impl Engine {
     async fn rescue_from(
         &self,
         job: &JobContext,
+        server: &ServerLocation,
         database: &str,
         request: &RescueRequest,
+        new_file: Option<&file::NewFile>,
     ) -> Result<Vec<RescuedTable>> {
-        let server = self.restored_server(job.id)?;
         let cancelled = || job.cancel.cancelled();
-        let found = collect(&server, database, request, job);
+        let found = collect(server, database, request, job);
         let (mut connection, wanted, mut rescued) = tokio::select! {
             found = found => found?,
             () = cancelled() => return Err(EngineError::Cancelled),
         };
-        match &request.to {
-            RescueTo::File(path) => {
+        match (&request.to, new_file) {
+            (RescueTo::File(_), None) => {
+                return Err(EngineError::Fault("a file has no name".to_owned()));
+            }
+            (RescueTo::File(_), Some(new)) => {
                 job.reporter.phase("writing the file", Some("bytes"), None);
                 let written = async {
-                    if request.notes_rows() && file::is_dump(path) {
-                        file::followed_rows_as_dump(
-                            &server,
-                            database,
-                            &mut connection,
-                            &wanted,
-                            path,
-                        )
-                        .await
+                    let copy = &mut connection;
+                    if request.notes_rows() && new.is_dump() {
+                        file::followed_rows_as_dump(server, database, copy, &wanted, new).await
                     } else if request.condition.is_some() || request.follow {
                         let title = request.title();
-                        file::rows_as_sql(&mut connection, &wanted, &title, path, job).await
+                        file::rows_as_sql(copy, &wanted, &title, new, job).await
                     } else {
-                        file::whole_tables(&server, database, &mut connection, &wanted, path).await
+                        file::whole_tables(server, database, copy, &wanted, new).await
                     }
                 };
                 tokio::select! {
@@ -349,7 +364,7 @@ impl Engine {
                     () = cancelled() => return Err(EngineError::Cancelled),
                 }
             }
-            RescueTo::Database(dsn) => {
+            (RescueTo::Database(dsn), _) => {
                 let live = self.connect_live(dsn, &request.point.cluster).await?;
                 let (mode, quiet) = (request.mode, request.without_triggers);
                 let merged = merge::merge(&mut connection, live, &wanted, mode, quiet, job).await?;
@@ -382,6 +397,16 @@ async fn collect(
         let table = catalog::table(&mut connection, name).await?.ok_or_else(|| {
             EngineError::NotFound { what: "table at that point", name: name.clone() }
         })?;
+        if table.kind == "m" {
+            return Err(EngineError::refused(
+                "materialized_view",
+                format!(
+                    "{} is a materialized view: its rows are worked out from tables",
+                    table.sql
+                ),
+                "Rescue the tables it reads, and then REFRESH MATERIALIZED VIEW.",
+            ));
+        }
         if table.unlogged {
             return Err(EngineError::refused(
                 "unlogged_table",
@@ -390,6 +415,11 @@ async fn collect(
             ));
         }
         tables.push(table);
+    }
+    if let (Some(condition), [table]) = (&request.condition, tables.as_slice()) {
+        // Alone, where a second statement cannot hide behind it: from here on it is a condition.
+        let alone = format!("SELECT FROM {} WHERE ({condition}\n) LIMIT 0", table.from());
+        connection.execute_one(&alone).await.map_err(|e| condition_error(e.into()))?;
     }
     let mut wanted = Vec::new();
     if request.notes_rows() {
@@ -457,20 +487,8 @@ fn condition_error(error: EngineError) -> EngineError {
 
 /// Runs a program to its end; it is killed when the future is dropped.
 async fn run(mut command: tokio::process::Command, name: &str) -> Result<()> {
-    let failed = |output: String| EngineError::Program {
-        program: name.to_owned(),
-        output: output.chars().take(4000).collect(),
-    };
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
+    let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await;
+    output_of(output, name).map(drop)
 }
 
 fn program(server: &ServerLocation, name: &str) -> Result<PathBuf> {

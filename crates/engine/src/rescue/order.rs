@@ -122,6 +122,7 @@ mod tests {
             root: None,
             columns: vec![column("id", true), column("other", !nullable)],
             key: vec!["id".to_owned()],
+            key_operators: vec!["OPERATOR(pg_catalog.=)".to_owned()],
             triggers: Vec::new(),
             unlogged: false,
         }

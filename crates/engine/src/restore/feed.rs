@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_postgres::{SegmentNo, WalFileName, WalSegmentSize};
-use holdfast_repository::Repository;
+use holdfast_postgres::{SegmentNo, TimelineHistory, WalFileName, WalPatch, WalSegmentSize};
+use holdfast_repository::{ObjectKind, Repository};
 
 use super::plan::Prepared;
-use super::tablespace::{self, Patch};
-use crate::archive::{ArchiveView, StoredSegment};
+use super::tablespace;
+use crate::archive::{ArchiveView, StoredSegment, history_prefix};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, Patience};
 use crate::server::identity::RunAs;
@@ -156,14 +156,13 @@ exit 0
 pub(super) async fn feed(
     repository: Repository,
     segments: Vec<(WalFileName, StoredSegment)>,
-    system: (Arc<ArchiveView>, WalSegmentSize),
+    view: Arc<ArchiveView>,
     spool: Spool,
     first: SegmentNo,
     job: JobContext,
-    patches: Vec<Patch>,
+    patches: Vec<WalPatch>,
 ) -> EngineError {
-    let error = match feed_all(&repository, &segments, system, &spool, first, &job, &patches).await
-    {
+    let error = match feed_all(&repository, &segments, &view, &spool, first, &job, &patches).await {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -174,12 +173,13 @@ pub(super) async fn feed(
 async fn feed_all(
     repository: &Repository,
     segments: &[(WalFileName, StoredSegment)],
-    (view, size): (Arc<ArchiveView>, WalSegmentSize),
+    view: &ArchiveView,
     spool: &Spool,
     first: SegmentNo,
     job: &JobContext,
-    patches: &[Patch],
+    patches: &[WalPatch],
 ) -> Result<Infallible> {
+    let size = view.segment_size;
     let names: Vec<_> = segments.iter().map(|(f, _)| f.render(size)).collect();
     let numbers: HashMap<&str, usize> =
         names.iter().enumerate().map(|(n, name)| (name.as_str(), n)).collect();
@@ -258,6 +258,23 @@ pub(super) fn stored_segments(prepared: &Prepared) -> Result<Vec<(WalFileName, S
                 })
         })
         .collect()
+}
+
+/// Every archived history file with its content. A server that is promoted takes the first number
+/// that has none: those of other branches must be seen, or its timeline would be taken for theirs.
+pub(super) async fn history_files(
+    repository: &Repository,
+    view: &ArchiveView,
+) -> Result<Vec<(String, bytes::Bytes)>> {
+    let mut files = Vec::new();
+    for timeline in view.histories.keys() {
+        let name = TimelineHistory::file_name(*timeline);
+        let path = format!("{}{name}", history_prefix(view.system));
+        let (content, _): (bytes::Bytes, serde_json::Value) =
+            repository.get_sealed(&path, ObjectKind::TimelineHistory).await?;
+        files.push((name, content));
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -356,7 +356,7 @@ fn set_link(link: &Path, target: &Path) -> Result<()> {
 
 /// Removes `global/pg_control` for good before anything else is touched: from now on nobody can start
 /// what is neither the old nor the new.
-fn take_control_away(data_directory: &Path) -> Result<()> {
+pub(super) fn take_control_away(data_directory: &Path) -> Result<()> {
     let global = data_directory.join("global");
     if std::fs::symlink_metadata(&global).is_ok_and(|found| found.is_symlink()) {
         place::remove(&global)?;

@@ -13,16 +13,18 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::plan::{self, Prepared, RestorePlan, RestoreRequest, TimelineChoice};
-use super::record::RestoreRecord;
+use super::plan::{self, Prepared, ReachedPoint, RestorePlan};
+use super::record::{RestoreRecord, require_running};
 use super::replay::{self, Paused, Site};
+use super::request::{AtTarget, RestoreRequest, TimelineChoice};
 use super::resolve::{self, Stop, StopRule};
-use super::{AtTarget, RestoreResult, not_proven, prove, require_running, tablespace};
+use super::result::RestoreResult;
+use super::{prove, tablespace};
 use crate::archive::{PointEvent, TransactionEnd, TransactionKind};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId};
 use crate::points::Commit;
-use crate::server::private::PrivateServer;
+use crate::server::private::{PrivateServer, ServerLocation};
 use crate::target::Target;
 use crate::{Engine, Finding, Severity};
 
@@ -86,9 +88,9 @@ impl Engine {
         let jobs = self.home().jobs();
         let mut record = RestoreRecord::read(&jobs, job)?;
         let gate = record.gate.clone().ok_or_else(not_paused)?;
-        let outlook = self.outlook(&record, &gate).await?;
+        let mut outlook = self.outlook(&record, &gate).await?;
         require_paused(&record, &outlook.here).await?;
-        let next = step_forward(&outlook, commits).await?;
+        let mut next = step_forward(&outlook, commits).await?;
         record.moving = Some(Gate { plan: next.plan.clone(), stop: next.stop.clone() });
         record.write(&jobs, job)?;
 
@@ -98,7 +100,7 @@ impl Engine {
         let moved = async {
             context.check()?;
             record.location.halt(&site.run_as).await?;
-            replay_again(context, &next, &site, outlook.redo).await
+            replay_again(context, &mut next, &outlook.events, &site).await
         }
         .await;
         let (prepared, proven, failure) = match moved {
@@ -108,7 +110,7 @@ impl Engine {
                 // Whoever cancelled the step did not cancel the way back.
                 let back = JobContext { cancel: CancellationToken::new(), ..context.clone() };
                 record.location.halt(&site.run_as).await?;
-                match replay_again(&back, &outlook.here, &site, outlook.redo).await {
+                match replay_again(&back, &mut outlook.here, &outlook.events, &site).await {
                     Ok(proven) => (outlook.here, proven, Some(error)),
                     Err(second) => {
                         context.reporter.warning(format!(
@@ -167,9 +169,9 @@ impl Engine {
         let gate = record.moving.clone().or_else(|| record.gate.clone()).ok_or_else(not_paused)?;
         let site = record.site(self.run_as()?);
         record.location.halt(&site.run_as).await?;
-        let outlook = self.outlook(&record, &gate).await?;
-        let proven = replay_again(&taken.context, &outlook.here, &site, outlook.redo).await?;
-        let result = self.paused_at(job, record, outlook.here, proven).await?;
+        let Outlook { mut here, events, .. } = self.outlook(&record, &gate).await?;
+        let proven = replay_again(&taken.context, &mut here, &events, &site).await?;
+        let result = self.paused_at(job, record, here, proven).await?;
         taken.finished();
         Ok(result)
     }
@@ -188,14 +190,10 @@ impl Engine {
         let legs = view.path(timeline)?;
         let reachable = view.reachable_from(&legs, snapshot.start_lsn);
         let events = view.events(&legs, snapshot.start_lsn, reachable);
-        let path = record.location.data_directory.join("global/pg_control");
-        let bytes = std::fs::read(&path).map_err(EngineError::file("read", &path))?;
-        let redo = ControlFile::parse(&bytes)
-            .map_err(|e| EngineError::Fault(format!("{}: {e}", path.display())))?
-            .redo;
+        let redo = redo_point(&record.location)?;
         let stop = gate.stop.clone();
-        let end = stop.end(snapshot.stop_lsn);
-        let wal = plan::wal_files(&view, &legs, redo, stop.at.map_or(end, |r| r.end.max(end)))?;
+        let read_to = stop.read_to(snapshot.stop_lsn);
+        let wal = plan::wal_files(&view, &legs, redo, read_to)?;
         let here = Prepared {
             plan: plan.clone(),
             request: RestoreRequest {
@@ -210,13 +208,14 @@ impl Engine {
                 placement: record.placement,
                 tablespaces: BTreeMap::new(),
             },
-            last_noted_transaction: plan::last_noted(&stop, &events, end),
+            // Known once the server is stopped.
+            last_noted_transaction: None,
             patches: tablespace::patches(
                 &repository,
                 &view,
                 &legs,
                 &snapshot,
-                stop.at.map_or(end, |r| r.end.max(end)),
+                read_to,
                 plan.server.as_ref(),
             )
             .await?,
@@ -275,16 +274,49 @@ pub(super) async fn replay_and_prove(
     Ok(Proven { server, paused, checks })
 }
 
-/// The same on a copy whose server ran before: its log begins anew, and its socket's directory may be gone.
+/// The same on a copy whose server ran before: its log begins anew, its socket's directory may be gone,
+/// and it replays from the last restart point, which its end has moved.
 async fn replay_again(
     context: &JobContext,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
+    events: &[PointEvent],
     site: &Site,
-    first: Lsn,
 ) -> Result<Proven> {
+    let redo = redo_point(&site.location)?;
+    prepared.last_noted_transaction =
+        resolve::last_noted(&prepared.stop, events, redo, prepared.end());
     site.work.begin_log(&context.directory)?;
     site.run_as.private_directory(&site.location.socket_directory)?;
-    replay_and_prove(context, prepared, site, first).await
+    replay_and_prove(context, prepared, site, redo).await
+}
+
+/// Where the server of a copy begins to replay when it is started.
+fn redo_point(location: &ServerLocation) -> Result<Lsn> {
+    let path = location.data_directory.join("global/pg_control");
+    let bytes = std::fs::read(&path).map_err(EngineError::file("read", &path))?;
+    let control = ControlFile::parse(&bytes).map_err(|error| {
+        EngineError::integrity(
+            "control_file_damaged",
+            format!("{} cannot be read: {error}", path.display()),
+            "The copy cannot be started. Discard it and restore again.",
+        )
+    })?;
+    Ok(control.redo)
+}
+
+fn not_proven(checks: &[Finding]) -> EngineError {
+    let failed: Vec<_> = checks
+        .iter()
+        .filter(|c| c.severity == Severity::Error)
+        .map(|c| c.message.as_str())
+        .collect();
+    EngineError::Integrity {
+        code: "stop_not_proven",
+        message: format!("the copy did not stop where it must: {}", failed.join("; ")),
+        hint: "It may hold more or less than was asked for, and was not handed over. Report this with the job's journal."
+            .to_owned(),
+        details: serde_json::json!({ "checks": checks }),
+    }
 }
 
 fn not_paused() -> EngineError {
@@ -378,7 +410,7 @@ async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
     let mut plan = here.plan.clone();
     plan.target = target.to_string();
     plan.exclusive = false;
-    plan.predicted = super::ReachedPoint {
+    plan.predicted = ReachedPoint {
         lsn: end,
         xid: Some(commit.xid.to_string()),
         commit_time: Some(commit.time.to_chrono()),
@@ -395,7 +427,7 @@ async fn step_forward(outlook: &Outlook, commits: usize) -> Result<Prepared> {
         snapshot: here.snapshot.clone(),
         view: here.view.clone(),
         legs: here.legs.clone(),
-        last_noted_transaction: plan::last_noted(&stop, &outlook.events, end),
+        last_noted_transaction: None,
         stop,
         wal,
         patches,

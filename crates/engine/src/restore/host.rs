@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use holdfast_postgres::ServerVersion;
+use serde_json::json;
 
+use crate::error::{EngineError, Result};
 use crate::server::binaries::ServerBinaries;
 use crate::snapshot::{DatabaseFacts, SourceFacts};
 use crate::{Finding, Severity};
@@ -25,7 +27,7 @@ pub(super) fn check(
             Some(install_hint(version.major())),
         )),
         Some(b) => {
-            if super::plan::server_minor(b) < version.minor() {
+            if b.minor() < version.minor() {
                 findings.push(Finding::new(
                     Severity::Warning,
                     "older_minor_version",
@@ -47,6 +49,29 @@ pub(super) fn check(
     locales(&source.databases, &mut findings);
     collations(&source.databases, &mut findings);
     findings
+}
+
+/// Refuses what cannot run here, and what would differ unless that is accepted.
+pub(super) fn refuse(findings: &[Finding], accepted: bool) -> Result<()> {
+    let blocking: Vec<_> = findings
+        .iter()
+        .filter(|f| f.severity == Severity::Error)
+        .filter(|f| {
+            !accepted
+                || ["no_server_of_this_major", "other_architecture", "locale_missing"]
+                    .contains(&f.code.as_str())
+        })
+        .collect();
+    let Some(first) = blocking.first() else { return Ok(()) };
+    Err(EngineError::Refused {
+        code: "host_differs",
+        message: format!(
+            "this host cannot run the copy as it is: {}",
+            blocking.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ")
+        ),
+        hint: first.repair.clone().unwrap_or_default(),
+        details: json!({ "findings": findings }),
+    })
 }
 
 fn install_hint(major: u32) -> String {

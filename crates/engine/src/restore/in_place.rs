@@ -7,11 +7,15 @@ use holdfast_postgres::{ControlFile, SystemIdentifier};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::begun::Begun;
 use super::fetch::sync_directory;
+use super::place::Identity;
 use super::record::RestoreRecord;
+use super::result::RestoreResult;
+use super::unfinished::Unfinished;
 use crate::Engine;
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobId, JobState};
+use crate::jobs::{JobContext, JobId, JobState};
 use crate::server::private::{blocking, server_runs_in};
 
 /// Where a restore puts the copy.
@@ -57,8 +61,13 @@ pub struct Purged {
     pub removed: PathBuf,
 }
 
-/// Refuses a directory that cannot be replaced: no data directory, another cluster's, in use.
-pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
+/// Refuses a directory that cannot be replaced: no data directory, another cluster's, in use, or one in
+/// which something of Holdfast's `own` lies, which would be set aside and purged with it.
+pub(super) fn check(
+    directory: &Path,
+    system: SystemIdentifier,
+    own: &[impl AsRef<Path>],
+) -> Result<()> {
     let refused = |message: String, hint: &str| {
         Err(EngineError::refused("destination_unusable", message, hint.to_owned()))
     };
@@ -85,6 +94,14 @@ pub(super) fn check(directory: &Path, system: SystemIdentifier) -> Result<()> {
             ),
             "Check the path: a restore never replaces another cluster.",
         );
+    }
+    for own in own.iter().map(AsRef::as_ref) {
+        if own.canonicalize().is_ok_and(|real| real.starts_with(directory)) {
+            return refused(
+                format!("{} lies in {}", own.display(), directory.display()),
+                "The repository and Holdfast's own files would be set aside and purged with it. Move them away first.",
+            );
+        }
     }
     if directory.is_symlink() || directory.parent().is_none() {
         return refused(
@@ -118,63 +135,62 @@ fn beside(directory: &Path, what: &str, job: JobId) -> PathBuf {
     directory.with_file_name(format!("{name}.holdfast-{what}-{}", job.get(24..).unwrap_or(&job)))
 }
 
-/// Which directory it is, whatever it is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity(u64, u64);
-
-/// The identity of a directory.
-///
-/// # Errors
-/// [`EngineError::File`].
-pub(super) fn identity(directory: &Path) -> Result<Identity> {
-    let found =
-        std::fs::symlink_metadata(directory).map_err(EngineError::file("look at", directory))?;
-    #[cfg(unix)]
-    return Ok(Identity(
-        std::os::unix::fs::MetadataExt::dev(&found),
-        std::os::unix::fs::MetadataExt::ino(&found),
-    ));
-    #[cfg(not(unix))]
-    {
-        let made = found.created().map_err(EngineError::file("look at", directory))?;
-        let since = made.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(Identity(since.as_secs(), since.subsec_nanos().into()))
-    }
-}
-
 /// Puts the copy in the directory's place; gives where the directory is now. May be called again after
 /// it was interrupted: `copy` tells which of the two directories is the copy.
-pub(super) fn swap_in(
-    staging: &Path,
-    directory: &Path,
-    job: JobId,
-    copy: Identity,
-) -> Result<SetAside> {
+fn swap_in(staging: &Path, directory: &Path, job: JobId, copy: Identity) -> Result<SetAside> {
     let aside = beside(directory, "old", job);
-    let is_copy = |path: &Path| identity(path).is_ok_and(|found| found == copy);
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    if is_copy(directory) {
-        // Stopped right behind the exchange: what is called the copy is the old directory.
-        if staging.exists() {
-            std::fs::rename(staging, &aside).map_err(EngineError::file("set aside", staging))?;
-            sync_directory(parent)?;
-        }
-    } else if is_copy(staging) && directory.exists() {
+    #[cfg(unix)]
+    if copy.stands_at(staging) && directory.exists() {
         require_stopped(directory)?;
-        #[cfg(unix)]
         give_owner_of(directory, staging)?;
-        exchange(staging, directory, &aside)?;
-    } else if is_copy(staging) && aside.exists() {
-        std::fs::rename(staging, directory).map_err(EngineError::file("place", directory))?;
-        sync_directory(parent)?;
-    } else {
-        return Err(EngineError::integrity(
-            "copy_moved",
-            format!("the copy is neither at {} nor at {}", staging.display(), directory.display()),
-            "Somebody has moved it. Nothing was removed: look at the directories beside it.",
-        ));
     }
+    change_places(staging, directory, &aside, |path| copy.stands_at(path))?;
     Ok(SetAside { path: aside, is_copy: false })
+}
+
+/// Puts the old directory back in its place; gives where the copy is now. May be called again, too.
+fn swap_out(old: &Path, directory: &Path, job: JobId, copy: Identity) -> Result<SetAside> {
+    let aside = beside(directory, "copy", job);
+    change_places(old, directory, &aside, |path| path.exists() && !copy.stands_at(path))?;
+    Ok(SetAside { path: aside, is_copy: true })
+}
+
+/// Puts what stands at `incoming` in the place of `directory`, which becomes `aside`, from wherever an
+/// earlier call was interrupted: `comes_in` tells which of the directories is to have the place.
+fn change_places(
+    incoming: &Path,
+    directory: &Path,
+    aside: &Path,
+    comes_in: impl Fn(&Path) -> bool,
+) -> Result<()> {
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    match (comes_in(directory), comes_in(incoming)) {
+        (true, false) => {
+            // Stopped right behind the exchange: what is called incoming is what went out.
+            if incoming.exists() {
+                std::fs::rename(incoming, aside)
+                    .map_err(EngineError::file("set aside", incoming))?;
+            }
+            sync_directory(parent)
+        }
+        (false, true) if directory.exists() => {
+            require_stopped(directory)?;
+            exchange(incoming, directory, aside)
+        }
+        (false, true) if aside.exists() => {
+            std::fs::rename(incoming, directory).map_err(EngineError::file("place", directory))?;
+            sync_directory(parent)
+        }
+        _ => Err(EngineError::integrity(
+            "copy_moved",
+            format!(
+                "{} and {} are not the directories that were to change places",
+                incoming.display(),
+                directory.display()
+            ),
+            "Somebody has moved them. Nothing was removed: look at the directories beside them.",
+        )),
+    }
 }
 
 /// The copy belongs to whom the directory belonged: only that account can start it.
@@ -233,7 +249,58 @@ fn exchange(incoming: &Path, directory: &Path, aside: &Path) -> Result<()> {
     sync_directory(parent)
 }
 
+/// Refuses what would go by a change of places that did not end.
+pub(super) fn swap_unfinished(job: JobId) -> EngineError {
+    EngineError::refused(
+        "swap_unfinished",
+        "the copy and the data directory were about to change places",
+        format!(
+            "End it with `holdfast restore resume {job}`, or with `holdfast restore swap-back {job}` when that was \
+             interrupted."
+        ),
+    )
+}
+
 impl Engine {
+    /// The proven copy takes the place of the old directory.
+    pub(super) async fn take_place(
+        &self,
+        job: &JobContext,
+        begun: &mut Begun,
+        directory: &Path,
+        mut result: RestoreResult,
+    ) -> Result<RestoreResult> {
+        job.check()?;
+        result.data_directory = directory.display().to_string();
+        begun.unfinished.swapping = Some(Box::new(result));
+        begun.unfinished.write(&job.directory)?;
+        self.end_swap(job, &begun.unfinished, directory).await
+    }
+
+    /// Ends a change of places, whether it has begun or not.
+    pub(super) async fn end_swap(
+        &self,
+        job: &JobContext,
+        unfinished: &Unfinished,
+        directory: &Path,
+    ) -> Result<RestoreResult> {
+        let (Some(copy), Some(result)) = (unfinished.copy, unfinished.swapping.clone()) else {
+            return Err(EngineError::Fault("no change of places was prepared".to_owned()));
+        };
+        job.reporter.phase("swapping", None, None);
+        let jobs = self.home().jobs();
+        let mut record = RestoreRecord::read(&jobs, job.id)?;
+        let (staging, directory) = (unfinished.directory.clone(), directory.to_path_buf());
+        let id = job.id;
+        blocking(move || {
+            record.set_aside = Some(swap_in(&staging, &directory, id, copy)?);
+            record.location.data_directory = directory;
+            record.write(&jobs, id)
+        })
+        .await?;
+        Ok(RestoreResult { phases: job.reporter.phases(), ..*result })
+    }
+
     /// What a restore in place has set aside and keeps; none for another job, or after a purge.
     pub fn set_aside_by(&self, job: JobId) -> Option<SetAside> {
         RestoreRecord::read(&self.home().jobs(), job).ok()?.set_aside
@@ -257,14 +324,13 @@ impl Engine {
             ));
         }
         let directory = record.location.data_directory.clone();
-        let copy = beside(&directory, "copy", job);
-        let swapped = Swapped { data_directory: directory.clone(), set_aside: copy.clone() };
         let jobs = self.home().jobs();
-        blocking(move || {
-            require_stopped(&directory)?;
-            exchange(&aside.path, &directory, &copy)?;
-            record.set_aside = Some(SetAside { path: copy, is_copy: true });
-            record.write(&jobs, job)
+        let swapped = blocking(move || {
+            let aside = swap_out(&aside.path, &directory, job, record.copy)?;
+            let set_aside = aside.path.clone();
+            record.set_aside = Some(aside);
+            record.write(&jobs, job)?;
+            Ok(Swapped { data_directory: directory, set_aside })
         })
         .await?;
         Ok(swapped)
@@ -278,10 +344,13 @@ impl Engine {
     pub async fn purge_restore(&self, job: JobId) -> Result<Purged> {
         let _taken = self.take_up(job, CancellationToken::new()).await?;
         let (mut record, aside) = self.in_place_record(job).await?;
-        require_stopped(&aside.path)?;
         let jobs = self.home().jobs();
         let removed = aside.path.clone();
         blocking(move || {
+            if record.copy.stands_at(&aside.path) != aside.is_copy {
+                return Err(swap_unfinished(job));
+            }
+            require_stopped(&aside.path)?;
             std::fs::remove_dir_all(&aside.path)
                 .map_err(EngineError::file("remove", &aside.path))?;
             record.set_aside = None;
@@ -341,7 +410,7 @@ mod tests {
                 std::fs::create_dir(path).unwrap();
                 std::fs::write(path.join("who"), who).unwrap();
             }
-            let copy = identity(&new).unwrap();
+            let copy = Identity::of(&new).unwrap();
             match stopped {
                 "behind the exchange" => {
                     std::fs::rename(&directory, place.path().join("t")).unwrap();
@@ -363,10 +432,73 @@ mod tests {
         }
     }
 
+    /// Swapping back, too, ends the same whatever moment it is interrupted at: what is aside in the end is
+    /// the copy, so that no purge takes the old directory for it.
+    #[test]
+    fn an_interrupted_swap_back_is_ended() {
+        for stopped in ["before", "behind the exchange", "between two renames", "at the end"] {
+            let place = tempfile::tempdir().unwrap();
+            let job = JobId(uuid::Uuid::nil());
+            let directory = place.path().join("data");
+            let (old, aside) = (beside(&directory, "old", job), beside(&directory, "copy", job));
+            for (path, who) in [(&directory, "copy"), (&old, "old")] {
+                std::fs::create_dir(path).unwrap();
+                std::fs::write(path.join("who"), who).unwrap();
+            }
+            let copy = Identity::of(&directory).unwrap();
+            match stopped {
+                "behind the exchange" => {
+                    std::fs::rename(&directory, &aside).unwrap();
+                    std::fs::rename(&old, &directory).unwrap();
+                    std::fs::rename(&aside, &old).unwrap();
+                }
+                "between two renames" => std::fs::rename(&directory, &aside).unwrap(),
+                "at the end" => drop(swap_out(&old, &directory, job, copy).unwrap()),
+                _ => {}
+            }
+            let out = swap_out(&old, &directory, job, copy).unwrap();
+            let who = |path: &Path| std::fs::read_to_string(path.join("who")).unwrap();
+            assert_eq!(
+                (who(&directory), who(&out.path)),
+                ("old".into(), "copy".into()),
+                "{stopped}"
+            );
+            assert!(!old.exists(), "{stopped}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_moved_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let job = JobId(uuid::Uuid::nil());
+        let directory = place.path().join("data");
+        let old = beside(&directory, "old", job);
+        for path in [&directory, &old] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let copy = Identity::of(&directory).unwrap();
+        std::fs::rename(&directory, place.path().join("elsewhere")).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        let error = swap_out(&old, &directory, job, copy).unwrap_err();
+        assert_eq!(error.to_object().code, "copy_moved");
+        assert!(old.exists() && directory.exists());
+    }
+
     #[test]
     fn only_a_data_directory_is_replaced() {
         let place = tempfile::tempdir().unwrap();
-        let error = check(place.path(), SystemIdentifier(7)).unwrap_err();
-        assert_eq!(error.to_object().code, "destination_unusable");
+        let refused = |own: &[&Path]| {
+            let error = check(place.path(), SystemIdentifier(7), own).unwrap_err().to_object();
+            assert_eq!(error.code, "destination_unusable");
+            error.message
+        };
+        assert!(refused(&[]).contains("is no data directory"));
+        // One that cannot be read objects to nothing.
+        std::fs::create_dir(place.path().join("global")).unwrap();
+        std::fs::write(place.path().join("global/pg_control"), "").unwrap();
+        let inside = place.path().join("backups");
+        std::fs::create_dir(&inside).unwrap();
+        assert!(check(place.path(), SystemIdentifier(7), &[place.path().join("none")]).is_ok());
+        assert!(refused(&[&inside]).contains("backups"));
     }
 }

@@ -7,8 +7,7 @@ use holdfast_wire::{Connection, WireError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::record::RestoreRecord;
-use super::require_running;
+use super::record::{RestoreRecord, require_running};
 use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;

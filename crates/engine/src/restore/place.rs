@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{EngineError, Result};
 
 /// Where a copy's files go.
@@ -66,6 +68,18 @@ impl Place {
     }
 }
 
+/// PostgreSQL takes a data directory that only its owner can read.
+pub(super) fn create_private(destination: &Path) -> Result<()> {
+    std::fs::create_dir_all(destination).map_err(EngineError::file("create", destination))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(destination, std::fs::Permissions::from_mode(0o700))
+            .map_err(EngineError::file("protect", destination))?;
+    }
+    Ok(())
+}
+
 /// Directories that are known to be real ones.
 #[derive(Debug, Default)]
 pub(super) struct Directories(HashSet<PathBuf>);
@@ -108,6 +122,58 @@ fn create(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(EngineError::file("create", path))
+}
+
+/// Which directory it is, whatever it is called: its number in its file system and, since numbers are
+/// given again, when it was made, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    number: u64,
+    /// Seconds and nanoseconds since 1970.
+    made: Option<(u64, u32)>,
+}
+
+impl Identity {
+    /// Of the directory that stands at `path`; of a link its own.
+    ///
+    /// # Errors
+    /// [`EngineError::File`].
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let found = std::fs::symlink_metadata(path).map_err(EngineError::file("look at", path))?;
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&found);
+        #[cfg(not(unix))]
+        let number = 0;
+        let made = found.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Self { number, made: made.map(|since| (since.as_secs(), since.subsec_nanos())) })
+    }
+
+    /// Whether that directory stands at `path`.
+    pub(super) fn stands_at(self, path: &Path) -> bool {
+        Self::of(path).is_ok_and(|found| found == self)
+    }
+}
+
+/// Refuses unless nothing stands at `path`, or the directory that a restore made its `copy` in. Where
+/// that was not noted yet, nothing was written either.
+///
+/// # Errors
+/// [`EngineError::Refused`]; [`EngineError::File`] when it cannot be looked at.
+pub(super) fn require_ours(path: &Path, copy: Option<Identity>) -> Result<()> {
+    let ours = match (std::fs::symlink_metadata(path), copy) {
+        (Err(e), _) if e.kind() == std::io::ErrorKind::NotFound => true,
+        (Err(e), _) => return Err(EngineError::file("look at", path)(e)),
+        (Ok(_), Some(copy)) => copy.stands_at(path),
+        (Ok(_), None) => std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()),
+    };
+    if ours {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        "directory_replaced",
+        format!("{} is another directory than the one that the restore wrote", path.display()),
+        "Somebody has put it there: it is not touched. Move it away, and try again.",
+    ))
 }
 
 /// Removes whatever stands at `path`: of a link the link, of a directory all of it. Nothing there is fine.
@@ -182,6 +248,25 @@ mod tests {
             place.path("pg_tblspc/16386/x").unwrap(),
             Path::new("/srv/data/pg_tblspc/16386/x")
         );
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_not_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("copy");
+        require_ours(&path, None).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        require_ours(&path, None).unwrap();
+        let copy = Identity::of(&path).unwrap();
+        std::fs::write(path.join("PG_VERSION"), "17").unwrap();
+        assert!(require_ours(&path, None).is_err(), "nothing was noted, and something is there");
+        require_ours(&path, Some(copy)).unwrap();
+        std::fs::rename(&path, root.path().join("moved")).unwrap();
+        require_ours(&path, Some(copy)).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = require_ours(&path, Some(copy)).unwrap_err();
+        assert_eq!(error.to_object().code, "directory_replaced");
+        assert!(copy.stands_at(&root.path().join("moved")));
     }
 
     #[cfg(unix)]

@@ -103,14 +103,13 @@ pub(super) async fn databases(location: &ServerLocation, major: u32) -> Vec<Find
     let mut findings = Vec::new();
     let list = async {
         let mut connection = location.connect("postgres").await?;
-        let sets = connection
-            .query("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY oid")
+        let rows = connection
+            .catalog_rows(
+                "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY oid",
+            )
             .await?;
         Ok::<Vec<String>, crate::EngineError>(
-            sets.into_iter()
-                .flat_map(|s| s.rows)
-                .filter_map(|r| r.into_iter().next().flatten())
-                .collect(),
+            rows.into_iter().filter_map(|r| r.into_iter().next().flatten()).collect(),
         )
     }
     .await;
@@ -129,13 +128,13 @@ pub(super) async fn databases(location: &ServerLocation, major: u32) -> Vec<Find
         let opened = async {
             let mut connection = location.connect(name).await?;
             let relations =
-                connection.query_value("SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'm')").await?;
+                connection.catalog_value("SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'm')").await?;
             let mut changed = None;
             if major >= 15 {
                 let sql = "SELECT datcollversion || ' -> ' || pg_catalog.pg_database_collation_actual_version(oid) \
                            FROM pg_catalog.pg_database WHERE datname = current_database() \
                            AND datcollversion IS DISTINCT FROM pg_catalog.pg_database_collation_actual_version(oid)";
-                changed = connection.query_value(sql).await?;
+                changed = connection.catalog_value(sql).await?;
             }
             Ok::<_, crate::EngineError>((relations.unwrap_or_default(), changed))
         }

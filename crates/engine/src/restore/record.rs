@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::fetch::sync_directory;
 use super::gate::Gate;
 use super::in_place::{Placement, SetAside};
+use super::place::Identity;
 use super::replay::{Site, WorkDirectory};
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
@@ -17,6 +19,8 @@ use crate::server::private::ServerLocation;
 pub(super) struct RestoreRecord {
     pub(super) location: ServerLocation,
     pub(super) work_directory: PathBuf,
+    /// Which directory the copy is.
+    pub(super) copy: Identity,
     /// Where the copy was put.
     #[serde(default)]
     pub(super) placement: Placement,
@@ -36,16 +40,16 @@ pub(super) struct RestoreRecord {
 
 impl RestoreRecord {
     pub(super) fn path(jobs: &Path, job: JobId) -> PathBuf {
-        jobs.join(job.to_string()).join("restore")
+        Self::in_directory(&jobs.join(job.to_string()))
     }
 
-    /// Written aside and renamed: a record is whole or the one before.
+    /// The same, in the job's directory.
+    pub(super) fn in_directory(directory: &Path) -> PathBuf {
+        directory.join("restore")
+    }
+
     pub(super) fn write(&self, jobs: &Path, job: JobId) -> Result<()> {
-        let path = Self::path(jobs, job);
-        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
-        let aside = path.with_extension("part");
-        std::fs::write(&aside, text).map_err(EngineError::file("write", &aside))?;
-        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+        keep(&Self::path(jobs, job), self)
     }
 
     pub(super) fn read(jobs: &Path, job: JobId) -> Result<Self> {
@@ -65,4 +69,32 @@ impl RestoreRecord {
             listen: true,
         }
     }
+}
+
+/// Keeps a document in a job's directory: whatever happens, there is the new one or the one before.
+///
+/// # Errors
+/// [`EngineError::File`].
+pub(super) fn keep(path: &Path, document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec(document).map_err(|e| EngineError::Fault(e.to_string()))?;
+    let aside = path.with_extension("part");
+    let written = std::fs::File::create(&aside).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &text)?;
+        file.sync_all()
+    });
+    written.map_err(EngineError::file("write", &aside))?;
+    std::fs::rename(&aside, path).map_err(EngineError::file("place", path))?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Refuses when the restored server does not run.
+pub(super) fn require_running(location: &ServerLocation) -> Result<()> {
+    if location.is_running() {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        "server_not_running",
+        "the restored server does not run",
+        "It was stopped or discarded. Restore again with --start.",
+    ))
 }

@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, PgTimestamp, ServerLimits};
 use holdfast_wire::Connection;
 
+use super::destination::free_space;
 use super::feed;
 use super::host;
-use super::plan::{Prepared, history_files};
+use super::plan::Prepared;
 use super::resolve::StopRule;
+use super::tablespace;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
 use crate::server::binaries::ServerBinaries;
@@ -124,13 +126,7 @@ fn settings(prepared: &Prepared, site: &Site, restore_command: &str) -> Vec<(Str
     if snapshot.server_version.major() >= 15 {
         set("archive_library", String::new());
     }
-    // Tablespaces are directories inside the copy. 14 knows the setting from its fifth minor version on.
-    if prepared
-        .plan
-        .server
-        .as_ref()
-        .is_some_and(|b| b.major > 14 || super::plan::server_minor(b) >= 5)
-    {
+    if prepared.plan.server.as_ref().is_some_and(tablespace::can_be_inside) {
         set("allow_in_place_tablespaces", "on".to_owned());
     }
     list
@@ -183,13 +179,19 @@ fn base_settings(
     fixed.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()
 }
 
-/// What the paused server says of itself.
+/// What a server that is paused, or on its way there, says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Paused {
     /// The end of the last replayed record.
     pub(super) replayed: Lsn,
     /// The time in the last replayed transaction end.
     pub(super) last_transaction: Option<PgTimestamp>,
+}
+
+impl Paused {
+    fn time(&self) -> Option<DateTime<Utc>> {
+        self.last_transaction.map(PgTimestamp::to_chrono)
+    }
 }
 
 /// A copy with its private server and everything of its own around it.
@@ -210,8 +212,8 @@ pub(super) async fn to_stop(
     site: &Site,
     first: Lsn,
 ) -> Result<(PrivateServer, Paused)> {
-    let histories = history_files(&prepared.repository, &prepared.view).await?;
-    let size = prepared.cluster.segment_size;
+    let histories = feed::history_files(&prepared.repository, &prepared.view).await?;
+    let size = prepared.view.segment_size;
     let names: Vec<_> = prepared.wal.iter().map(|f| f.render(size)).collect();
     let spool = feed::Spool::create(&site.work.spool(), &names, &histories, &site.run_as)?;
     let settings = settings(prepared, site, &spool.restore_command());
@@ -219,7 +221,7 @@ pub(super) async fn to_stop(
     let mut feeder = tokio::spawn(feed::feed(
         prepared.repository.clone(),
         segments,
-        (prepared.view.clone(), size),
+        prepared.view.clone(),
         spool.clone(),
         size.segment_of(first),
         job.clone(),
@@ -242,8 +244,8 @@ async fn run(
     let reporter = &job.reporter;
     let run_as = &site.run_as;
     let segments = prepared.wal.len() as u64;
+    reporter.heading_for(&prepared.plan.target, prepared.end());
     reporter.phase("replaying", Some("segments"), Some(segments));
-    let target = prepared.plan.target.clone();
     let mut server = PrivateServer::start(site.location.clone(), settings, run_as)?;
     let mut connection: Option<Connection> = None;
     let mut progress = Progress::new();
@@ -266,25 +268,19 @@ async fn run(
             Err(error)
         };
         match outcome {
-            Ok(Step::Starting) => {
-                reporter.replayed(None, &target, Some(spool.taken().min(segments)))
-            }
-            Ok(Step::Replaying(to)) => {
-                reporter.replayed(to, &target, Some(spool.taken().min(segments)))
+            Ok(Step::Starting) => reporter.done(spool.taken().min(segments)),
+            Ok(Step::Replaying(seen)) => {
+                reporter.replayed(seen.time(), seen.replayed, spool.taken().min(segments))
             }
             Ok(Step::Paused(paused)) => {
-                reporter.replayed(
-                    paused.last_transaction.map(PgTimestamp::to_chrono),
-                    &target,
-                    Some(segments),
-                );
+                reporter.replayed(paused.time(), paused.replayed, segments);
                 return Ok((server, paused));
             }
             Ok(Step::Promoted) => {
                 let error = EngineError::integrity(
                     "recovery_ended_early",
                     "PostgreSQL ended recovery without pausing at the target",
-                    "The copy was not kept: it may hold more or less than was asked for.",
+                    "It may hold more or less than was asked for, and was not handed over. Report this with the job's journal.",
                 );
                 return stopped(server, error).await;
             }
@@ -339,21 +335,20 @@ impl Progress {
         let still = self.since.elapsed();
         still > STALLED_AFTER
             || still > STALLED_ON_FULL_DISK_AFTER
-                && super::plan::free_space(destination).is_some_and(|free| free < NO_ROOM)
+                && free_space(destination).is_some_and(|free| free < NO_ROOM)
     }
 }
 
 fn replayed_to(step: &Result<Step>) -> Option<DateTime<Utc>> {
     match step {
-        Ok(Step::Replaying(to)) => *to,
-        Ok(Step::Paused(paused)) => paused.last_transaction.map(PgTimestamp::to_chrono),
+        Ok(Step::Replaying(seen) | Step::Paused(seen)) => seen.time(),
         _ => None,
     }
 }
 
 enum Step {
     Starting,
-    Replaying(Option<DateTime<Utc>>),
+    Replaying(Paused),
     Paused(Paused),
     Promoted,
 }
@@ -374,20 +369,12 @@ async fn step(server: &mut PrivateServer, connection: &mut Option<Connection>) -
             if log.contains("recovery stopping") {
                 return Ok(Step::Paused(paused));
             }
-            if log
-                .contains("hot standby is not possible because of insufficient parameter settings")
-                || log.contains("insufficient parameter settings")
-            {
-                return Err(EngineError::Program {
-                    program: "the private PostgreSQL server".to_owned(),
-                    output: crate::server::private::log_tail(&server.location.log),
-                });
+            if log.contains("insufficient parameter settings") {
+                return Err(server.failed());
             }
-            Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
+            Ok(Step::Replaying(paused))
         }
-        Ok((true, false, paused)) => {
-            Ok(Step::Replaying(paused.last_transaction.map(PgTimestamp::to_chrono)))
-        }
+        Ok((true, false, seen)) => Ok(Step::Replaying(seen)),
         Err(_) => {
             *connection = None;
             Ok(Step::Starting)
@@ -401,8 +388,7 @@ pub(super) async fn look(connection: &mut Connection) -> Result<(bool, bool, Pau
                CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() END, \
                pg_catalog.pg_last_wal_replay_lsn(), \
                ((extract(epoch FROM pg_catalog.pg_last_xact_replay_timestamp()) - 946684800) * 1000000)::bigint";
-    let sets = connection.query(sql).await?;
-    let row = sets.first().and_then(|s| s.rows.first()).cloned().unwrap_or_default();
+    let row = connection.catalog_rows(sql).await?.into_iter().next().unwrap_or_default();
     let mut cells = row.into_iter();
     let mut cell = || cells.next().flatten();
     let recovering = cell().as_deref() == Some("t");

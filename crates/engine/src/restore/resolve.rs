@@ -74,6 +74,14 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// How far WAL is read: the record before which it stops is read as well.
+    pub(super) fn read_to(&self, consistent: Lsn) -> Lsn {
+        let end = self.end(consistent);
+        self.at.map_or(end, |record| record.end.max(end))
+    }
+}
+
 /// Resolves `target` on one way.
 pub(super) fn resolve(target: &Target, exclusive: bool, way: &Way<'_>) -> Result<Stop, Miss> {
     let transactions = || {
@@ -174,6 +182,23 @@ pub(super) fn around(
         }
     }
     (last, None)
+}
+
+/// The transaction end whose time PostgreSQL will have noted last in a replay that begins at `from`. It
+/// stops after an LSN without noting the time of the record at which it stops, and knows nothing of what
+/// an earlier replay has noted.
+pub(super) fn last_noted(
+    stop: &Stop,
+    events: &[PointEvent],
+    from: Lsn,
+    end: Lsn,
+) -> Option<TransactionEnd> {
+    let end = match (&stop.rule, stop.at) {
+        (StopRule::Lsn(_), Some(record)) if !stop.before => record.start,
+        _ => end,
+    };
+    let begin = events.partition_point(|event| event.span().start < from);
+    around(events.get(begin..).unwrap_or_default(), end).0.map(|(_, t)| t)
 }
 
 #[cfg(test)]
@@ -280,6 +305,22 @@ mod tests {
         let stop = resolve(&Target::Latest, false, &way(&events())).unwrap();
         assert_eq!(stop.rule, StopRule::Lsn(Lsn(360)));
         assert_eq!(stop.end(Lsn(200)), Lsn(400));
+    }
+
+    #[test]
+    fn only_what_a_replay_has_passed_is_noted() {
+        let events = events();
+        let noted = |target: &Target, from| {
+            let record = RecordSpan { start: Lsn(360), end: Lsn(400) };
+            let way = Way { record: Some(record), ..way(&events) };
+            let stop = resolve(target, false, &way).unwrap();
+            last_noted(&stop, &events, Lsn(from), stop.end(Lsn(200))).map(|t| t.xid)
+        };
+        assert_eq!(noted(&Target::Xid(Xid(12)), 100), Some(Xid(12)));
+        assert_eq!(noted(&Target::Lsn(Lsn(350)), 100), Some(Xid(12)), "not the one at the stop");
+        // A server that is started again begins behind what an earlier replay has passed.
+        assert_eq!(noted(&Target::Name("deploy".into()), 280), Some(Xid(12)));
+        assert_eq!(noted(&Target::Name("deploy".into()), 300), None);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::begun::Begun;
+use super::plan::Purpose;
 use super::record::RestoreRecord;
+use super::result::RestoreResult;
 use super::unfinished::Unfinished;
-use super::{Begun, Purpose, RestoreResult};
 use crate::Engine;
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobId, JobState};
+use crate::jobs::{JobContext, JobId, JobKind, JobState};
 use crate::server::private::blocking;
 
 /// What resuming a restore came to.
@@ -31,6 +33,9 @@ impl Engine {
     /// Refused when there is nothing to go on with; what the restore then fails with.
     pub async fn resume_restore(&self, job: JobId, cancel: CancellationToken) -> Result<Resumed> {
         let (summary, _) = self.job(job).await?;
+        if summary.kind == JobKind::Rescue {
+            return Err(rescue_never_goes_on(job, summary.state));
+        }
         if summary.state == JobState::Running {
             return self.unpause_job(job).await.map(|()| Resumed::Continues);
         }
@@ -62,7 +67,10 @@ impl Engine {
     pub async fn start_resume(&self, job: JobId) -> Result<()> {
         let (summary, _) = self.job(job).await?;
         let directory = self.home().jobs().join(job.to_string());
-        if summary.state == JobState::Running || Unfinished::read(&directory)?.is_none() {
+        let goes_on_here = summary.kind != JobKind::Rescue
+            && summary.state != JobState::Running
+            && Unfinished::read(&directory)?.is_some();
+        if !goes_on_here {
             return self.resume_restore(job, CancellationToken::new()).await.map(drop);
         }
         let engine = self.clone();
@@ -90,6 +98,7 @@ impl Engine {
             Unfinished::forget(&job.directory)?;
             return Ok(result);
         }
+        unfinished.require_ours()?;
         let prepared = tokio::select! {
             prepared = self.prepare(options.request.clone(), unfinished.pinned, Purpose::Resume) => prepared?,
             () = job.cancel.cancelled() => return Err(EngineError::Cancelled),
@@ -112,6 +121,24 @@ impl Engine {
         let begun = Begun { unfinished, directory, run_as, resumed: true, over: false };
         self.restore_from(job, prepared, &options, begun).await
     }
+}
+
+/// Restored again without the rescue, the copy would stay, and nobody would have the rows.
+fn rescue_never_goes_on(job: JobId, state: JobState) -> EngineError {
+    let hint = match state {
+        JobState::Running => format!("Look at it with `holdfast jobs attach {job}`."),
+        JobState::Succeeded => "It is done: `holdfast jobs show` has its result.".to_owned(),
+        _ => format!(
+            "Run the same `holdfast tables` again, with --review first when rows were to be merged: it tells which are \
+             back. The next rescue removes the private copy that this one may have left; so does `holdfast restore \
+             discard {job}`."
+        ),
+    };
+    EngineError::refused(
+        "rescue_not_resumable",
+        format!("the job is a rescue of tables, which is {} and does not go on", state.as_str()),
+        hint,
+    )
 }
 
 fn nothing_to_resume(state: JobState) -> EngineError {

@@ -9,24 +9,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use holdfast_postgres::{
-    Lsn, RecordSpan, SegmentNo, WalExpectations, WalSegmentSize, WalStreamReader,
-};
+use holdfast_postgres::{Lsn, WalExpectations, WalPatch, WalStreamReader};
 use holdfast_repository::{EntryKind, Repository};
 
-use super::plan::server_minor;
 use crate::archive::{ArchiveView, Leg};
 use crate::error::{EngineError, Result};
 use crate::server::binaries::ServerBinaries;
 use crate::snapshot::Snapshot;
 
-/// A byte of WAL that is served instead of the archived one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Patch {
-    /// Where it stands.
-    pub(crate) at: Lsn,
-    /// What is served there.
-    pub(crate) byte: u8,
+/// Whether a server can have tablespaces inside `pg_tblspc` (`allow_in_place_tablespaces`).
+pub(super) fn can_be_inside(binaries: &ServerBinaries) -> bool {
+    (binaries.major, binaries.minor()) >= (14, 5)
 }
 
 /// The oids of a snapshot's tablespaces.
@@ -112,11 +105,11 @@ pub(super) async fn patches(
     snapshot: &Snapshot,
     end: Lsn,
     binaries: Option<&ServerBinaries>,
-) -> Result<Vec<Patch>> {
+) -> Result<Vec<WalPatch>> {
     let made = view.tablespaces_made(legs, snapshot.start_lsn, end);
     let Some((first, path)) = made.first() else { return Ok(Vec::new()) };
     if let Some(b) = binaries
-        && (b.major < 14 || b.major == 14 && server_minor(b) < 5)
+        && !can_be_inside(b)
     {
         return Err(EngineError::Refused {
             code: "tablespace_made_since",
@@ -137,9 +130,9 @@ pub(super) async fn patches(
     }
     let mut patches = Vec::new();
     for (at, path) in &made {
-        let found = read_record(repository, view, legs, *at).await?;
-        let patched = found.and_then(|(span, raw)| emptied(span, &raw, view.segment_size));
-        patches.extend(patched.ok_or_else(|| {
+        let major = snapshot.server_version.major();
+        let inside = inside(repository, view, legs, *at, major).await?;
+        patches.extend(inside.ok_or_else(|| {
             EngineError::integrity(
                 "wal_record_undecodable",
                 format!("the record at {at} that makes a tablespace at {path} cannot be read"),
@@ -150,19 +143,19 @@ pub(super) async fn patches(
     Ok(patches)
 }
 
-/// One record with its header, as it is archived.
-async fn read_record(
+/// What is to be served of the record at `at`; none when it cannot be read.
+async fn inside(
     repository: &Repository,
     view: &ArchiveView,
     legs: &[Leg],
     at: Lsn,
-) -> Result<Option<(RecordSpan, Vec<u8>)>> {
+    major: u32,
+) -> Result<Option<Vec<WalPatch>>> {
     let size = view.segment_size;
     let mut segment = size.segment_of(at);
-    let mut reader =
-        WalStreamReader::new(size.start_of(segment), size, WAL_BLOCK, WalExpectations::default());
-    let mut bytes = Vec::new();
     let begin = size.start_of(segment);
+    let mut reader = WalStreamReader::at_segment(begin, size, WalExpectations::default());
+    let mut wal = Vec::new();
     // A record that crosses into a segment ends in it, or in the next.
     for _ in 0..2 {
         let Some(stored) =
@@ -173,76 +166,22 @@ async fn read_record(
         let more = view.read_segment(repository, stored).await?;
         let mut records = Vec::new();
         let read = reader.push(&more, &mut records);
-        bytes.extend_from_slice(&more);
+        wal.extend_from_slice(&more);
         if let Some(record) = records.iter().find(|r| r.span.start == at) {
-            let raw = places(at, record.length(), size)
-                .map(|lsn| bytes.get(usize::try_from(lsn.distance_from(begin)).ok()?).copied())
-                .collect::<Option<Vec<u8>>>();
-            return Ok(raw.map(|raw| (record.span, raw)));
+            return Ok(reader.wal_block_size().and_then(|block| {
+                holdfast_postgres::tablespace_inside(record, major, &wal, begin, size, block)
+            }));
         }
         if read.is_err() {
             break;
         }
-        segment = SegmentNo(segment.0 + 1);
+        segment = segment.next();
     }
     Ok(None)
 }
 
-/// Bytes of a WAL page.
-const WAL_BLOCK: u32 = 8192;
-/// Bytes of a page's header (`XLogPageHeaderData`).
-const PAGE_HEADER: u64 = 24;
-/// Bytes of the header of a segment's first page (`XLogLongPageHeaderData`).
-const SEGMENT_HEADER: u64 = 40;
-/// Bytes of a record's header (`XLogRecord`); its last four are the checksum.
-const RECORD_HEADER: usize = 24;
-/// The byte that announces a record's own data of less than 256 bytes (`XLR_BLOCK_ID_DATA_SHORT`).
-const DATA_SHORT: u8 = 255;
-/// The byte that announces longer data (`XLR_BLOCK_ID_DATA_LONG`).
-const DATA_LONG: u8 = 254;
-
-/// Where the bytes of a record stand that begins at `start`: a record goes on behind each page's header.
-fn places(start: Lsn, length: usize, size: WalSegmentSize) -> impl Iterator<Item = Lsn> {
-    let mut at = start;
-    std::iter::repeat_with(move || {
-        if at.0.is_multiple_of(u64::from(WAL_BLOCK)) {
-            let first = at == size.start_of(size.segment_of(at));
-            at = Lsn(at.0 + if first { SEGMENT_HEADER } else { PAGE_HEADER });
-        }
-        let here = at;
-        at = Lsn(at.0 + 1);
-        here
-    })
-    .take(length)
-}
-
-/// The bytes that give a record that makes a tablespace an empty path, and the checksum that it then has.
-/// `xl_tblspc_create_rec` is the oid and the path, which ends with a zero byte; its record has no blocks.
-fn emptied(span: RecordSpan, raw: &[u8], size: WalSegmentSize) -> Option<Vec<Patch>> {
-    let path = RECORD_HEADER
-        + match *raw.get(RECORD_HEADER)? {
-            DATA_SHORT => 2,
-            DATA_LONG => 5,
-            _ => return None,
-        }
-        + 4;
-    let mut changed = raw.to_vec();
-    *changed.get_mut(path)? = 0;
-    // The checksum covers the data first, then the header before itself (`ValidXLogRecord`).
-    let crc =
-        crc32c::crc32c_append(crc32c::crc32c(changed.get(RECORD_HEADER..)?), changed.get(..20)?);
-    changed.get_mut(20..RECORD_HEADER)?.copy_from_slice(&crc.to_le_bytes());
-    let differing = places(span.start, raw.len(), size).zip(raw.iter().zip(&changed));
-    Some(
-        differing
-            .filter(|(_, (old, new))| old != new)
-            .map(|(at, (_, new))| Patch { at, byte: *new })
-            .collect(),
-    )
-}
-
 /// Puts the patches of a segment into its content.
-pub(super) fn apply(patches: &[Patch], start: Lsn, content: &mut [u8]) {
+pub(super) fn apply(patches: &[WalPatch], start: Lsn, content: &mut [u8]) {
     for patch in patches {
         if let Some(offset) = patch.at.0.checked_sub(start.0)
             && let Ok(offset) = usize::try_from(offset)
@@ -255,40 +194,13 @@ pub(super) fn apply(patches: &[Patch], start: Lsn, content: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn a_record_goes_on_behind_the_headers_of_pages() {
-        let size = WalSegmentSize::new(1 << 20).unwrap();
-        let page = u64::from(WAL_BLOCK);
-        let at: Vec<_> =
-            places(Lsn((1 << 20) + page - 2), 4, size).map(|l| l.0 - (1 << 20)).collect();
-        assert_eq!(at, [page - 2, page - 1, page + PAGE_HEADER, page + PAGE_HEADER + 1]);
-        let at: Vec<_> = places(Lsn((2 << 20) - 1), 2, size).map(|l| l.0).collect();
-        assert_eq!(at, [(2 << 20) - 1, (2 << 20) + SEGMENT_HEADER]);
-    }
-
-    #[test]
-    fn an_emptied_record_has_a_checksum_of_its_own() {
-        let size = WalSegmentSize::new(1 << 20).unwrap();
-        let mut raw = vec![7_u8; RECORD_HEADER];
-        raw.extend([DATA_SHORT, 9, 1, 64, 0, 0, b'/', b's', b'r', b'v', 0]);
-        let start = Lsn((1 << 20) + u64::from(WAL_BLOCK) - 8);
-        let span = RecordSpan { start, end: Lsn(start.0 + 96) };
-        let patches = emptied(span, &raw, size).unwrap();
-        // Over the archived bytes, page headers and all, they make the record that is wanted.
-        let mut wal = vec![0_u8; 2 * WAL_BLOCK as usize];
-        let offset = |lsn: Lsn| usize::try_from(lsn.0 - (1 << 20)).unwrap();
-        for (lsn, byte) in places(start, raw.len(), size).zip(&raw) {
-            wal[offset(lsn)] = *byte;
-        }
-        apply(&patches, Lsn(1 << 20), &mut wal);
-        let served: Vec<_> = places(start, raw.len(), size).map(|lsn| wal[offset(lsn)]).collect();
-        assert_eq!(served[RECORD_HEADER + 6], 0);
-        assert_eq!(served[RECORD_HEADER + 7..], raw[RECORD_HEADER + 7..]);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&served[RECORD_HEADER..]), &served[..20]);
-        assert_eq!(served[20..24], crc.to_le_bytes());
-        assert!(emptied(span, &raw[..RECORD_HEADER], size).is_none());
+    fn a_patch_is_put_where_it_stands_and_nowhere_else() {
+        let patches = [7, 16, 20].map(|at| WalPatch { at: Lsn(at), byte: 1 });
+        let mut content = [0; 4];
+        apply(&patches, Lsn(16), &mut content);
+        assert_eq!(content, [1, 0, 0, 0]);
     }
 }

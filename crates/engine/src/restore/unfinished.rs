@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use holdfast_postgres::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::in_place::Identity;
-use super::{Placement, RestoreResult, RunOptions, place};
+use super::fetch;
+use super::in_place::Placement;
+use super::place::{self, Identity};
+use super::record::{self, RestoreRecord};
+use super::request::RunOptions;
+use super::result::RestoreResult;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobId;
 use crate::server::identity::RunAs;
@@ -26,6 +30,8 @@ pub(super) struct Unfinished {
     pub(super) end: Lsn,
     /// Where the copy is made: beside the destination when it is to take its place.
     pub(super) directory: PathBuf,
+    /// Which directory that is, once it is there.
+    pub(super) copy: Option<Identity>,
     /// Whether that directory was there before.
     pub(super) existed: bool,
     /// Whose it was: user and group.
@@ -34,8 +40,14 @@ pub(super) struct Unfinished {
     pub(super) work_directory: PathBuf,
     /// The private server, once there is one.
     pub(super) server: Option<ServerLocation>,
-    /// A proven copy that is about to change places, with its result.
-    pub(super) swapping: Option<(Identity, Box<RestoreResult>)>,
+    /// The result of a proven copy that is about to change places.
+    pub(super) swapping: Option<Box<RestoreResult>>,
+    /// Whether the copy is only worked with: it is never gone on with, and removed in the end.
+    #[serde(default)]
+    pub(super) private: bool,
+    /// Files outside the copy that are made of it, until they are whole.
+    #[serde(default)]
+    pub(super) files: Vec<PathBuf>,
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -49,15 +61,7 @@ pub(crate) fn can_resume(directory: &Path) -> bool {
 
 impl Unfinished {
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
-        let path = path(directory);
-        let text = serde_json::to_vec(self).map_err(|e| EngineError::Fault(e.to_string()))?;
-        let aside = path.with_extension("part");
-        let written = std::fs::File::create(&aside).and_then(|mut file| {
-            std::io::Write::write_all(&mut file, &text)?;
-            file.sync_all()
-        });
-        written.map_err(EngineError::file("write", &aside))?;
-        std::fs::rename(&aside, &path).map_err(EngineError::file("place", path))
+        record::keep(&path(directory), self)
     }
 
     /// The unfinished restore of a job, if there is one.
@@ -73,13 +77,7 @@ impl Unfinished {
     }
 
     pub(super) fn forget(directory: &Path) -> Result<()> {
-        let path = path(directory);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(EngineError::file("remove", path)(e))
-            }
-            _ => Ok(()),
-        }
+        place::remove(&path(directory))
     }
 
     /// Stops the private server, whoever started it, and removes its own files. Blocks.
@@ -94,20 +92,53 @@ impl Unfinished {
         place::remove(&self.work_directory)
     }
 
+    /// Takes `global/pg_control` away from a copy that was replayed and is not proven: nobody can start it
+    /// before the restore has gone on, which puts it back.
+    ///
+    /// # Errors
+    /// [`EngineError::File`].
+    pub(super) fn prevent_start(&self) -> Result<()> {
+        if self.server.is_none() || self.swapping.is_some() {
+            return Ok(());
+        }
+        self.require_ours()?;
+        fetch::take_control_away(&self.directory)
+    }
+
+    /// Refuses when somebody has put another directory where the restore was writing.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`].
+    pub(super) fn require_ours(&self) -> Result<()> {
+        place::require_ours(&self.directory, self.copy)
+    }
+
     /// Removes what was written, except over a directory that was there before: that has no undo.
     ///
     /// # Errors
-    /// When something cannot be removed.
-    pub(super) fn take_back(&self, run_as: &RunAs) -> Result<()> {
+    /// Refused where another directory stands; when something cannot be removed.
+    fn take_back(&self, run_as: &RunAs) -> Result<()> {
         self.stop(run_as)?;
+        self.files.iter().try_for_each(|file| place::remove(file))?;
         if self.swapping.is_some() || self.options.request.placement == Placement::Delta {
             return Ok(());
         }
+        self.require_ours()?;
         let spaces = self.options.request.tablespaces.values();
         for emptied in spaces.chain(self.existed.then_some(&self.directory)) {
             empty(emptied)?;
         }
         if self.existed { Ok(()) } else { place::remove(&self.directory) }
+    }
+
+    /// Takes back what was written, with what the job's directory says of it. Blocks.
+    ///
+    /// # Errors
+    /// When something cannot be removed: it stays noted.
+    pub(super) fn discard(&self, directory: &Path, run_as: &RunAs) -> Result<()> {
+        self.take_back(run_as)?;
+        place::remove(&RestoreRecord::in_directory(directory))?;
+        Self::forget(directory)
     }
 }
 

@@ -20,6 +20,11 @@ pub struct ServerBinaries {
 }
 
 impl ServerBinaries {
+    /// The minor version: 11 of "17.11".
+    pub fn minor(&self) -> u32 {
+        self.version.split('.').nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
+    }
+
     /// The path of one of its programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin_directory.join(name)
@@ -39,7 +44,7 @@ pub fn discover(run_as: &RunAs) -> Vec<ServerBinaries> {
         let Some(binaries) = inspect(&directory, run_as) else { continue };
         let better = found
             .get(&binaries.major)
-            .is_none_or(|have| chosen || (minor(&binaries.version) > minor(&have.version)));
+            .is_none_or(|have| chosen || (binaries.minor() > have.minor()));
         if better {
             found.insert(binaries.major, binaries);
         }
@@ -173,10 +178,6 @@ fn parse_version(text: &str) -> Option<String> {
     text.split("(PostgreSQL)").nth(1)?.split_whitespace().next().map(ToOwned::to_owned)
 }
 
-fn minor(version: &str) -> u32 {
-    version.split('.').nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +192,10 @@ mod tests {
 
     #[test]
     fn minors_compare_as_numbers() {
+        let minor = |version: &str| {
+            let version = version.to_owned();
+            ServerBinaries { major: 15, version, bin_directory: PathBuf::new() }.minor()
+        };
         assert!(minor("15.18") > minor("15.9"));
     }
 }

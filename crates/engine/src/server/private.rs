@@ -342,9 +342,15 @@ pub fn log_tail(log: &Path) -> String {
 /// # Errors
 /// [`EngineError::Program`] with what it printed.
 pub fn run(command: &mut std::process::Command, name: &str) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
+    output_of(command.stdin(Stdio::null()).output(), name)
+}
+
+/// What a program printed that has ended well.
+///
+/// # Errors
+/// [`EngineError::Program`] with what it printed, or why it did not start.
+pub fn output_of(ended: std::io::Result<std::process::Output>, name: &str) -> Result<String> {
+    let output = ended
         .map_err(|e| EngineError::Program { program: name.to_owned(), output: e.to_string() })?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {

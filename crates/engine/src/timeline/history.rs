@@ -358,6 +358,18 @@ impl Engine {
         Ok(found)
     }
 
+    /// Lets go of outlines whose indexes have changed: they are made anew when the history is read.
+    pub(crate) async fn forget_outlines(
+        &self,
+        cluster: &Cluster,
+        repository: &Repository,
+        paths: &[String],
+    ) -> Result<()> {
+        self.catalog().keep_outlines(repository.id(), &[], paths).await?;
+        locked(&self.histories().clusters).remove(&cluster.id);
+        Ok(())
+    }
+
     async fn forget_gone(
         &self,
         repository: &Repository,

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 pub use commits::Around;
 pub(crate) use history::Histories;
 pub use history::{Freshness, History};
+use outline::SegmentOutline;
 
 use crate::Engine;
-use crate::archive::{Leg, PointEvent};
+use crate::archive::{Leg, PointEvent, StoredSegment};
 use crate::error::{ErrorObject, Result};
 use crate::points::{CoverageWindow, Density, PointState, RestorePoint, SnapshotSummary};
 
@@ -230,6 +231,16 @@ impl History {
             }
         }
         points
+    }
+
+    /// When the first and the last transaction of a segment ended.
+    pub(crate) fn first_and_last_end(
+        &self,
+        segment: &StoredSegment,
+    ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+        let first = self.outlines(segment).find_map(SegmentOutline::first);
+        let last = self.outlines(segment).rev().find_map(|outline| outline.last);
+        (first.map(|t| t.time.to_chrono()), last.map(|t| t.time.to_chrono()))
     }
 
     async fn branches(&self, engine: &Engine) -> Result<Vec<Branch>> {

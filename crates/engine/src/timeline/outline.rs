@@ -71,6 +71,11 @@ impl SegmentOutline {
         serde_json::from_str::<Self>(text).ok().filter(|outline| outline.version == VERSION)
     }
 
+    /// The first transaction end.
+    pub(super) fn first(&self) -> Option<TransactionEnd> {
+        self.heads.first().copied()
+    }
+
     /// The first transaction end whose record starts at `begin` or later, when it is among the first two.
     pub(super) fn first_from(&self, begin: holdfast_postgres::Lsn) -> Option<TransactionEnd> {
         self.heads.iter().find(|t| t.span.start >= begin).copied()

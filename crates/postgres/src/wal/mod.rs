@@ -8,4 +8,5 @@ mod page_header;
 pub mod reader;
 pub mod record;
 pub mod segment;
+pub mod tablespace;
 mod xact;

@@ -193,6 +193,11 @@ impl WalStreamReader {
         self.last
     }
 
+    /// Bytes of one WAL page; none before the first page of a reader that finds it out there.
+    pub fn wal_block_size(&self) -> Option<u32> {
+        u32::try_from(self.block_size).ok().filter(|bytes| *bytes > 0)
+    }
+
     /// Whether a record has begun that is not complete yet.
     pub fn in_record(&self) -> bool {
         self.record.header_length > 0

@@ -24,6 +24,8 @@ pub mod rmgr {
     pub const SMGR: u8 = 2;
     /// Creation and removal of databases.
     pub const DBASE: u8 = 4;
+    /// Creation and removal of tablespaces.
+    pub const TBLSPC: u8 = 5;
     /// Which files hold the mapped catalogs.
     pub const RELMAP: u8 = 7;
     /// What a hot standby needs to know.
