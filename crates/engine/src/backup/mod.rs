@@ -136,7 +136,9 @@ impl Engine {
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let facts = source::look(self, cluster).await?;
         let mut warnings = facts.unread_configuration();
-        warnings.iter().for_each(|warning| reporter.warning(warning.clone()));
+        for warning in &warnings {
+            reporter.warning(warning.clone());
+        }
         let (mut connection, _) = self.connect_for_backup(cluster).await?;
         let version = connection.facts().version;
         let shape = shape(&mut connection).await?;

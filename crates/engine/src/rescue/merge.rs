@@ -695,15 +695,15 @@ mod tests {
         })))
     }
 
-    fn tagged(tag: &str) -> std::result::Result<Vec<ResultSet>, WireError> {
-        Ok(vec![ResultSet { tag: tag.to_owned(), ..ResultSet::default() }])
+    fn tagged(tag: &str) -> Vec<ResultSet> {
+        vec![ResultSet { tag: tag.to_owned(), ..ResultSet::default() }]
     }
 
     #[test]
     fn a_commit_counts_only_when_the_server_says_so() {
         let code = |answer| committed(answer).map_err(|e| e.to_object().code);
-        assert_eq!(code(tagged("COMMIT")), Ok(()));
-        assert!(code(tagged("ROLLBACK")).is_err_and(|code| code != "commit_unknown"));
+        assert_eq!(code(Ok(tagged("COMMIT"))), Ok(()));
+        assert!(code(Ok(tagged("ROLLBACK"))).is_err_and(|code| code != "commit_unknown"));
         assert_eq!(code(answered("ERROR", "23505")), Err("live_constraint".to_owned()));
         for (severity, sqlstate) in [("FATAL", "57P01"), ("PANIC", "XX000")] {
             assert_eq!(code(answered(severity, sqlstate)), Err("commit_unknown".to_owned()));
