@@ -565,8 +565,13 @@ fn wal_of_another_cluster_is_never_served(major: u32) {
     };
     let name = whole(&site.server);
     archive(&site, &[]);
+    // The slot comes first: a checkpoint in between would have it begin behind that segment.
+    let archive_second = || {
+        site.cli.json(&["archive", "second", "--once-to", &flushed(&second)]).unwrap();
+    };
+    archive_second();
     while whole(&second) < name {}
-    site.cli.json(&["archive", "second", "--once-to", &flushed(&second)]).unwrap();
+    archive_second();
     let system = |server: &TestServer| {
         server.psql("SELECT system_identifier FROM pg_control_system()").unwrap()
     };
