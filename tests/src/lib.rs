@@ -13,12 +13,14 @@ pub mod disk;
 mod guard;
 pub mod pg;
 pub mod places;
+pub mod power_cut;
 pub mod protected;
 pub mod proxy;
 pub mod random;
 pub mod store;
 pub mod store_proxy;
 mod wait;
+pub mod writers;
 
 pub use wait::{eventually, wait_for, wait_for_value};
 

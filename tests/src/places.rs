@@ -69,7 +69,7 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 /// A new private folder with a short path: socket paths may have about 100 bytes only.
-pub(crate) fn temporary(prefix: &str) -> io::Result<tempfile::TempDir> {
+pub fn temporary(prefix: &str) -> io::Result<tempfile::TempDir> {
     let parent = match env::temp_dir() {
         usual if usual.as_os_str().len() <= 40 => usual,
         _ => PathBuf::from("/tmp"),

@@ -11,20 +11,17 @@ use holdfast_tests::{
     prove_duration,
     random::Random,
     wait_for,
+    writers::{self, Writers},
 };
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, Stdio},
-    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const WRITERS: u32 = 6;
 
 fn wait_for_phase(running: &Running, phase: &str) {
     wait_for(phase, PATIENCE, || running.stderr().contains(&format!("\"phase\":\"{phase}\"")));
@@ -38,64 +35,6 @@ fn start(site: &Protected, arguments: &[&str]) -> Running {
 fn random_pause(random: &mut Random, at_most: Duration) {
     let micros = u64::try_from(at_most.as_micros()).unwrap();
     thread::sleep(Duration::from_micros(random.below(micros)));
-}
-
-/// Sessions that insert one row after the other, each a transaction, and keep what was acknowledged.
-struct Writers {
-    sessions: Vec<Child>,
-    acknowledged: Arc<Mutex<Vec<(u32, u64)>>>,
-}
-
-impl Writers {
-    fn start(server: &TestServer, round: u64) -> Self {
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
-        let sessions = (0..WRITERS)
-            .map(|writer| {
-                let mut psql = server
-                    .command("psql")
-                    .args(["-XqAt", "-v", "ON_ERROR_STOP=1"])
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap();
-                let mut input = psql.stdin.take().unwrap();
-                let mut output = BufReader::new(psql.stdout.take().unwrap()).lines();
-                let acknowledged = Arc::clone(&acknowledged);
-                thread::spawn(move || {
-                    for n in round * 1_000_000.. {
-                        let sql =
-                            format!("INSERT INTO ledger VALUES ({writer}, {n});\n\\echo {n}\n");
-                        if input.write_all(sql.as_bytes()).and_then(|()| input.flush()).is_err() {
-                            return;
-                        }
-                        match output.next() {
-                            Some(Ok(line)) if line == n.to_string() => {
-                                acknowledged.lock().unwrap().push((writer, n));
-                            }
-                            _ => return,
-                        }
-                    }
-                });
-                psql
-            })
-            .collect();
-        Self { sessions, acknowledged }
-    }
-
-    /// What was acknowledged so far.
-    fn acknowledged(&self) -> Vec<(u32, u64)> {
-        self.acknowledged.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Writers {
-    fn drop(&mut self) {
-        for session in &mut self.sessions {
-            let _ = session.kill();
-            let _ = session.wait();
-        }
-    }
 }
 
 /// What the server was told: by the slot, and by the walsender's last status.
@@ -136,7 +75,7 @@ fn state_of(site: &Protected, job: &str) -> String {
 fn a_killed_archive_has_what_it_acknowledged() {
     let site = Protected::new(TestServer::start(17).unwrap()).unwrap();
     let server = &site.server;
-    server.psql("CREATE TABLE ledger (writer int, n bigint, PRIMARY KEY (writer, n))").unwrap();
+    Writers::prepare(server).unwrap();
     site.backup().unwrap();
     // From now on a commit is acknowledged only when the archive has flushed it.
     server.psql("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
@@ -150,7 +89,7 @@ fn a_killed_archive_has_what_it_acknowledged() {
         round += 1;
         let mut archive = start(&site, &["archive", CLUSTER]);
         wait_for_phase(&archive, "streaming");
-        let writers = Writers::start(server, round);
+        let writers = Writers::start(server, round).unwrap();
         wait_for("the first acknowledged row", PATIENCE, || !writers.acknowledged().is_empty());
         random_pause(&mut random, Duration::from_secs(5));
         let told = told_durable(server);
@@ -168,12 +107,8 @@ fn a_killed_archive_has_what_it_acknowledged() {
         let archived = windows[0]["to_lsn"].as_str().unwrap();
         assert!(at_least(server, archived, &told), "told {told}, archived {archived}");
         let copy = site.restore("latest", "copy", &["--start"]).unwrap();
-        let rows = copy.psql("SELECT writer, n FROM ledger").unwrap();
-        let rows: std::collections::HashSet<&str> = rows.lines().collect();
-        let lost: Vec<_> = acknowledged
-            .iter()
-            .filter(|(w, n)| !rows.contains(format!("{w}|{n}").as_str()))
-            .collect();
+        let rows = copy.psql(writers::ROWS).unwrap();
+        let lost = writers::lost(&rows, &acknowledged);
         assert!(
             lost.is_empty(),
             "round {round}: {} of {} rows are lost: {lost:?}",

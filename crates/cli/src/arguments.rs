@@ -88,14 +88,10 @@ pub(crate) enum Command {
         incremental: Incremental,
     },
     /// Stream WAL into the repository until stopped.
-    #[command(after_help = "Example:\n  holdfast archive orders-eu --once-to 0/5000060")]
-    Archive {
-        /// The cluster.
-        name: String,
-        /// Stop once WAL up to here is durable.
-        #[arg(long, value_name = "LSN")]
-        once_to: Option<String>,
-    },
+    #[command(
+        after_help = "Examples:\n  holdfast archive orders-eu --once-to 0/5000060\n  holdfast archive orders-eu --synchronous --durability spool"
+    )]
+    Archive(Archive),
     /// What can be restored: snapshots, WAL coverage, restore points.
     #[command(after_help = "Example:\n  holdfast points orders-eu --from 2026-06-14T00:00:00Z")]
     Points {
@@ -442,6 +438,53 @@ pub(crate) struct Find {
     /// Only what ended at this time or earlier.
     #[arg(long, value_name = "TIME")]
     pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Archive {
+    /// The cluster.
+    pub(crate) name: String,
+    /// Stop once WAL up to here is durable.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) once_to: Option<String>,
+    /// Store a slice of the open segment at the latest after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub(crate) slice_seconds: f64,
+    /// What is acknowledged to the server as flushed: what is in the store, or what a synced spool on this
+    /// machine holds. With a spool, WAL that the store does not have yet is lost with this machine's disk.
+    #[arg(long, value_enum, default_value_t = Durability::Store)]
+    pub(crate) durability: Durability,
+    /// Take part in synchronous_standby_names: answer each commit as soon as it is durable.
+    #[arg(long)]
+    pub(crate) synchronous: bool,
+    /// The name in synchronous_standby_names. Default: holdfast_ and the cluster's name.
+    #[arg(long, value_name = "NAME", requires = "synchronous")]
+    pub(crate) application_name: Option<String>,
+    /// Go on although commits wait for this archive alone: while it is away, they hang.
+    #[arg(long, requires = "synchronous")]
+    pub(crate) arm_sole_member: bool,
+    /// Report WAL as applied once it is durable, for synchronous_commit = remote_apply. Nothing is applied.
+    #[arg(long, requires = "synchronous")]
+    pub(crate) report_apply: bool,
+    /// Leave the stream when nothing has become durable for so long. Default: 10 with --synchronous.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) stall_seconds: Option<f64>,
+    /// Take a backup when WAL was lost.
+    #[arg(long)]
+    pub(crate) backup_on_gap: bool,
+    /// Give the slot up when it holds back more than this (such as 20GB): a gap and a new backup rather than
+    /// a server whose disk is full.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) drop_slot_after: Option<String>,
+}
+
+/// What counts as flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    /// What the store has confirmed.
+    Store,
+    /// What a local, synced spool holds.
+    Spool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -64,6 +64,7 @@ impl Output {
                     "done": event.done, "total": event.total, "unit": event.unit, "rate": event.rate,
                     "replayed_to": event.replayed_to, "replayed_lsn": event.replayed_lsn,
                     "target": event.target, "target_lsn": event.target_lsn, "message": event.message,
+                    "code": event.code,
                 });
                 let _ = writeln!(std::io::stderr().lock(), "{line}");
             })),
@@ -72,7 +73,7 @@ impl Output {
                 Some(Arc::new(move |event: &JobEvent| terminal_line(&last, event)))
             }
             Progress::Auto => Some(Arc::new(|event: &JobEvent| {
-                if event.kind == JobEventKind::Warning
+                if matches!(event.kind, JobEventKind::Warning | JobEventKind::Alert)
                     && let Some(message) = &event.message
                 {
                     eprintln!("warning: {message}");
@@ -137,8 +138,12 @@ fn terminal_line(last: &Mutex<String>, event: &JobEvent) {
         JobEventKind::Progress => {
             let _ = write!(err, "{clear}{}", progress_text(event));
         }
-        JobEventKind::Log | JobEventKind::Warning => {
-            let mark = if event.kind == JobEventKind::Warning { "warning: " } else { "" };
+        JobEventKind::Log | JobEventKind::Warning | JobEventKind::Alert => {
+            let mark = match event.kind {
+                JobEventKind::Warning => "warning: ",
+                JobEventKind::Alert => "ALERT: ",
+                _ => "",
+            };
             let _ =
                 writeln!(err, "{clear}  {mark}{}", event.message.as_deref().unwrap_or_default());
         }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use holdfast_engine::archive::ArchiveOptions;
+use holdfast_engine::archive::{ArchiveOptions, Durability, Synchronous};
 use holdfast_engine::backup::BackupOptions;
+use holdfast_engine::cluster::parse_size;
 use holdfast_engine::find::{FindRequest, Markers, MarkersRequest};
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
@@ -66,7 +68,7 @@ fn ends_in_order(command: &Command) -> bool {
     match command {
         Command::Demo(_)
         | Command::Backup { .. }
-        | Command::Archive { .. }
+        | Command::Archive(_)
         | Command::Tables(_)
         | Command::Verify { .. }
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
@@ -139,18 +141,10 @@ async fn dispatch(
             let result = engine.backup(&name, options, cancel.clone()).await?;
             output.result(&result, tables::backup)
         }
-        Command::Archive { name, once_to } => {
-            let once_to = once_to
-                .map(|l| {
-                    l.parse().map_err(|_| {
-                        EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y.")
-                    })
-                })
-                .transpose()?;
-            let result = engine.archive(&name, ArchiveOptions { once_to }, cancel.clone()).await?;
-            output.result(&result, |r| {
-                format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline)
-            })
+        Command::Archive(archive) => {
+            let options = archive_options(&archive)?;
+            let result = engine.archive(&archive.name, options, cancel.clone()).await?;
+            output.result(&result, tables::archived)
         }
         Command::Points { name, from, to, markers, rebuild_markers } => {
             let from = from.as_deref().map(parse_time).transpose()?;
@@ -418,6 +412,49 @@ async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Re
             }))
         }
     }
+}
+
+fn archive_options(archive: &arguments::Archive) -> Result<ArchiveOptions> {
+    let once_to = archive.once_to.as_ref().map(|l| {
+        l.parse()
+            .map_err(|_| EngineError::usage(format!("{l:?} is no LSN"), "An LSN is written X/Y."))
+    });
+    let seconds = |what: &str, seconds: f64| {
+        Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(|| {
+            EngineError::usage(
+                format!("{seconds} is no span of time for {what}"),
+                "Give a number of seconds above 0.",
+            )
+        })
+    };
+    let size = |text: &String| {
+        parse_size(text).ok_or_else(|| {
+            EngineError::usage(
+                format!("{text:?} is no size"),
+                "Write a number with kB, MB, GB or TB, as in postgresql.conf.",
+            )
+        })
+    };
+    let options = ArchiveOptions {
+        once_to: once_to.transpose()?,
+        slice_after: seconds("--slice-seconds", archive.slice_seconds)?,
+        durability: match archive.durability {
+            arguments::Durability::Store => Durability::Store,
+            arguments::Durability::Spool => Durability::Spool,
+        },
+        stall_limit: archive.stall_seconds.map(|s| seconds("--stall-seconds", s)).transpose()?,
+        backup_on_gap: archive.backup_on_gap,
+        drop_slot_after: archive.drop_slot_after.as_ref().map(size).transpose()?,
+        ..ArchiveOptions::default()
+    };
+    if !archive.synchronous {
+        return Ok(options);
+    }
+    Ok(options.synchronous(Synchronous {
+        application_name: archive.application_name.clone(),
+        arm_sole_member: archive.arm_sole_member,
+        report_apply: archive.report_apply,
+    }))
 }
 
 fn find_request(find: arguments::Find) -> Result<FindRequest> {

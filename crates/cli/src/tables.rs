@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use holdfast_engine::archive::MarkerKind;
+use holdfast_engine::archive::{ArchiveResult, Durability, MarkerKind};
 use holdfast_engine::backup::BackupResult;
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
@@ -174,7 +174,7 @@ pub(crate) fn found(found: &Found) -> String {
         let _ = write!(
             text,
             "\nNot known: what happened from {} to {} ({}).",
-            gap.from_lsn, gap.to_lsn, gap.cause
+            gap.from_lsn, gap.to_lsn, gap.explanation
         );
     }
     if !found.names_known {
@@ -306,6 +306,31 @@ pub(crate) fn backup(r: &BackupResult) -> String {
     text
 }
 
+pub(crate) fn archived(r: &ArchiveResult) -> String {
+    let mut text = format!("WAL up to {} is durable (timeline {})", r.durable_lsn, r.timeline);
+    if r.durability == Durability::Spool {
+        let _ = write!(
+            text,
+            "\nin the spool of this machine; the store has it up to {}: what lies between is lost with this disk",
+            r.stored_lsn
+        );
+    }
+    for gap in &r.gaps {
+        let _ = write!(
+            text,
+            "\nGAP from {} to {} on timeline {}: {}",
+            gap.from_lsn, gap.to_lsn, gap.timeline, gap.explanation
+        );
+    }
+    if let Some(snapshot) = &r.backup {
+        let _ = write!(text, "\nSnapshot {snapshot} was taken after it");
+    }
+    if let Some(needs) = &r.needs_snapshot {
+        let _ = write!(text, "\nA NEW BACKUP IS NEEDED: {}", needs.message);
+    }
+    text
+}
+
 pub(crate) fn points(p: &Points) -> String {
     let mut text = String::new();
     let rows: Vec<_> = p
@@ -344,10 +369,25 @@ pub(crate) fn points(p: &Points) -> String {
         text.push_str("\n\n");
         text.push_str(&table(&["timeline", "first commit", "last commit", "from", "to"], &rows));
     }
-    for w in &p.windows {
-        for gap in &w.gaps {
-            let _ = write!(text, "\nGAP from {} to {}: {}", gap.from_lsn, gap.to_lsn, gap.cause);
-        }
+    for gap in &p.gaps {
+        let _ = write!(
+            text,
+            "\nGAP from {} to {} on timeline {}: {}",
+            gap.from_lsn, gap.to_lsn, gap.timeline, gap.explanation
+        );
+    }
+    for change in &p.system_changes {
+        let _ = write!(
+            text,
+            "\nANOTHER SYSTEM since {}: {} (PostgreSQL {}): {}",
+            time(change.detected_at),
+            change.found,
+            change.found_version,
+            change.cause.describe()
+        );
+    }
+    if let Some(needs) = &p.needs_snapshot {
+        let _ = write!(text, "\nA NEW BACKUP IS NEEDED: {}", needs.message);
     }
     let rows: Vec<_> = p
         .restore_points
@@ -510,7 +550,11 @@ fn loss(changes: Option<&LossChanges>) -> String {
         );
     }
     for gap in &c.gaps {
-        let _ = write!(text, "\nUnknown: from {} to {} ({}).", gap.from_lsn, gap.to_lsn, gap.cause);
+        let _ = write!(
+            text,
+            "\nUnknown: from {} to {} ({}).",
+            gap.from_lsn, gap.to_lsn, gap.explanation
+        );
     }
     text
 }

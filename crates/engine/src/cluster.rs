@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::safety::{self, SlotCost};
+use crate::archive::{GapCause, ledger};
 use crate::error::{EngineError, Result};
 use crate::{Engine, Finding, Severity, secrets};
 
@@ -107,8 +109,17 @@ pub struct ClusterCheck {
     /// Bytes of all its databases.
     #[ts(type = "number | null")]
     pub data_bytes: Option<u64>,
+    /// What a replication slot that nobody reads costs the server; null when it could not be asked.
+    pub slot_cost: Option<SlotCost>,
     /// Everything that was looked at.
     pub findings: Vec<Finding>,
+}
+
+impl Cluster {
+    /// Whether the way to the server stays on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        parse_dsn(&self.dsn).is_ok_and(|dsn| is_local(&dsn))
+    }
 }
 
 /// Where the clusters' documents are.
@@ -332,12 +343,29 @@ impl Engine {
         &self,
         cluster: &Cluster,
     ) -> Result<(Connection, ReplicationAccess)> {
-        let dsn = parse_dsn(&cluster.dsn)?;
+        self.connect_for_backup_as(cluster, None).await
+    }
+
+    /// The same under another `application_name`, by which the server tells synchronous standbys apart.
+    pub(crate) async fn connect_for_backup_as(
+        &self,
+        cluster: &Cluster,
+        application_name: Option<String>,
+    ) -> Result<(Connection, ReplicationAccess)> {
+        let mut dsn = parse_dsn(&cluster.dsn)?;
+        if let Some(name) = application_name {
+            dsn.application_name = name;
+        }
         let password = secrets::password_for(Some(cluster.id), &dsn).await?;
         let (mut connection, access) =
             Connection::connect_for_backup(&dsn, password.as_ref()).await?;
         let identity = connection.identify_system().await?;
         if identity.system_identifier != cluster.system_identifier {
+            let found = (identity.system_identifier, connection.facts().version);
+            connection.close().await;
+            if let Err(error) = self.note_other_system(cluster, found).await {
+                tracing::warn!(%error, "the other system was not noted in the ledger");
+            }
             return Err(EngineError::refused(
                 "foreign_system_identifier",
                 format!(
@@ -349,6 +377,24 @@ impl Engine {
             ));
         }
         Ok((connection, access))
+    }
+
+    /// Notes in the ledger of a cluster that another system answers in its place.
+    async fn note_other_system(
+        &self,
+        cluster: &Cluster,
+        (found, version): (SystemIdentifier, ServerVersion),
+    ) -> Result<()> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let view = self.archive_view(cluster).await?;
+        // pg_upgrade makes a new cluster and moves the data into it.
+        let cause = if version.major() > cluster.server_version.major() {
+            GapCause::Upgrade
+        } else {
+            GapCause::ReInit
+        };
+        ledger::record_change(&repository, &view, cause, found.to_string(), version.to_string())
+            .await
     }
 
     /// Opens an ordinary SQL session to a cluster.
@@ -367,8 +413,8 @@ pub(crate) async fn wal_segment_size(connection: &mut Connection) -> Result<WalS
         .ok_or_else(|| EngineError::Fault(format!("the server's wal_segment_size is {text:?}")))
 }
 
-/// A size as `SHOW` prints it, in bytes.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+/// Bytes of a size as PostgreSQL writes it: a number with `kB`, `MB`, `GB`, `TB`, or none.
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let factor = match text[digits.len()..].trim() {
         "" | "B" => 1,
@@ -389,12 +435,18 @@ async fn check(dsn: &Dsn, password: Option<&SecretString>) -> ClusterCheck {
         system_identifier: None,
         timeline: None,
         data_bytes: None,
+        slot_cost: None,
         findings: Vec::new(),
     };
     match Connection::connect(dsn, password, SessionKind::Sql).await {
         Ok(mut connection) => {
             result.reachable = true;
             look_at_settings(&mut connection, is_local(dsn), &mut result).await;
+            if let Ok(cost) = SlotCost::look(&mut connection, is_local(dsn)).await {
+                result.findings.extend(cost.findings());
+                result.slot_cost = Some(cost);
+            }
+            result.findings.extend(safety::minor_version_finding(connection.facts().version));
             connection.close().await;
         }
         Err(error) => {
@@ -474,7 +526,6 @@ async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut
     let wal_level = setting("wal_level").await;
     let senders = setting("max_wal_senders").await;
     let slots = setting("max_replication_slots").await;
-    let keep = setting("max_slot_wal_keep_size").await;
     let checksums = setting("data_checksums").await;
     let commit_times = setting("track_commit_timestamp").await;
     if wal_level == "minimal" {
@@ -499,15 +550,6 @@ async fn look_at_settings(connection: &mut Connection, local: bool, result: &mut
             "no_replication_slots",
             "max_replication_slots is 0; the archive needs one slot".to_owned(),
             Some("ALTER SYSTEM SET max_replication_slots = 10; -- then restart the server"),
-        );
-    }
-    if keep == "-1" {
-        say(
-            Severity::Warning,
-            "slot_may_fill_disk",
-            "max_slot_wal_keep_size is unlimited: while nobody streams, our slot keeps WAL until the server's disk is full"
-                .to_owned(),
-            Some("ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'; SELECT pg_reload_conf();"),
         );
     }
     if checksums == "off" {

@@ -1,10 +1,12 @@
 //! The recoverability of every cluster, computed from what is in the repository.
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::{Lsn, TimelineId};
+use holdfast_postgres::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
+use crate::archive::ledger::{is_on, needs_snapshot};
+use crate::archive::{NeedsSnapshot, SlotState};
 use crate::cluster::{Cluster, ClusterSummary};
 use crate::error::{ErrorObject, Result};
 use crate::jobs::{JobKind, JobState};
@@ -41,6 +43,10 @@ pub struct ClusterOverview {
     /// Bytes that the server has written and the repository does not have, when that is known.
     #[ts(type = "number | null")]
     pub archive_lag_bytes: Option<u64>,
+    /// Why a new backup is needed now; null when it is not.
+    pub needs_snapshot: Option<NeedsSnapshot>,
+    /// Our replication slot as this machine saw it last; null when it never did.
+    pub slot: Option<SlotState>,
     /// How many snapshots there are.
     pub snapshots: u32,
     /// Bytes that its snapshots added.
@@ -95,6 +101,8 @@ impl Engine {
             gaps: 0,
             archiving,
             archive_lag_bytes: None,
+            needs_snapshot: None,
+            slot: crate::archive::safety::last_seen(self.home(), cluster),
             snapshots: 0,
             bytes_stored: 0,
             sentence: "Unknown: the repository could not be read".to_owned(),
@@ -114,10 +122,14 @@ impl Engine {
         let mut state = PointState::Broken;
         let mut recoverable_to = None;
         let mut recoverable_to_lsn = None;
-        if let Some((snapshot, timeline)) =
-            newest.and_then(|s| Some((s, TimelineId::new(s.timeline)?)))
-        {
-            let legs = view.path(timeline)?;
+        let needs = needs_snapshot(view, &history.spans());
+        if let Some((snapshot, span)) = newest.and_then(|s| Some((s, s.span()?))) {
+            // Along the newest timeline when the snapshot leads to it.
+            let legs = view
+                .newest_timeline()
+                .and_then(|timeline| view.path(timeline).ok())
+                .filter(|legs| is_on(legs, span))
+                .map_or_else(|| view.path(span.timeline), Ok)?;
             let end = view.reachable_from(&legs, snapshot.start_lsn);
             recoverable_to_lsn = Some(end);
             recoverable_to = history
@@ -128,11 +140,17 @@ impl Engine {
             // Proven only where a restore has been to this point or past it.
             state = match &snapshot.proof {
                 _ if snapshot.page_findings > 0 => PointState::Degraded,
+                // What was written after a gap cannot be restored, however well the rest is proven.
+                _ if needs.is_some() => PointState::Degraded,
                 Some(proof) if proof.reached_lsn >= last => PointState::Proven,
                 _ => PointState::Stored,
             };
         }
-        let sentence = sentence(state, recoverable_to, last_proof.as_ref(), snapshots.len(), now);
+        let mut sentence =
+            sentence(state, recoverable_to, last_proof.as_ref(), snapshots.len(), now);
+        if let Some(needs) = needs.as_ref().filter(|_| recoverable_to.is_some()) {
+            sentence = format!("{sentence} · A new backup is needed: {}", needs.message);
+        }
         Ok(ClusterOverview {
             cluster: self.cluster_summary(cluster).await?,
             state,
@@ -146,6 +164,8 @@ impl Engine {
             gaps: u32::try_from(view.gaps.len()).unwrap_or(u32::MAX),
             archiving,
             archive_lag_bytes: None,
+            needs_snapshot: needs,
+            slot: crate::archive::safety::last_seen(self.home(), cluster),
             snapshots: u32::try_from(snapshots.len()).unwrap_or(u32::MAX),
             bytes_stored: snapshots.iter().map(|s| s.bytes_added).sum(),
             problem: None,
@@ -185,7 +205,7 @@ fn sentence(
         (_, Some(p)) => format!("last proven {} ago", ago(now - p.at)),
         (_, None) => "never proven by a restore".to_owned(),
     };
-    let limit = if state == PointState::Degraded { " with damaged pages" } else { "" };
+    let limit = if state == PointState::Degraded { " with a limit" } else { "" };
     format!(
         "Recoverable{limit} to {} UTC ({} ago) · {proven}",
         to.format("%Y-%m-%d %H:%M:%S"),
@@ -213,7 +233,7 @@ mod tests {
         assert!(sentence(PointState::Broken, None, None, 0, now).starts_with("Not recoverable"));
         let text = sentence(PointState::Stored, Some(now), None, 1, now);
         assert!(text.contains("never proven"), "{text}");
-        assert!(sentence(PointState::Degraded, Some(now), None, 1, now).contains("damaged"));
+        assert!(sentence(PointState::Degraded, Some(now), None, 1, now).contains("with a limit"));
     }
 
     #[test]

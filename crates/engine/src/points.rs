@@ -5,7 +5,11 @@ use holdfast_postgres::{Lsn, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::archive::{ArchiveView, Gap, Leg, PointEvent, TransactionEnd, TransactionKind};
+use crate::archive::ledger::{SnapshotSpan, needs_snapshot};
+use crate::archive::{
+    ArchiveView, Gap, NeedsSnapshot, PointEvent, SlotState, SystemChange, TransactionEnd,
+    TransactionKind,
+};
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::snapshot::{self, Proof, Snapshot, SnapshotKind};
@@ -91,6 +95,12 @@ impl SnapshotSummary {
         summary
     }
 
+    /// Where its own WAL lies; none when its timeline is none.
+    pub(crate) fn span(&self) -> Option<SnapshotSpan> {
+        let timeline = TimelineId::new(self.timeline)?;
+        Some(SnapshotSpan { timeline, start: self.start_lsn, stop: self.stop_lsn })
+    }
+
     /// Its state by its newest proof and what its pages are like; not yet by the WAL it needs.
     pub(crate) fn judge(&mut self, proof: Option<Proof>) {
         self.state = if self.page_findings > 0 {
@@ -151,6 +161,14 @@ pub struct Points {
     pub snapshots: Vec<SnapshotSummary>,
     /// Named restore points, in WAL order.
     pub restore_points: Vec<RestorePoint>,
+    /// Every gap on record that was not filled since, bounded by what is archived.
+    pub gaps: Vec<Gap>,
+    /// Times at which another system answered at the cluster's address.
+    pub system_changes: Vec<SystemChange>,
+    /// Why a new backup is needed now; null when it is not.
+    pub needs_snapshot: Option<NeedsSnapshot>,
+    /// Our replication slot as this machine saw it last; null when it never did.
+    pub slot: Option<SlotState>,
 }
 
 /// What ended at a commit.
@@ -293,12 +311,15 @@ impl Engine {
         });
         let mut restore_points = history.restore_points();
         restore_points.retain(|p| within(p.time));
-        Ok(Points { cluster: cluster.name, windows, snapshots, restore_points })
+        Ok(Points {
+            slot: crate::archive::safety::last_seen(self.home(), &cluster),
+            cluster: cluster.name,
+            windows,
+            snapshots,
+            restore_points,
+            gaps: history.view.gaps.clone(),
+            system_changes: history.view.changes.clone(),
+            needs_snapshot: needs_snapshot(&history.view, &history.spans()),
+        })
     }
-}
-
-/// Whether all WAL from a snapshot's start to its consistency is archived.
-pub(crate) fn wal_is_whole(view: &ArchiveView, snapshot: &Snapshot) -> bool {
-    let legs = [Leg { timeline: snapshot.timeline, from: Lsn::INVALID, to: None }];
-    view.reachable_from(&legs, snapshot.start_lsn) >= snapshot.stop_lsn
 }

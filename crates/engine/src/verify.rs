@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
+use crate::archive::ledger::wal_is_whole;
 use crate::archive::{ArchiveView, SegmentIndex, history_prefix, segment_path};
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
-use crate::points::wal_is_whole;
 use crate::snapshot::Snapshot;
 
 /// How deep to look.
@@ -266,7 +266,7 @@ impl Engine {
                 );
                 findings.push(error("missing", &path, message));
             }
-            for (snapshot, _) in snapshots.iter().filter(|(s, _)| !wal_is_whole(&view, s)) {
+            for (snapshot, _) in snapshots.iter().filter(|(s, _)| !wal_is_whole(&view, s.into())) {
                 let message = format!(
                     "WAL from {} to {} is not all there: this snapshot cannot be restored",
                     snapshot.start_lsn, snapshot.stop_lsn

@@ -184,27 +184,56 @@ impl Repository {
         metadata: &T,
         mode: PutKind,
     ) -> impl Future<Output = Result<PutReceipt>> + Send + use<T> {
-        // Serialised before the first await, so that callers need not share `T` across threads.
-        let prepared = check_path(path).and_then(|()| to_raw(path, metadata));
+        let contained = self.contain(path, kind, suite, content, metadata);
         let repository = self.clone();
         let path = path.to_owned();
         async move {
-            let metadata = prepared?;
-            let inner = std::sync::Arc::clone(&repository.inner);
-            let name = path.clone();
-            let bytes = tokio::task::spawn_blocking(move || -> Result<Bytes> {
-                let frames = frames_of(&content).into_iter().map(|raw| inner.codec.encode(&raw));
-                in_memory(&inner.writer, &inner.codec, &name, kind, suite, frames, metadata)
-                    .map(|finished| finished.out.into())
-            })
-            .await
-            .map_err(RepositoryError::worker)??;
+            let bytes = contained.await?;
             let receipt = PutReceipt { bytes_stored: bytes.len() as u64 };
             match mode {
                 PutKind::CreateOnly => repository.inner.store.put_new(&path, bytes).await?,
                 PutKind::Replace => repository.inner.store.put_replacing(&path, bytes).await?,
             }
             Ok(receipt)
+        }
+    }
+
+    /// The bytes of the object that [`Repository::put_sealed`] would store at `path`: for a caller that
+    /// keeps it elsewhere first and brings it to the store later as it is.
+    ///
+    /// # Errors
+    /// [`RepositoryError::InvalidArgument`] for a path that no object can have.
+    pub fn seal<T: Serialize + ?Sized, C: IntoContent>(
+        &self,
+        path: &str,
+        kind: ObjectKind,
+        content: C,
+        metadata: &T,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<T, C> {
+        self.contain(path, kind, Suite::Sealed, content.into_content(), metadata)
+    }
+
+    fn contain<T: Serialize + ?Sized>(
+        &self,
+        path: &str,
+        kind: ObjectKind,
+        suite: Suite,
+        content: Vec<Bytes>,
+        metadata: &T,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<T> {
+        // Serialised before the first await, so that callers need not share `T` across threads.
+        let prepared = check_path(path).and_then(|()| to_raw(path, metadata));
+        let inner = std::sync::Arc::clone(&self.inner);
+        let name = path.to_owned();
+        async move {
+            let metadata = prepared?;
+            tokio::task::spawn_blocking(move || -> Result<Bytes> {
+                let frames = frames_of(&content).into_iter().map(|raw| inner.codec.encode(&raw));
+                in_memory(&inner.writer, &inner.codec, &name, kind, suite, frames, metadata)
+                    .map(|finished| finished.out.into())
+            })
+            .await
+            .map_err(RepositoryError::worker)?
         }
     }
 

@@ -3,9 +3,10 @@
 mod connect;
 mod probe;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -50,6 +51,8 @@ enum Backend {
     Local {
         root: PathBuf,
         opened: OnceLock<Arc<dyn ObjectStore>>,
+        /// Directories below it of which this process knows that a power cut leaves them.
+        durable: Arc<Mutex<HashSet<PathBuf>>>,
     },
 }
 
@@ -110,7 +113,7 @@ impl Store {
     fn readable(&self, path: &str) -> Result<Option<Arc<dyn ObjectStore>>> {
         match &self.inner.backend {
             Backend::Ready(store) => Ok(Some(Arc::clone(store))),
-            Backend::Local { root, opened } => match opened.get() {
+            Backend::Local { root, opened, .. } => match opened.get() {
                 Some(store) => Ok(Some(Arc::clone(store))),
                 None if !root.exists() => Ok(None),
                 None => {
@@ -123,18 +126,15 @@ impl Store {
     }
 
     async fn writable(&self, path: &str) -> Result<Arc<dyn ObjectStore>> {
-        if let Backend::Local { root, opened } = &self.inner.backend
-            && opened.get().is_none()
-        {
-            let root = root.clone();
-            tokio::task::spawn_blocking(move || connect::create_directory(&root))
-                .await
-                .map_err(RepositoryError::worker)?
-                .map_err(|error| {
-                    let error =
-                        object_store::Error::Generic { store: "local", source: Box::new(error) };
-                    RepositoryError::from_store("create the directory for", path, error)
-                })?;
+        if let Backend::Local { root, durable, .. } = &self.inner.backend {
+            let folder = root.join(path).parent().map_or_else(|| root.clone(), PathBuf::from);
+            if !durable.lock().unwrap_or_else(PoisonError::into_inner).contains(&folder) {
+                let (root, durable) = (root.clone(), Arc::clone(durable));
+                blocking("make the directory of", path, move || {
+                    connect::make_directories(&root, &folder, &durable)
+                })
+                .await?;
+            }
         }
         self.readable(path)?.ok_or_else(|| RepositoryError::NotFound { path: path.to_owned() })
     }
@@ -270,12 +270,19 @@ impl Store {
             return Err(error);
         }
         match self.head(path).await {
-            Ok(entry) if entry.size == bytes.len() as u64 => match self.get(path).await {
-                Ok(there) if there == bytes => self.sync_existing(path).await,
-                Ok(_) => Err(RepositoryError::AlreadyExists { path: path.to_owned() }),
-                Err(_) => Err(error),
-            },
-            Ok(_) => Err(RepositoryError::AlreadyExists { path: path.to_owned() }),
+            Ok(entry) => {
+                // Whoever put it may have died before it was synced, and it is taken for stored from now on.
+                self.sync_existing(path).await?;
+                let exists = || RepositoryError::AlreadyExists { path: path.to_owned() };
+                if entry.size != bytes.len() as u64 {
+                    return Err(exists());
+                }
+                match self.get(path).await {
+                    Ok(there) if there == bytes => Ok(()),
+                    Ok(_) => Err(exists()),
+                    Err(_) => Err(error),
+                }
+            }
             Err(_) => Err(error),
         }
     }
@@ -284,14 +291,27 @@ impl Store {
     async fn sync_existing(&self, path: &str) -> Result<()> {
         let Backend::Local { root, .. } = &self.inner.backend else { return Ok(()) };
         let (root, name) = (root.clone(), path.to_owned());
-        tokio::task::spawn_blocking(move || connect::sync_file(&root, &name))
-            .await
-            .map_err(RepositoryError::worker)?
-            .map_err(|error| {
-                let error =
-                    object_store::Error::Generic { store: "local", source: Box::new(error) };
-                RepositoryError::from_store("sync", path, error)
-            })
+        blocking("sync", path, move || connect::sync_file(&root, &name)).await
+    }
+
+    /// Makes what is listed below `prefix` durable. A put is durable when it returns; one whose process was
+    /// killed before it did may have left an object that a power cut would take away again.
+    ///
+    /// # Errors
+    /// What the file system says. Other stores have nothing to do.
+    pub async fn settle(&self, prefix: &str) -> Result<()> {
+        let Backend::Local { root, .. } = &self.inner.backend else { return Ok(()) };
+        let (root, folder) = (root.clone(), root.join(prefix));
+        blocking("sync", prefix, move || connect::sync_folders(&root, &folder)).await
+    }
+
+    /// Removes a folder of a file system that nothing is put into any more, if nothing is in it. Other
+    /// stores have none.
+    pub async fn remove_folder(&self, prefix: &str) {
+        let Backend::Local { root, .. } = &self.inner.backend else { return };
+        let folder = root.join(prefix);
+        // One that is not empty, or gone, is left as it is.
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir(folder)).await;
     }
 
     /// Puts an object in any case; durable when it returns.
@@ -377,6 +397,19 @@ impl Store {
             Err(e) => Err(RepositoryError::from_store("delete", path, e)),
         }
     }
+}
+
+/// Work on files, away from the runtime.
+async fn blocking(
+    operation: &'static str,
+    path: &str,
+    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> Result<()> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(RepositoryError::worker)?;
+    done.map_err(|error| {
+        let error = object_store::Error::Generic { store: "local", source: Box::new(error) };
+        RepositoryError::from_store(operation, path, error)
+    })
 }
 
 /// An upload in parts. Dropped without [`PartsUpload::complete`] it leaves nothing listed.

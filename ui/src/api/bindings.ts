@@ -144,6 +144,10 @@ timeline: number | null,
  */
 data_bytes: number | null, 
 /**
+ * What a replication slot that nobody reads costs the server; null when it could not be asked.
+ */
+slot_cost: SlotCost | null, 
+/**
  * Everything that was looked at.
  */
 findings: Array<Finding>, };
@@ -231,13 +235,14 @@ reason: string | null,
  * Pages in it whose checksum was wrong.
  */
 page_findings: number, };
+export type GapCause = "slot_lost" | "slot_recreated" | "slot_dropped" | "wal_removed" | "upgrade" | "re_init" | "foreign_stream" | "other";
 export type Gap = { 
 /**
  * The end of what was archived before.
  */
 from_lsn: string, 
 /**
- * The start of what is archived after.
+ * The start of what is archived after; on a timeline that ended in the gap, its end.
  */
 to_lsn: string, 
 /**
@@ -247,11 +252,109 @@ timeline: number,
 /**
  * Why.
  */
-cause: string, 
+cause: GapCause, 
+/**
+ * The same as a sentence.
+ */
+explanation: string, 
 /**
  * When it was noticed.
  */
 detected_at: string, };
+export type SystemChange = { 
+/**
+ * Where the archive ended; null when nothing was archived.
+ */
+at_lsn: string | null, 
+/**
+ * On which timeline.
+ */
+timeline: number | null, 
+/**
+ * `upgrade`, `re_init` or `foreign_stream`.
+ */
+cause: GapCause, 
+/**
+ * The system identifier that answers there now.
+ */
+found: string, 
+/**
+ * Its server version.
+ */
+found_version: string, 
+/**
+ * When it was noticed first.
+ */
+detected_at: string, };
+export type NeedsSnapshotReason = "no_snapshot" | "no_whole_snapshot" | "gap" | "missing_wal" | "timeline";
+export type NeedsSnapshot = { 
+/**
+ * What is wrong.
+ */
+reason: NeedsSnapshotReason, 
+/**
+ * The same as a sentence.
+ */
+message: string, 
+/**
+ * The gap behind which nothing can be restored yet.
+ */
+gap: Gap | null, };
+export type SlotState = { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * `reserved`, `extended`, `unreserved` or `lost`; null when the slot has reserved nothing.
+ */
+wal_status: string | null, 
+/**
+ * WAL that it holds back.
+ */
+held_bytes: number | null, 
+/**
+ * WAL that may still be written before it is lost; null without a limit.
+ */
+safe_bytes: number | null, 
+/**
+ * Why it was invalidated (17 and later).
+ */
+invalidation_reason: string | null, 
+/**
+ * When that was.
+ */
+seen_at: string, };
+export type SlotCost = { 
+/**
+ * The most WAL that slots keep (`max_slot_wal_keep_size`); null when there is no limit.
+ */
+keep_limit_bytes: number | null, 
+/**
+ * What lies in `pg_wal` now; null when our role may not look.
+ */
+wal_bytes: number | null, 
+/**
+ * Free space of the server's disk; null unless the server runs on this machine.
+ */
+free_bytes: number | null, 
+/**
+ * WAL that the server writes in a second, by its own statistics or a short measurement.
+ */
+wal_bytes_per_second: number | null, 
+/**
+ * Over how many seconds that was measured.
+ */
+measured_seconds: number | null, 
+/**
+ * After how long without a reader the disk is full; null where that is unknown or cannot happen.
+ */
+hours_until_full: number | null, 
+/**
+ * After how long without a reader the server gives the slot up; null without a limit.
+ */
+hours_until_lost: number | null, };
+export type Durability = "store" | "spool";
 export type CoverageWindow = { 
 /**
  * The timeline.
@@ -310,7 +413,23 @@ snapshots: Array<SnapshotSummary>,
 /**
  * Named restore points, in WAL order.
  */
-restore_points: Array<RestorePoint>, };
+restore_points: Array<RestorePoint>, 
+/**
+ * Every gap on record that was not filled since, bounded by what is archived.
+ */
+gaps: Array<Gap>, 
+/**
+ * Times at which another system answered at the cluster's address.
+ */
+system_changes: Array<SystemChange>, 
+/**
+ * Why a new backup is needed now; null when it is not.
+ */
+needs_snapshot: NeedsSnapshot | null, 
+/**
+ * Our replication slot as this machine saw it last; null when it never did.
+ */
+slot: SlotState | null, };
 export type CommitKind = "commit" | "abort" | "restore_point";
 export type Commit = { 
 /**
@@ -671,6 +790,14 @@ archiving: boolean,
  * Bytes that the server has written and the repository does not have, when that is known.
  */
 archive_lag_bytes: number | null, 
+/**
+ * Why a new backup is needed now; null when it is not.
+ */
+needs_snapshot: NeedsSnapshot | null, 
+/**
+ * Our replication slot as this machine saw it last; null when it never did.
+ */
+slot: SlotState | null, 
 /**
  * How many snapshots there are.
  */
@@ -1374,9 +1501,17 @@ export type ArchiveResult = {
  */
 job: string, 
 /**
- * Everything below is in the store.
+ * Everything below is durable, as `durability` says.
  */
 durable_lsn: string, 
+/**
+ * Everything below is in the store.
+ */
+stored_lsn: string, 
+/**
+ * What counted as durable.
+ */
+durability: Durability, 
 /**
  * The timeline it is on.
  */
@@ -1384,7 +1519,19 @@ timeline: number,
 /**
  * Whole segments stored by this run.
  */
-segments: number, };
+segments: number, 
+/**
+ * Gaps that this run has noted.
+ */
+gaps: Array<Gap>, 
+/**
+ * Why a new backup is needed now; null when it is not.
+ */
+needs_snapshot: NeedsSnapshot | null, 
+/**
+ * The backup that was taken because of a gap.
+ */
+backup: string | null, };
 export type FindingSeverity = "info" | "warning" | "error";
 export type VerifyFinding = { 
 /**
@@ -1540,7 +1687,7 @@ paused: boolean,
  * It did not end well, and `restore_resume` goes on with what it left.
  */
 resumable: boolean, };
-export type JobEventKind = "phase_started" | "progress" | "log" | "warning" | "finished" | "failed" | "cancelled";
+export type JobEventKind = "phase_started" | "progress" | "log" | "warning" | "alert" | "finished" | "failed" | "cancelled";
 export type JobEvent = { 
 /**
  * Whose.
@@ -1598,7 +1745,11 @@ target_lsn: string | null,
 /**
  * A sentence.
  */
-message: string | null, };
+message: string | null, 
+/**
+ * Of an alert: what it is, in stable words.
+ */
+code?: string, };
 export type WorkspaceStatus = { 
 /**
  * Holdfast's version.

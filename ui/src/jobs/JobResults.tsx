@@ -5,6 +5,8 @@ import { Mono } from "../elements/Mono";
 import { Facts, Section } from "../elements/Page";
 import { StateBadge } from "../elements/StateBadge";
 import { Time } from "../time/Time";
+import { GAP_CAUSES } from "../wal/causes";
+import { NeedsSnapshotNotice } from "../wal/NeedsSnapshotNotice";
 import { PhaseTable } from "./Phases";
 
 function BackupOutcome({ result }: { result: BackupResult }) {
@@ -51,15 +53,32 @@ function BackupOutcome({ result }: { result: BackupResult }) {
 
 function ArchiveOutcome({ result }: { result: ArchiveResult }) {
   return (
-    <Section title="Archived">
-      <Facts
-        rows={[
-          ["Durable up to LSN", <Mono key="l" value={result.durable_lsn} copy="LSN" />],
-          ["Timeline", result.timeline],
-          ["Segments", <Count key="s" value={result.segments} />],
-        ]}
-      />
-    </Section>
+    <div className="space-y-4">
+      {result.needs_snapshot && <NeedsSnapshotNotice needs={result.needs_snapshot} />}
+      <Section title="Archived">
+        <Facts
+          rows={[
+            ["Durable up to LSN", <Mono key="l" value={result.durable_lsn} copy="LSN" />],
+            ["In the store up to LSN", <Mono key="u" value={result.stored_lsn} copy="LSN" />],
+            ["Counted as durable", result.durability === "spool" ? "this machine's spool" : "the store"],
+            ["Timeline", result.timeline],
+            ["Segments", <Count key="s" value={result.segments} />],
+          ]}
+        />
+      </Section>
+      {result.gaps.length > 0 && (
+        <Section title="WAL that is lost">
+          <ul className="list-disc space-y-1 pl-5">
+            {result.gaps.map((gap) => (
+              <li key={`${gap.timeline} ${gap.from_lsn}`} className="break-words">
+                {GAP_CAUSES[gap.cause]}: <Mono value={gap.from_lsn} /> to <Mono value={gap.to_lsn} /> on
+                timeline {gap.timeline}, because {gap.explanation}
+              </li>
+            ))}
+          </ul>
+        </Section>
+      )}
+    </div>
   );
 }
 

@@ -5,7 +5,7 @@ import type { JournalView } from "./journal";
 /** What the job wrote down, newest last. */
 export function JournalLines({ journal }: { journal: JournalView }) {
   if (journal.lines.length === 0) return null;
-  const warnings = journal.lines.filter((line) => line.kind === "warning").length;
+  const warnings = journal.lines.filter((line) => line.kind === "warning" || line.kind === "alert").length;
   return (
     <details className="card px-4 py-2.5" open={warnings > 0 || undefined}>
       <summary className="font-semibold">
@@ -25,7 +25,7 @@ export function JournalLines({ journal }: { journal: JournalView }) {
               <Time value={line.at} />
             </span>
             <span className={`break-words ${line.kind === "log" ? "" : "font-medium"}`}>
-              {line.kind === "warning" && (
+              {(line.kind === "warning" || line.kind === "alert") && (
                 <span className="mr-1.5 inline-flex items-center gap-1 text-degraded">
                   <TriangleAlert aria-hidden className="size-3.5" />
                   Warning:

@@ -90,15 +90,38 @@ describe("a job", () => {
     expect(screen.getByRole("list", { name: "Findings" }).textContent).toContain("packs/7f/7f3a91c0");
   });
 
-  test("shows how far an ended archive came", async () => {
+  test("shows how far an ended archive came, and what it found lost", async () => {
+    const gap = {
+      from_lsn: "0/9A000000",
+      to_lsn: "0/9C000000",
+      timeline: 1,
+      cause: "slot_dropped" as const,
+      explanation: "our replication slot was dropped to spare the server's disk, and the WAL it held is gone",
+      detected_at: "2026-05-04T14:30:00Z",
+    };
     fakeEngine.answerWith("job_show", ({ job }) => ({
       job: { ...JOBS[2], id: job, state: "succeeded", finished_at: before(1) } as (typeof JOBS)[number],
       last_seq: 3,
       set_aside: null,
-      result: { kind: "archive", job, durable_lsn: "0/9F3A1C40", timeline: 1, segments: 88 },
+      result: {
+        kind: "archive",
+        job,
+        durable_lsn: "0/9F3A1C40",
+        stored_lsn: "0/9F000000",
+        durability: "spool",
+        timeline: 1,
+        segments: 88,
+        gaps: [gap],
+        needs_snapshot: { reason: "gap", message: "nothing after it can be restored", gap },
+        backup: null,
+      },
     }));
     mount("/job/job-archive");
     await screen.findByText("0/9F3A1C40");
+    await screen.findByText("0/9F000000");
+    await screen.findByText("this machine's spool");
+    await screen.findByText("nothing after it can be restored");
+    expect(screen.getByText(/^Slot dropped/).textContent).toContain("to spare the server's disk");
   });
 
   test.each([

@@ -15,7 +15,7 @@ export interface PhaseView {
 export interface JournalLine {
   seq: number;
   at: string;
-  kind: "log" | "warning" | "failed";
+  kind: "log" | "warning" | "alert" | "failed";
   message: string;
 }
 
@@ -93,7 +93,7 @@ function endPhases(phases: PhaseView[], kind: JobEvent["kind"], at: string): Pha
 
 function lineOf(event: JobEvent): JournalLine | null {
   if (event.message === null) return null;
-  if (event.kind === "log" || event.kind === "warning" || event.kind === "failed") {
+  if (event.kind === "log" || event.kind === "warning" || event.kind === "alert" || event.kind === "failed") {
     return { seq: event.seq, at: event.at, kind: event.kind, message: event.message };
   }
   return null;

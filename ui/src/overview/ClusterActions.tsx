@@ -45,7 +45,7 @@ export function ClusterActions({ entry, workspace }: ClusterActionsProps) {
           </Link>
         ) : (
           <Button
-            look={entry.last_snapshot ? "secondary" : "primary"}
+            look={entry.last_snapshot && !entry.needs_snapshot ? "secondary" : "primary"}
             icon={DatabaseBackup}
             busy={backup.isPending}
             onClick={() => backup.mutate({ cluster: name, reason: null })}

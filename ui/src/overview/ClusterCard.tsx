@@ -1,4 +1,4 @@
-import type { ClusterOverview, WorkspaceStatus } from "../api/bindings";
+import type { ClusterOverview, SlotState, WorkspaceStatus } from "../api/bindings";
 import { useAnswer } from "../api/queries";
 import { Bytes, Count } from "../elements/Bytes";
 import { Mono } from "../elements/Mono";
@@ -6,6 +6,7 @@ import { Problem } from "../elements/Problem";
 import { lookOf, StateBadge } from "../elements/StateBadge";
 import { Unknown } from "../elements/Unknown";
 import { Ago, Duration, Time } from "../time/Time";
+import { NeedsSnapshotNotice } from "../wal/NeedsSnapshotNotice";
 import { ClusterActions } from "./ClusterActions";
 import { CoverageBar } from "./CoverageBar";
 
@@ -32,6 +33,20 @@ function Archiving({ entry }: { entry: ClusterOverview }) {
       <span className="font-medium">Running</span>
       <span className="block text-small text-ink-3">
         behind the server by <Bytes value={entry.archive_lag_bytes} />
+      </span>
+    </>
+  );
+}
+
+function Slot({ slot }: { slot: SlotState }) {
+  const lost = slot.wal_status === "lost" || slot.wal_status === "unreserved";
+  return (
+    <>
+      <span className={lost ? "font-semibold text-broken" : "font-medium"}>
+        {slot.wal_status ?? "holds nothing"}
+      </span>
+      <span className="block text-small text-ink-3">
+        keeps <Bytes value={slot.held_bytes} /> on the server · seen <Ago value={slot.seen_at} />
       </span>
     </>
   );
@@ -84,6 +99,11 @@ export function ClusterCard({ entry, workspace }: ClusterCardProps) {
             <Problem error={entry.problem} title="Its state could not be determined" live={false} />
           </div>
         )}
+        {entry.needs_snapshot && (
+          <div className="mt-3">
+            <NeedsSnapshotNotice needs={entry.needs_snapshot} />
+          </div>
+        )}
         {known && (
           <div className="mt-4">
             <CoverageBar points={points.data} problem={points.error} />
@@ -130,6 +150,11 @@ export function ClusterCard({ entry, workspace }: ClusterCardProps) {
           <Cell label="Archiving">
             <Archiving entry={entry} />
           </Cell>
+          {entry.slot && (
+            <Cell label="Replication slot">
+              <Slot slot={entry.slot} />
+            </Cell>
+          )}
           <Cell label="In the repository">
             {known ? (
               <>

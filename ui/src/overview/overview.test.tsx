@@ -1,6 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { makePoints } from "../testing/archive";
+import { makeNoPoints, makePoints } from "../testing/archive";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { mount } from "../testing/mount";
 import { NOW, OVERVIEW } from "../testing/world";
@@ -34,6 +34,11 @@ describe("the overview", () => {
       expect(within(broken).getByRole("img").getAttribute("aria-label")).toContain("1 gap"),
     );
     expect(broken.textContent).toContain("Not running here");
+    expect(within(broken).getByRole("status").textContent).toContain(
+      "A new backup is neededno backup has all the WAL that it needs itself",
+    );
+    expect(broken.textContent).toContain("Replication slotlost");
+    expect(within(card).queryByRole("status")).toBeNull();
   });
 
   test("numbers that could not be determined are unknown, not nought", async () => {
@@ -124,7 +129,7 @@ describe("coverage", () => {
   });
 
   test("nothing that is known means no picture", () => {
-    expect(coverageOf({ cluster: "x", windows: [], snapshots: [], restore_points: [] })).toBeNull();
+    expect(coverageOf(makeNoPoints("x"))).toBeNull();
   });
 
   test("a window without commits has no place in time", () => {

@@ -4,6 +4,24 @@ import { before, NOW, PROOF, snapshot } from "./world";
 
 /** The archived history that tests look at: commits, a gap, snapshots in every state. */
 
+/** A cluster of which nothing is archived. */
+export function makeNoPoints(cluster: string): Points {
+  return {
+    cluster,
+    windows: [],
+    snapshots: [],
+    restore_points: [],
+    gaps: [],
+    system_changes: [],
+    needs_snapshot: {
+      reason: "no_snapshot",
+      message: "there is no backup yet: WAL alone restores nothing",
+      gap: null,
+    },
+    slot: null,
+  };
+}
+
 /** Commits of three and a half days with a daily rhythm; the same ones each time. */
 export function makeCommits(): Commit[] {
   let state = 42;
@@ -55,7 +73,8 @@ export function makePoints(name: string): Points {
   const gap = {
     from_lsn: at(GAP_AFTER).end_lsn,
     to_lsn: at(GAP_BEFORE).lsn,
-    cause: "the slot's WAL was removed by the server",
+    cause: "wal_removed" as const,
+    explanation: "the server had removed this WAL",
     timeline: 1,
     detected_at: at(GAP_BEFORE).time,
   };
@@ -104,6 +123,10 @@ export function makePoints(name: string): Points {
       lsn: each.lsn,
       timeline: 1,
     })),
+    gaps: holed ? [gap] : [],
+    system_changes: [],
+    needs_snapshot: null,
+    slot: null,
   };
 }
 

@@ -15,6 +15,7 @@ import {
   makeDensity,
   makeForkedPoints,
   makeMarkers,
+  makeNoPoints,
   makePoints,
   makeTimeline,
 } from "./archive";
@@ -242,7 +243,7 @@ export class FakeEngine {
     const override = this.overrides.get("points");
     if (override) return override({ cluster: name, from: null, to: null } as never) as Points;
     return this.scene === "empty"
-      ? { cluster: name, windows: [], snapshots: [], restore_points: [] }
+      ? makeNoPoints(name)
       : name === "forked"
         ? makeForkedPoints(name)
         : makePoints(name);
@@ -320,6 +321,7 @@ export class FakeEngine {
             system_identifier: null,
             timeline: null,
             data_bytes: null,
+            slot_cost: null,
             findings: [
               {
                 severity: "error",
@@ -337,6 +339,7 @@ export class FakeEngine {
             system_identifier: "7412345678901234999",
             timeline: 1,
             data_bytes: 52_613_349_376,
+            slot_cost: null,
             findings: [
               { severity: "ok", code: "wal_level", message: "wal_level is replica", repair: null },
               {

@@ -68,6 +68,8 @@ function overviewOf(summary: ClusterSummary, more: Partial<ClusterOverview>): Cl
     gaps: 0,
     archiving: true,
     archive_lag_bytes: 16_384,
+    needs_snapshot: null,
+    slot: null,
     snapshots: 9,
     bytes_stored: 71_403_212_800,
     problem: null,
@@ -117,6 +119,19 @@ export const OVERVIEW: ClusterOverview[] = [
     recoverable_age_seconds: null,
     archiving: false,
     archive_lag_bytes: null,
+    needs_snapshot: {
+      reason: "no_whole_snapshot",
+      message: "no backup has all the WAL that it needs itself",
+      gap: null,
+    },
+    slot: {
+      name: "holdfast_billing",
+      wal_status: "lost",
+      held_bytes: null,
+      safe_bytes: null,
+      invalidation_reason: "wal_removed",
+      seen_at: before(600),
+    },
     sentence: "Not recoverable: no backup has all the WAL it needs",
   }),
   overviewOf(cluster("archive-2019"), {

@@ -1,6 +1,7 @@
 import { memo } from "react";
 import type { Density, Markers, RestorePointGroup, SnapshotGroup } from "../api/bindings";
 import type { RecoverabilityState } from "../elements/StateBadge";
+import { GAP_CAUSES } from "../wal/causes";
 import type { Coverage, Fork, Span } from "../wal/coverage";
 import { EVENT_WORDS, isLoss, type TableEvent, unknownSpan } from "../wal/events";
 import type { Tick } from "./axis";
@@ -268,7 +269,9 @@ export const CoverageLane = memo(function CoverageLane({
                     height={ROW + 2}
                     fill={`url(#${patterns.gap})`}
                     stroke="var(--broken)"
-                  />
+                  >
+                    <title>{`${GAP_CAUSES[span.gap.cause]}: ${span.gap.explanation}`}</title>
+                  </rect>
                 );
               })}
             {row === newest && tailFrom < width * (1 + BESIDE) && (

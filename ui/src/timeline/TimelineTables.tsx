@@ -6,6 +6,7 @@ import { Mono } from "../elements/Mono";
 import { StateBadge } from "../elements/StateBadge";
 import { Table } from "../elements/Table";
 import { Time } from "../time/Time";
+import { GAP_CAUSES } from "../wal/causes";
 import type { GapSpan } from "../wal/coverage";
 import { EVENT_WORDS, type TableEvent } from "../wal/events";
 import { isStop } from "./useCommits";
@@ -141,7 +142,7 @@ export const TimelineTables = memo(function TimelineTables(props: TimelineTables
             <Mono key="b" value={span.gap.to_lsn} />,
             <Time key="f" value={new Date(span.from).toISOString()} />,
             <Time key="t" value={new Date(span.to).toISOString()} />,
-            span.gap.cause,
+            `${GAP_CAUSES[span.gap.cause]}: ${span.gap.explanation}`,
             <Time key="d" value={span.gap.detected_at} digits={0} />,
           ],
         }))}

@@ -205,7 +205,7 @@ describe("the timeline", () => {
     const { user } = mount("/c/orders-eu/timeline");
     await selected();
     const gaps = await screen.findByRole("table", { name: "Gaps" });
-    expect(gaps.textContent).toContain("the slot's WAL was removed by the server");
+    expect(gaps.textContent).toContain("WAL removed: the server had removed this WAL");
     expect(screen.queryByRole("button", { name: /^Select/ })).toBeNull();
     await user.click(screen.getByRole("button", { name: "Show as tables" }));
     await user.click(screen.getByRole("button", { name: "Select before-deploy-418" }));

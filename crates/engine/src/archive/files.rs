@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use holdfast_postgres::{
-    ControlFile, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
+    ControlFile, Lsn, SegmentNo, TimelineHistory, TimelineId, VersionTraits, WalExpectations,
     WalFileName, WalSegmentSize, WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
@@ -168,7 +168,7 @@ impl WalFiles {
             Asked::Segment(file) => {
                 let Some((view, stored)) = self.segment(file).await? else { return Ok(None) };
                 let content = view.read_segment(&self.repository, &stored).await?;
-                self.check(file, &content)?;
+                self.check(file, &content).await?;
                 let mut whole = content.to_vec();
                 // PostgreSQL takes whole segments only.
                 whole.resize(usize::try_from(self.size().bytes()).unwrap_or(0), 0);
@@ -231,36 +231,80 @@ impl WalFiles {
         ))
     }
 
-    /// Whether a segment lies within what is archived of its timeline. `begun` says that something of the
-    /// segment itself is.
+    /// Whether a segment lies within what is archived of its timeline; what follows may be on another one.
+    /// `begun` says that something of the segment itself is archived.
     async fn is_within(&self, file: WalFileName, mut begun: bool) -> Result<bool> {
         let system = self.control.system_identifier;
+        let size = self.size();
         let mut goes_on = false;
         for prefix in [wal_prefix(system), slices_prefix(system)] {
             let prefix = format!("{prefix}{:08X}/", file.timeline.get());
             for entry in self.repository.list(&prefix).await? {
                 let name = entry.path[prefix.len()..].get(..24).unwrap_or_default();
-                if let Some(other) = WalFileName::parse(name, self.size()) {
+                if let Some(other) = WalFileName::parse(name, size) {
                     begun |= other.segment < file.segment;
                     goes_on |= other.segment > file.segment;
                 }
             }
         }
+        let histories = ArchiveView::histories(&self.repository, system).await?;
+        // The timeline began in this segment or before.
+        begun |= histories
+            .get(&file.timeline)
+            .and_then(|own| own.switches.last())
+            .is_some_and(|begin| size.segment_of(begin.switch_lsn) <= file.segment);
+        // Another one left it only later; the segment in which it did is also under its own name.
+        goes_on |= histories
+            .values()
+            .flat_map(|history| &history.switches)
+            .any(|s| s.parent == file.timeline && size.segment_of(s.switch_lsn) > file.segment);
         Ok(begun && goes_on)
     }
 
-    /// Whether the content is this segment of this cluster.
-    fn check(&self, file: WalFileName, content: &[u8]) -> Result<()> {
+    /// Whether the content is this segment of this cluster and of this timeline's lineage.
+    async fn check(&self, file: WalFileName, content: &[u8]) -> Result<()> {
+        let foreign = |what: String| {
+            EngineError::integrity(
+                "wal_foreign",
+                format!("{} is not a segment of this cluster: {what}", file.render(self.size())),
+                "The archive and the data directory are of different clusters, or the file was exchanged.",
+            )
+        };
         let mut reader = self.reader(file.segment);
         let first = content.get(..self.page().min(content.len())).unwrap_or_default();
         match reader.push(first, &mut Vec::new()) {
-            Err(error) if !error.is_end_of_wal() => Err(EngineError::integrity(
-                "wal_foreign",
-                format!("{} is not a segment of this cluster: {error}", file.render(self.size())),
-                "The archive and the data directory are of different clusters, or the file was exchanged.",
-            )),
-            _ => Ok(()),
+            Err(error) if !error.is_end_of_wal() => return Err(foreign(error.to_string())),
+            _ => {}
         }
+        // Pages of this place. What is none is behind the end of the WAL, where a file holds what it held
+        // before: nothing of it is archived, and recovery stops there.
+        let page = self.page().max(16);
+        let written: Vec<(Lsn, TimelineId)> = content
+            .chunks_exact(page)
+            .zip((self.size().start_of(file.segment).0..).step_by(page))
+            .filter(|(page, at)| page[..2] == content[..2] && page[8..16] == at.to_le_bytes())
+            .filter_map(|(page, at)| {
+                let timeline = u32::from_le_bytes([page[4], page[5], page[6], page[7]]);
+                Some((Lsn(at), TimelineId::new(timeline)?))
+            })
+            .collect();
+        let own = file.timeline;
+        if written.iter().all(|(_, timeline)| *timeline == own) {
+            return Ok(());
+        }
+        let histories =
+            ArchiveView::histories(&self.repository, self.control.system_identifier).await?;
+        // A timeline's first segment begins with its parent's pages, up to the one in which it left it.
+        let inherits = |at: Lsn, timeline: TimelineId| {
+            histories.get(&own).and_then(|own| own.end_of(timeline)).is_some_and(|end| at < end)
+        };
+        let stranger = written.iter().find(|(at, t)| *t != own && !inherits(*at, *t));
+        if let Some((at, stranger)) = stranger {
+            return Err(foreign(format!(
+                "its page at {at} is of timeline {stranger}, which timeline {own} does not continue there"
+            )));
+        }
+        Ok(())
     }
 
     fn reader(&self, segment: SegmentNo) -> WalStreamReader {
@@ -294,7 +338,7 @@ impl WalFiles {
                 break;
             };
             let content = view.read_segment(&self.repository, &stored).await?;
-            self.check(next, &content)?;
+            self.check(next, &content).await?;
             spool.keep(&name, &content)?;
         }
         Ok(())
@@ -375,7 +419,7 @@ impl WalFiles {
                 "It is not whole: PostgreSQL hands a segment over only when it is.",
             ));
         }
-        self.check(file, &content)?;
+        self.check(file, &content).await?;
         let start = size.start_of(file.segment);
         let index = self.index(file, &content, path, whole)?;
         if !whole {
@@ -457,6 +501,15 @@ impl WalFiles {
         index.to = if whole { size.end_of(file.segment) } else { last.max(start) };
         // Not one record ends in it: its first page still carries the rest of one.
         if index.to <= start {
+            if let Err(error) = read
+                && error.lsn == start
+            {
+                return Err(EngineError::integrity(
+                    "wal_damaged",
+                    format!("{} holds no WAL: {error}", path.display()),
+                    "It was not archived. A server archives the tail of a timeline only where something was written to it.",
+                ));
+            }
             index.to = start.saturating_add(self.page() as u64);
         }
         Ok(index)

@@ -3,16 +3,25 @@
 //! Paths: `wal/<system>/<timeline>/<segment>` holds a whole segment, `….partial` the tail of a
 //! timeline that ended, `slices/<system>/<timeline>/<segment>/<from>-<to>` a part of a segment
 //! that is still being written, `history/<system>/<timeline>.history` a timeline's ancestry,
-//! `coverage/<system>/…` a gap.
+//! `coverage/<system>/…` a gap, `coverage/<system>/changes/…` that another system answers now.
 
+mod begin;
 mod files;
 mod index;
+pub(crate) mod ledger;
 pub(crate) mod markers;
+mod open_segment;
+mod receive;
+pub(crate) mod safety;
+mod session;
+mod spool;
 mod stream;
+mod synchronous;
 mod upload;
 mod view;
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
 use holdfast_postgres::{
     Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize,
 };
@@ -20,31 +29,115 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{WalFiles, WalSpool};
 pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
+pub use ledger::{Gap, GapCause, NeedsSnapshot, NeedsSnapshotReason, SystemChange};
 pub use markers::{MANY_ROWS, MarkedChange, MarkerKind, SegmentMarkers, TransactionMarker};
-pub(crate) use stream::ArchiveStream;
-pub use stream::{ArchiveOptions, ArchiveResult, Frontier};
+pub use safety::{SlotCost, SlotState};
+pub use stream::Frontier;
+pub(crate) use stream::{ArchiveStream, Streamed};
 pub use view::{ArchiveView, Leg, Piece, PointEvent, StoredSegment};
 
 /// How long a stream that was asked to stop may take to store what it has received.
-const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(6);
+const STOP_WITHIN: Duration = Duration::from_secs(6);
 
-/// WAL that was lost before it could be archived. Bounded by what is really there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
-pub struct Gap {
-    /// The end of what was archived before.
+/// A slice of the open segment is stored at the latest this long after its first byte arrived.
+const SLICE_AFTER: Duration = Duration::from_secs(2);
+/// How long commits may wait for WAL to become durable before the stream is left.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What to stream, and what counts as done.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// Stop once WAL up to here is durable; otherwise when cancelled.
+    pub once_to: Option<Lsn>,
+    /// A slice of the open segment is stored at the latest this long after its first byte arrived.
+    pub slice_after: Duration,
+    /// Take part in `synchronous_standby_names`.
+    pub synchronous: Option<Synchronous>,
+    /// What is acknowledged to the server as flushed.
+    pub durability: Durability,
+    /// The stream is left when nothing became durable for so long although something should have.
+    /// Without one it waits for as long as the store does.
+    pub stall_limit: Option<Duration>,
+    /// Take a backup when a gap was noted.
+    pub backup_on_gap: bool,
+    /// Give the slot up when it holds back more bytes than this: a gap and a new backup are better than
+    /// a server whose disk is full.
+    pub drop_slot_after: Option<u64>,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            once_to: None,
+            slice_after: SLICE_AFTER,
+            synchronous: None,
+            durability: Durability::Store,
+            stall_limit: None,
+            backup_on_gap: false,
+            drop_slot_after: None,
+        }
+    }
+}
+
+impl ArchiveOptions {
+    /// As a synchronous standby: replies as soon as something is durable, and leaves rather than let
+    /// commits hang.
+    #[must_use]
+    pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
+        self.synchronous = Some(synchronous);
+        self.stall_limit.get_or_insert(STALL_LIMIT);
+        self
+    }
+}
+
+/// How the archive takes part in `synchronous_standby_names`.
+#[derive(Debug, Clone, Default)]
+pub struct Synchronous {
+    /// Its name there; none for `holdfast_` and the cluster's name.
+    pub application_name: Option<String>,
+    /// Become a member even when commits wait for nobody else.
+    pub arm_sole_member: bool,
+    /// Report WAL as applied as soon as it is durable, so that `synchronous_commit = remote_apply` does
+    /// not wait for ever. Nothing is applied.
+    pub report_apply: bool,
+}
+
+/// What is acknowledged to the server as flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// What the store has confirmed. Nothing acknowledged is lost with this machine.
+    #[default]
+    Store,
+    /// What a local spool holds, synced. What the store does not have yet is lost when this machine's
+    /// disk is.
+    Spool,
+}
+
+/// What a run of the archiver did.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct ArchiveResult {
+    /// The job.
+    pub job: String,
+    /// Everything below is durable, as `durability` says.
     #[ts(type = "string")]
-    pub from_lsn: Lsn,
-    /// The start of what is archived after.
+    pub durable_lsn: Lsn,
+    /// Everything below is in the store.
     #[ts(type = "string")]
-    pub to_lsn: Lsn,
-    /// On which timeline.
+    pub stored_lsn: Lsn,
+    /// What counted as durable.
+    pub durability: Durability,
+    /// The timeline it is on.
+    pub timeline: u32,
+    /// Whole segments stored by this run.
     #[ts(type = "number")]
-    pub timeline: TimelineId,
-    /// Why.
-    pub cause: String,
-    /// When it was noticed.
-    #[ts(type = "string")]
-    pub detected_at: DateTime<Utc>,
+    pub segments: u64,
+    /// Gaps that this run has noted.
+    pub gaps: Vec<Gap>,
+    /// Why a new backup is needed now; null when it is not.
+    pub needs_snapshot: Option<NeedsSnapshot>,
+    /// The backup that was taken because of a gap.
+    pub backup: Option<String>,
 }
 
 pub(crate) fn wal_prefix(system: SystemIdentifier) -> String {
@@ -148,37 +241,105 @@ impl crate::Engine {
         cluster: crate::cluster::Cluster,
         options: ArchiveOptions,
     ) -> crate::Result<ArchiveResult> {
-        let streamed = async {
-            let (_, repository) = self.repository_by_id(cluster.repository).await?;
-            job.reporter.phase("connecting", None, None);
-            let (stream, _watch) = ArchiveStream::new(
-                self.clone(),
-                cluster,
-                repository,
-                options.clone(),
-                Some(job.reporter.clone()),
-                job.cancel.clone(),
-            );
-            stream.run().await
-        };
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        job.reporter.phase("connecting", None, None);
+        let (stream, _watch) = ArchiveStream::new(
+            self.clone(),
+            cluster.clone(),
+            repository.clone(),
+            options.clone(),
+            Some(job.reporter.clone()),
+            job.cancel.clone(),
+        );
+        let gaps = stream.gaps();
         // Asked to stop, the stream still brings its last slice to the store; a store or server that does
-        // not answer must not hold it up. Nothing was acknowledged that is not stored.
+        // not answer must not hold it up. Nothing was acknowledged that is not durable.
         let overdue = async {
             job.cancel.cancelled().await;
             tokio::time::sleep(STOP_WITHIN).await;
         };
-        let (frontier, segments) = tokio::select! {
-            streamed = streamed => streamed?,
-            () = overdue => return Err(crate::EngineError::Cancelled),
+        // A backup uses the WAL that this stream archives beside it; one that ends by itself does so
+        // before the backup would, which then streams its own.
+        let beside = async {
+            if !options.backup_on_gap || options.once_to.is_some() {
+                return std::future::pending().await;
+            }
+            self.backup_at_gaps(&job, &cluster, gaps).await
         };
+        let streamed = tokio::select! {
+            streamed = stream.run() => streamed?,
+            () = overdue => return Err(crate::EngineError::Cancelled),
+            error = beside => return Err(error),
+        };
+        let frontier = streamed.frontier;
         if options.once_to.is_some_and(|to| frontier.durable < to) {
             return Err(crate::EngineError::Cancelled);
+        }
+        let mut backup = None;
+        if options.backup_on_gap && options.once_to.is_some() && !streamed.gaps.is_empty() {
+            backup = Some(self.backup_for_gap(&job, &cluster).await?);
+        }
+        let view = ArchiveView::load(
+            self.catalog(),
+            &repository,
+            cluster.system_identifier,
+            cluster.segment_size,
+        )
+        .await?;
+        let snapshots = crate::snapshot::list(self.catalog(), &repository, &cluster).await?;
+        let spans: Vec<_> = snapshots.iter().map(|(s, _)| ledger::SnapshotSpan::from(s)).collect();
+        let needs_snapshot = ledger::needs_snapshot(&view, &spans);
+        if let Some(needs) = &needs_snapshot {
+            job.reporter.warning(format!("a new backup is needed: {}", needs.message));
         }
         Ok(ArchiveResult {
             job: job.id.to_string(),
             durable_lsn: frontier.durable,
+            stored_lsn: frontier.stored,
+            durability: options.durability,
             timeline: frontier.timeline.map_or(0, TimelineId::get),
-            segments,
+            segments: streamed.segments,
+            gaps: streamed.gaps,
+            needs_snapshot,
+            backup,
         })
+    }
+
+    /// Takes a backup whenever a gap was noted; ends only with an error that is no backup's.
+    async fn backup_at_gaps(
+        &self,
+        job: &crate::jobs::JobContext,
+        cluster: &crate::cluster::Cluster,
+        mut gaps: tokio::sync::watch::Receiver<Vec<Gap>>,
+    ) -> crate::EngineError {
+        while gaps.changed().await.is_ok() {
+            // A backup that fails is told, and tried again at the next gap: the archive goes on.
+            match self.backup_for_gap(job, cluster).await {
+                Ok(_) => {}
+                Err(crate::EngineError::Cancelled) => return crate::EngineError::Cancelled,
+                Err(error) => job.reporter.alert(
+                    "backup_on_gap_failed",
+                    format!("the backup after a gap failed: {}", error.to_object().message),
+                ),
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn backup_for_gap(
+        &self,
+        job: &crate::jobs::JobContext,
+        cluster: &crate::cluster::Cluster,
+    ) -> crate::Result<String> {
+        job.reporter.log("taking a backup, because WAL was lost");
+        let options = crate::backup::BackupOptions {
+            reason: Some("after a gap in the WAL archive".to_owned()),
+            ..crate::backup::BackupOptions::default()
+        };
+        // Type-erased: a backup has an archive stream inside.
+        let backup = Box::pin(self.backup(&cluster.name, options, job.cancel.clone()));
+        let taken = backup.await?;
+        job.reporter.log(format!("snapshot {} is complete", taken.snapshot.id));
+        Ok(taken.snapshot.id)
     }
 }

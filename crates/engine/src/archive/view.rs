@@ -11,8 +11,9 @@ use holdfast_postgres::{
 use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 
 use super::index::{NamedPoint, SegmentIndex, TransactionEnd};
+use super::ledger::{self, Gap, SystemChange};
 use super::{
-    Gap, coverage_prefix, history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix,
+    coverage_prefix, history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix,
 };
 use crate::catalog::Catalog;
 use crate::error::{EngineError, Result};
@@ -31,9 +32,13 @@ pub struct ArchiveView {
     pub segment_size: WalSegmentSize,
     /// Ancestries of timelines, where there is one.
     pub histories: BTreeMap<TimelineId, TimelineHistory>,
-    /// Gaps that were recorded.
+    /// Gaps that were recorded and are still there, bounded by what is archived.
     pub gaps: Vec<Gap>,
+    /// Times at which another system answered in this one's place.
+    pub changes: Vec<SystemChange>,
     timelines: BTreeMap<TimelineId, BTreeMap<SegmentNo, StoredSegment>>,
+    /// Stretches without a hole on each timeline, in order.
+    runs: BTreeMap<TimelineId, Vec<(Lsn, Lsn)>>,
 }
 
 /// One segment as the store has it: whole, a timeline's tail, or slices of it.
@@ -74,6 +79,20 @@ pub struct Leg {
     pub from: Lsn,
     /// The first byte that belongs to the next one; none for the last.
     pub to: Option<Lsn>,
+}
+
+impl Leg {
+    /// The way to `timeline` from its root; without a history it is a root itself.
+    pub(super) fn along(history: Option<&TimelineHistory>, timeline: TimelineId) -> Vec<Self> {
+        let mut legs = Vec::new();
+        let mut from = Lsn::INVALID;
+        for switch in history.into_iter().flat_map(|history| &history.switches) {
+            legs.push(Self { timeline: switch.parent, from, to: Some(switch.switch_lsn) });
+            from = switch.switch_lsn;
+        }
+        legs.push(Self { timeline, from, to: None });
+        legs
+    }
 }
 
 /// Something recovery can stop at.
@@ -158,19 +177,22 @@ impl ArchiveView {
         pieces: Vec<(Piece, u64)>,
     ) -> Result<Self> {
         let mut view = Self::of_pieces(system, segment_size, pieces);
-        view.load_histories(repository).await?;
+        view.histories = Self::histories(repository, system).await?;
+        let mut recorded: Vec<Gap> = Vec::new();
         for entry in repository.list(&coverage_prefix(system)).await? {
-            view.gaps.push(
-                crate::snapshot::cached_document(
-                    catalog,
-                    repository,
-                    &entry.path,
-                    ObjectKind::Coverage,
-                )
-                .await?,
-            );
+            let kind = ObjectKind::Coverage;
+            if ledger::is_change(&entry.path) {
+                let change =
+                    crate::snapshot::cached_document(catalog, repository, &entry.path, kind)
+                        .await?;
+                view.changes.push(change);
+            } else {
+                let gap = crate::snapshot::cached_document(catalog, repository, &entry.path, kind)
+                    .await?;
+                recorded.push(gap);
+            }
         }
-        view.gaps.sort_by_key(|g| (g.timeline, g.from_lsn));
+        view.gaps = ledger::settle(recorded, |timeline| view.runs(timeline).to_vec());
         Ok(view)
     }
 
@@ -185,7 +207,9 @@ impl ArchiveView {
             segment_size,
             histories: BTreeMap::new(),
             gaps: Vec::new(),
+            changes: Vec::new(),
             timelines: BTreeMap::new(),
+            runs: BTreeMap::new(),
         };
         for (piece, size) in pieces {
             view.add(piece, size);
@@ -260,10 +284,27 @@ impl ArchiveView {
         for segments in self.timelines.values_mut() {
             segments.retain(|_, s| !s.pieces.is_empty());
         }
+        let size = self.segment_size;
+        for (timeline, segments) in &self.timelines {
+            let mut runs: Vec<(Lsn, Lsn)> = Vec::new();
+            for (number, segment) in segments {
+                let start = size.start_of(*number);
+                match runs.last_mut() {
+                    Some(run) if run.1 == start => run.1 = segment.end(),
+                    _ => runs.push((start, segment.end())),
+                }
+            }
+            self.runs.insert(*timeline, runs);
+        }
     }
 
-    async fn load_histories(&mut self, repository: &Repository) -> Result<()> {
-        for entry in repository.list(&history_prefix(self.system)).await? {
+    /// The ancestries that are archived.
+    pub(super) async fn histories(
+        repository: &Repository,
+        system: SystemIdentifier,
+    ) -> Result<BTreeMap<TimelineId, TimelineHistory>> {
+        let mut histories = BTreeMap::new();
+        for entry in repository.list(&history_prefix(system)).await? {
             let Some(timeline) =
                 entry.path.rsplit('/').next().and_then(TimelineHistory::parse_file_name)
             else {
@@ -278,9 +319,9 @@ impl ArchiveView {
                     "Points on this timeline cannot be reached with it. Archive again from the server: it is fetched anew.",
                 )
             })?;
-            self.histories.insert(timeline, history);
+            histories.insert(timeline, history);
         }
-        Ok(())
+        Ok(histories)
     }
 
     /// The timelines that have WAL, in order of their numbers.
@@ -307,16 +348,8 @@ impl ArchiveView {
     }
 
     /// Stretches without a hole on one timeline, in order.
-    pub fn runs(&self, timeline: TimelineId) -> Vec<(Lsn, Lsn)> {
-        let mut runs: Vec<(Lsn, Lsn)> = Vec::new();
-        for (number, segment) in self.segments(timeline) {
-            let start = self.segment_size.start_of(number);
-            match runs.last_mut() {
-                Some(run) if run.1 == start => run.1 = segment.end(),
-                _ => runs.push((start, segment.end())),
-            }
-        }
-        runs
+    pub fn runs(&self, timeline: TimelineId) -> &[(Lsn, Lsn)] {
+        self.runs.get(&timeline).map_or(&[], Vec::as_slice)
     }
 
     /// How far the archive reaches without a hole on the newest timeline that has WAL.
@@ -330,30 +363,16 @@ impl ArchiveView {
     /// # Errors
     /// Refused when the ancestry of a timeline above 1 is not archived.
     pub fn path(&self, timeline: TimelineId) -> Result<Vec<Leg>> {
-        let root;
-        let history = match self.histories.get(&timeline) {
-            Some(history) => history,
-            None if timeline.get() == 1 => {
-                root = TimelineHistory::root(timeline);
-                &root
-            }
-            None => {
-                return Err(EngineError::refused(
-                    "timeline_history_missing",
-                    format!("the ancestry of timeline {timeline} is not archived"),
-                    "Without its history file PostgreSQL would silently recover along another timeline. Run \
-                     `holdfast archive` against a server of this timeline once: the file is fetched then.",
-                ));
-            }
-        };
-        let mut legs = Vec::new();
-        let mut from = Lsn::INVALID;
-        for switch in &history.switches {
-            legs.push(Leg { timeline: switch.parent, from, to: Some(switch.switch_lsn) });
-            from = switch.switch_lsn;
+        let history = self.histories.get(&timeline);
+        if history.is_none() && timeline != TimelineId::FIRST {
+            return Err(EngineError::refused(
+                "timeline_history_missing",
+                format!("the ancestry of timeline {timeline} is not archived"),
+                "Without its history file PostgreSQL would silently recover along another timeline. Run \
+                 `holdfast archive` against a server of this timeline once: the file is fetched then.",
+            ));
         }
-        legs.push(Leg { timeline, from, to: None });
-        Ok(legs)
+        Ok(Leg::along(history, timeline))
     }
 
     /// Which timeline's file serves a segment on the way `legs`: as PostgreSQL asks, the newest

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Engine;
-use crate::archive::{ArchiveOptions, ArchiveStream, ArchiveView, Frontier};
+use crate::archive::{ArchiveOptions, ArchiveStream, ArchiveView, Frontier, Streamed};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
@@ -24,7 +24,7 @@ const STALLED: Duration = Duration::from_mins(2);
 pub(super) enum Companion {
     /// We stream.
     Own {
-        task: JoinHandle<Result<(Frontier, u64)>>,
+        task: JoinHandle<Result<Streamed>>,
         watch: watch::Receiver<Frontier>,
         cancel: CancellationToken,
         _guard: DropGuard,
@@ -46,10 +46,10 @@ impl Companion {
             cluster.clone(),
             repository.clone(),
             ArchiveOptions::default(),
-            None,
+            Some(reporter.clone()),
             cancel.clone(),
         );
-        let mut task = tokio::spawn(stream.run());
+        let mut task = tokio::spawn(stream.quiet().run());
         let guard = cancel.clone().drop_guard();
         loop {
             if watch.borrow().timeline.is_some() {

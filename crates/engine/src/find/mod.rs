@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
+use crate::archive::ledger::{SnapshotSpan, is_on, wal_is_whole};
 use crate::archive::{ArchiveView, Gap, Leg, MANY_ROWS, PointEvent, StoredSegment};
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
-use crate::points::wal_is_whole;
 use crate::snapshot::Snapshot;
 pub use loss::{LossBudget, LossChanges, RelationLoss};
 pub use markers::{Marker, MarkerCounts, Markers, MarkersRequest, UnknownStretch};
@@ -272,7 +272,10 @@ impl Engine {
             .await?
             .into_iter()
             .map(|(snapshot, _)| snapshot)
-            .filter(|s| wal_is_whole(&view, s) && is_on(&legs, s))
+            .filter(|s| {
+                let span = SnapshotSpan::from(s);
+                wal_is_whole(&view, span) && is_on(&legs, span)
+            })
             .fold(None, |best: Option<Snapshot>, s| match &best {
                 // The newest before the stretch; where there is none, the oldest after its start.
                 Some(b) if s.stop_lsn > stretch.0 && b.start_lsn <= s.start_lsn => best,
@@ -354,15 +357,6 @@ fn stretch(view: &ArchiveView, legs: &[Leg], request: &FindRequest) -> Result<(L
     // A transaction may have begun long before it ended: without a start asked for, all is read.
     let from = if request.from.is_some() { first.span.start } else { begin };
     Ok((from, last.span.end))
-}
-
-/// Whether a snapshot lies on the way.
-fn is_on(legs: &[Leg], snapshot: &Snapshot) -> bool {
-    legs.iter().any(|leg| {
-        leg.timeline == snapshot.timeline
-            && snapshot.start_lsn >= leg.from
-            && leg.to.is_none_or(|to| snapshot.stop_lsn <= to)
-    })
 }
 
 /// Archived WAL that is read in order.

@@ -22,6 +22,8 @@ pub enum JobEventKind {
     Log,
     /// Something a person should read.
     Warning,
+    /// Something somebody has to act on; `code` says what it is.
+    Alert,
     /// The job ended well.
     Finished,
     /// The job failed.
@@ -76,6 +78,10 @@ pub struct JobEvent {
     pub target_lsn: Option<Lsn>,
     /// A sentence.
     pub message: Option<String>,
+    /// Of an alert: what it is, in stable words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub code: Option<String>,
 }
 
 /// Reads a journal from some event on, and waits for more while the job runs.

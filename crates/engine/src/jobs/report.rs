@@ -103,7 +103,7 @@ impl Reporter {
 
     fn with(&self, change: impl FnOnce(&mut Inner) -> Option<(JobEventKind, Option<String>)>) {
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let event = change(&mut inner).map(|(kind, message)| inner.write(kind, message));
+        let event = change(&mut inner).map(|(kind, message)| inner.write(kind, message, None));
         // Still under the lock: listeners hear the events in the order of their numbers.
         if let (Some(event), Some(listener)) = (event, &self.listener) {
             listener(&event);
@@ -167,6 +167,15 @@ impl Reporter {
     /// A line somebody should read.
     pub fn warning(&self, message: impl Into<String>) {
         self.with(|_| Some((JobEventKind::Warning, Some(message.into()))));
+    }
+
+    /// Something somebody has to act on: it wakes whoever listens for alerts.
+    pub fn alert(&self, code: &str, message: impl Into<String>) {
+        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let event = inner.write(JobEventKind::Alert, Some(message.into()), Some(code.to_owned()));
+        if let Some(listener) = &self.listener {
+            listener(&event);
+        }
     }
 
     /// Writes numbers that were held back.
@@ -249,7 +258,12 @@ impl Inner {
         (span > 0.2).then(|| last.1.saturating_sub(first.1) as f64 / span)
     }
 
-    fn write(&mut self, kind: JobEventKind, message: Option<String>) -> JobEvent {
+    fn write(
+        &mut self,
+        kind: JobEventKind,
+        message: Option<String>,
+        code: Option<String>,
+    ) -> JobEvent {
         self.seq += 1;
         let event = JobEvent {
             job: self.job,
@@ -266,6 +280,7 @@ impl Inner {
             target: self.target.clone(),
             target_lsn: self.target_lsn,
             message,
+            code,
         };
         if kind == JobEventKind::Progress {
             self.written_at = Some(Instant::now());

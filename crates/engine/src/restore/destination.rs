@@ -75,7 +75,7 @@ pub(super) fn repository_folder(url: &str) -> PathBuf {
 }
 
 /// Free bytes of the file system that will hold `path`.
-pub(super) fn free_space(path: &Path) -> Option<u64> {
+pub(crate) fn free_space(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|p| p.exists())?;
     let facts = rustix::fs::statvfs(existing).ok()?;
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::Way;
 use super::outline::SegmentOutline;
 use crate::Engine;
+use crate::archive::ledger::{SnapshotSpan, wal_is_whole};
 use crate::archive::{
     ArchiveView, Leg, Piece, PointEvent, SegmentIndex, StoredSegment, slices_prefix, wal_prefix,
 };
@@ -66,6 +67,11 @@ pub(super) struct Step<'a> {
 }
 
 impl History {
+    /// Where the own WAL of each snapshot lies.
+    pub(crate) fn spans(&self) -> Vec<SnapshotSpan> {
+        self.snapshots.iter().filter_map(SnapshotSummary::span).collect()
+    }
+
     /// The outlines of a segment's pieces.
     pub(super) fn outlines<'a>(
         &'a self,
@@ -253,12 +259,8 @@ impl Engine {
         .await?;
         let mut snapshots =
             self.load_snapshots(cluster, &repository, before.as_deref(), listed).await?;
-        let mut runs = HashMap::new();
-        for timeline in view.timelines() {
-            runs.insert(timeline.get(), view.runs(timeline));
-        }
         for summary in &mut snapshots {
-            if !runs.get(&summary.timeline).is_some_and(|runs| is_whole(runs, summary)) {
+            if !summary.span().is_some_and(|span| wal_is_whole(&view, span)) {
                 summary.state = PointState::Broken;
             }
         }
@@ -527,13 +529,4 @@ async fn read_index(
         return Ok(index);
     }
     Ok(repository.get_sealed_metadata(path, kind).await?)
-}
-
-/// Whether one stretch without a hole reaches from a snapshot's start to its consistency.
-fn is_whole(runs: &[(Lsn, Lsn)], summary: &SnapshotSummary) -> bool {
-    let after = runs.partition_point(|(from, _)| *from <= summary.start_lsn);
-    after
-        .checked_sub(1)
-        .and_then(|last| runs.get(last))
-        .is_some_and(|(_, to)| *to > summary.start_lsn && *to >= summary.stop_lsn)
 }

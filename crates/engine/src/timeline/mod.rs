@@ -173,7 +173,7 @@ impl History {
         for timeline in self.view.timelines() {
             let leg = Leg { timeline, from: Lsn::INVALID, to: None };
             let steps = self.steps(&[leg]);
-            for (from_lsn, to_lsn) in self.view.runs(timeline) {
+            for &(from_lsn, to_lsn) in self.view.runs(timeline) {
                 let inside = || {
                     steps.iter().filter(|step| {
                         let end = step.stored.end();

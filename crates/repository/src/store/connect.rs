@@ -1,7 +1,8 @@
 //! From an address to an object store, with the settings that make it durable and patient.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
@@ -22,6 +23,8 @@ const READ_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often and how long one request is tried again.
 const RETRIES: usize = 12;
 const RETRY_BUDGET: Duration = Duration::from_mins(4);
+/// So many directories are remembered as durable; then they are synced once more.
+const KNOWN_DIRECTORIES: usize = 4096;
 /// So many seconds the store may be silent, if it is to be less; a request is given up after three
 /// times as long.
 const PATIENCE_VARIABLE: &str = "HOLDFAST_STORE_PATIENCE";
@@ -34,7 +37,8 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
                 operation: "find the current directory",
                 source,
             })?;
-            return Ok((Backend::Local { root, opened: OnceLock::new() }, String::new()));
+            let (opened, durable) = (OnceLock::new(), Arc::default());
+            return Ok((Backend::Local { root, opened, durable }, String::new()));
         }
         Place::S3 { bucket, prefix } => {
             install_tls_provider();
@@ -70,7 +74,7 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
 }
 
 /// The only place where a local store is opened, because by itself it does not sync: here every
-/// write is followed by `fsync` of the file and of the directories that name it.
+/// write is followed by `fsync` of the file and of the directory that names it.
 pub(super) fn local(root: &Path) -> object_store::Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(LocalFileSystem::new_with_prefix(root)?.with_fsync(true)))
 }
@@ -99,14 +103,67 @@ pub(super) fn create_directory(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Syncs an existing file and every directory that leads to it.
+/// Makes `folder`, which lies below `root`, so that it survives a power cut: whoever made it, or is making
+/// it now, may not have come to the sync of the directory that names it. What is known to be durable is
+/// not synced again.
+pub(super) fn make_directories(
+    root: &Path,
+    folder: &Path,
+    durable: &Mutex<HashSet<PathBuf>>,
+) -> std::io::Result<()> {
+    create_directory(root)?;
+    std::fs::create_dir_all(folder)?;
+    let known = || durable.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut synced = vec![root.to_path_buf()];
+    for directory in folder.ancestors().take_while(|directory| *directory != root) {
+        if known().contains(directory) {
+            break;
+        }
+        if let (true, Some(parent)) = (cfg!(unix), directory.parent()) {
+            std::fs::File::open(parent)?.sync_all()?;
+        }
+        synced.push(directory.to_path_buf());
+    }
+    let mut known = known();
+    if known.len() > KNOWN_DIRECTORIES {
+        known.clear();
+    }
+    known.extend(synced);
+    Ok(())
+}
+
+/// Syncs an existing file and every directory that leads to it; one that is gone again needs none of it.
 pub(super) fn sync_file(root: &Path, name: &str) -> std::io::Result<()> {
     let file = root.join(name);
-    std::fs::File::open(&file)?.sync_all()?;
+    match std::fs::File::open(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?.sync_all()?,
+    }
     if cfg!(unix) {
         for directory in file.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
             std::fs::File::open(directory)?.sync_all()?;
         }
+    }
+    Ok(())
+}
+
+/// Syncs every directory below `folder`, itself, and those that lead to it from `root`.
+pub(super) fn sync_folders(root: &Path, folder: &Path) -> std::io::Result<()> {
+    if cfg!(not(unix)) || !folder.is_dir() {
+        return Ok(());
+    }
+    let mut below = vec![folder.to_path_buf()];
+    while let Some(directory) = below.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                below.push(entry.path());
+            }
+        }
+        std::fs::File::open(&directory)?.sync_all()?;
+    }
+    for directory in folder.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+        std::fs::File::open(directory)?.sync_all()?;
     }
     Ok(())
 }
@@ -208,6 +265,15 @@ mod tests {
         create_directory(&deep).unwrap();
         std::fs::write(deep.join("file"), b"x").unwrap();
         sync_file(place.path(), "a/b/c/file").unwrap();
-        assert!(sync_file(place.path(), "a/b/none").is_err());
+        sync_file(place.path(), "a/b/none").unwrap();
+        sync_folders(place.path(), &place.path().join("a")).unwrap();
+        sync_folders(place.path(), &place.path().join("none")).unwrap();
+
+        let known = Mutex::default();
+        make_directories(&deep, &deep.join("d/e"), &known).unwrap();
+        assert!(deep.join("d/e").is_dir());
+        let mut names: Vec<_> = known.lock().unwrap().iter().cloned().collect();
+        names.sort();
+        assert_eq!(names, [deep.clone(), deep.join("d"), deep.join("d/e")]);
     }
 }

@@ -122,11 +122,16 @@ fn legs_for(view: &ArchiveView, snapshot: &Snapshot, choice: TimelineChoice) -> 
                 view.histories.keys().copied().chain(view.timelines()).collect();
             candidates.sort();
             let mut newest = None;
-            for timeline in candidates.into_iter().rev() {
-                // One whose ancestry is not archived may be the one that goes on: passing it over would
-                // end silently on its parent.
-                if passes(&view.path(timeline)?) {
-                    newest = Some(timeline);
+            for candidate in candidates.into_iter().rev() {
+                // Without its ancestry nobody knows whether a newer timeline is the latest: PostgreSQL would
+                // silently stop at the end of the older one.
+                let legs = if candidate > snapshot.timeline {
+                    view.path(candidate)?
+                } else {
+                    view.path(candidate).unwrap_or_default()
+                };
+                if passes(&legs) {
+                    newest = Some(candidate);
                     break;
                 }
             }
