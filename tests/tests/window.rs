@@ -126,12 +126,17 @@ impl Window {
         found[ELEMENT].as_str().map(ToOwned::to_owned).ok_or_else(|| "no element".to_owned())
     }
 
+    /// Finds an element and scrolls as a person does: to where nothing lies over it.
+    async fn find_in_view(&self, xpath: &str) -> Result<String, String> {
+        let element = self.find(xpath).await?;
+        let handle = json!({ ELEMENT: element });
+        self.script("arguments[0].scrollIntoView({ block: 'center' })", json!([handle])).await?;
+        Ok(element)
+    }
+
     async fn click(&self, xpath: &str) {
         self.until(xpath, async |w| {
-            let element = w.find(xpath).await?;
-            // As a person scrolls: to where nothing lies over it.
-            let handle = json!({ ELEMENT: element });
-            w.script("arguments[0].scrollIntoView({ block: 'center' })", json!([handle])).await?;
+            let element = w.find_in_view(xpath).await?;
             w.command(&format!("element/{element}/click"), json!({})).await
         })
         .await;
@@ -175,7 +180,7 @@ impl Window {
     async fn fill(&self, label: &str, value: &str) {
         let xpath = format!("//input[@id = //label[normalize-space(.) = \"{label}\"]/@for]");
         self.until(&xpath, async |w| {
-            let element = w.find(&xpath).await?;
+            let element = w.find_in_view(&xpath).await?;
             w.command(&format!("element/{element}/clear"), json!({})).await?;
             w.command(&format!("element/{element}/value"), json!({ "text": value })).await
         })
