@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use holdfast_engine::jobs::{JobEvent, JobEventKind, ProgressListener};
+use holdfast_engine::size::bytes;
 use holdfast_engine::{EngineError, Outcome};
 use serde::Serialize;
 use serde_json::json;
@@ -181,19 +182,6 @@ fn progress_text(event: &JobEvent) -> String {
     text
 }
 
-/// A size for people.
-#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit < UNITS.len() - 1 {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,12 +193,5 @@ mod tests {
             usage_message(text),
             "the following required arguments were not provided: --to <DIR>"
         );
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(bytes(17), "17 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(3 << 30), "3.0 GiB");
     }
 }

@@ -15,10 +15,9 @@ use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
 use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
+use holdfast_engine::size::bytes;
 use holdfast_engine::verify::VerifyResult;
 use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
-
-use crate::output::bytes;
 
 /// UTC with milliseconds.
 pub(crate) fn time(at: DateTime<Utc>) -> String {

@@ -120,6 +120,7 @@ impl Engine {
         let oldest = snapshots.iter().find(whole);
         let last_proof = snapshots.iter().filter_map(|s| s.proof.clone()).max_by_key(|p| p.at);
         let mut state = PointState::Broken;
+        let mut damaged_pages = false;
         let mut recoverable_to = None;
         let mut recoverable_to_lsn = None;
         let needs = needs_snapshot(view, &history.spans());
@@ -138,19 +139,24 @@ impl Engine {
                 .or(Some(snapshot.finished_at));
             let last = view.last_record(&legs, snapshot.start_lsn, end).map_or(end, |r| r.end);
             // Proven only where a restore has been to this point or past it.
+            damaged_pages = snapshot.page_findings > 0;
             state = match &snapshot.proof {
-                _ if snapshot.page_findings > 0 => PointState::Degraded,
+                _ if damaged_pages => PointState::Degraded,
                 // What was written after a gap cannot be restored, however well the rest is proven.
                 _ if needs.is_some() => PointState::Degraded,
                 Some(proof) if proof.reached_lsn >= last => PointState::Proven,
                 _ => PointState::Stored,
             };
         }
-        let mut sentence =
-            sentence(state, recoverable_to, last_proof.as_ref(), snapshots.len(), now);
-        if let Some(needs) = needs.as_ref().filter(|_| recoverable_to.is_some()) {
-            sentence = format!("{sentence} · A new backup is needed: {}", needs.message);
-        }
+        let standing = Standing {
+            state,
+            damaged_pages,
+            to: recoverable_to,
+            proof: last_proof.as_ref(),
+            snapshots: snapshots.len(),
+            needs: needs.as_ref(),
+        };
+        let sentence = standing.sentence(now);
         Ok(ClusterOverview {
             cluster: self.cluster_summary(cluster).await?,
             state,
@@ -186,31 +192,43 @@ pub(crate) fn severity(state: PointState) -> u8 {
     }
 }
 
-fn sentence(
+/// What is known of a cluster's recoverability.
+struct Standing<'a> {
     state: PointState,
+    /// The newest backup holds pages whose checksum is wrong.
+    damaged_pages: bool,
+    /// The last commit that can be reached.
     to: Option<DateTime<Utc>>,
-    proof: Option<&Proof>,
+    proof: Option<&'a Proof>,
     snapshots: usize,
-    now: DateTime<Utc>,
-) -> String {
-    let Some(to) = to else {
-        return if snapshots == 0 {
-            "Not recoverable: there is no backup yet".to_owned()
-        } else {
-            "Not recoverable: no backup has all the WAL it needs".to_owned()
+    needs: Option<&'a NeedsSnapshot>,
+}
+
+impl Standing<'_> {
+    /// The same in one sentence, which claims no more than is known.
+    fn sentence(&self, now: DateTime<Utc>) -> String {
+        let Some(to) = self.to else {
+            return if self.snapshots == 0 {
+                "Not recoverable: there is no backup yet".to_owned()
+            } else {
+                "Not recoverable: no backup has all the WAL it needs".to_owned()
+            };
         };
-    };
-    let proven = match (state, proof) {
-        (PointState::Proven, _) => "proven by a restore to this point".to_owned(),
-        (_, Some(p)) => format!("last proven {} ago", ago(now - p.at)),
-        (_, None) => "never proven by a restore".to_owned(),
-    };
-    let limit = if state == PointState::Degraded { " with a limit" } else { "" };
-    format!(
-        "Recoverable{limit} to {} UTC ({} ago) · {proven}",
-        to.format("%Y-%m-%d %H:%M:%S"),
-        ago(now - to)
-    )
+        let proven = match (self.state, self.proof) {
+            (PointState::Proven, _) => "proven by a restore to this point".to_owned(),
+            (_, Some(p)) => format!("last proven {} ago", ago(now - p.at)),
+            (_, None) => "never proven by a restore".to_owned(),
+        };
+        let damage = if self.damaged_pages { " with damaged pages" } else { "" };
+        let needed = self.needs.map_or_else(String::new, |needs| {
+            format!(" · A new backup is needed: {}", needs.message)
+        });
+        format!(
+            "Recoverable{damage} to {} UTC ({} ago) · {proven}{needed}",
+            to.format("%Y-%m-%d %H:%M:%S"),
+            ago(now - to)
+        )
+    }
 }
 
 fn ago(span: chrono::TimeDelta) -> String {
@@ -226,14 +244,27 @@ fn ago(span: chrono::TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::NeedsSnapshotReason;
 
     #[test]
     fn the_sentence_never_claims_more_than_is_known() {
         let now = Utc::now();
-        assert!(sentence(PointState::Broken, None, None, 0, now).starts_with("Not recoverable"));
-        let text = sentence(PointState::Stored, Some(now), None, 1, now);
-        assert!(text.contains("never proven"), "{text}");
-        assert!(sentence(PointState::Degraded, Some(now), None, 1, now).contains("with a limit"));
+        let told = |state, to, damaged_pages, needs| {
+            Standing { state, damaged_pages, to, proof: None, snapshots: 1, needs }.sentence(now)
+        };
+        assert!(told(PointState::Broken, None, false, None).starts_with("Not recoverable"));
+        let text = told(PointState::Stored, Some(now), false, None);
+        assert!(text.contains("never proven") && !text.contains("damaged"), "{text}");
+        let text = told(PointState::Degraded, Some(now), true, None);
+        assert!(text.starts_with("Recoverable with damaged pages to"), "{text}");
+        let needs = NeedsSnapshot {
+            reason: NeedsSnapshotReason::Gap,
+            message: "WAL was lost".to_owned(),
+            gap: None,
+        };
+        let text = told(PointState::Degraded, Some(now), false, Some(&needs));
+        assert!(text.ends_with("A new backup is needed: WAL was lost"), "{text}");
+        assert!(!text.contains("damaged"), "{text}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::error::{EngineError, Result};
 pub(super) struct Slot {
     /// From where on it holds WAL.
     pub(super) restart: Option<Lsn>,
-    /// Why it had to be made, when this session made it.
+    /// Why it had to be made; none when it was there.
     pub(super) made: Option<GapCause>,
 }
 

@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::home::Home;
 use crate::jobs::Reporter;
+use crate::size::bytes;
 use crate::{Engine, Finding, Severity};
 
 /// How often a slot that is in use is looked at.
@@ -53,7 +54,7 @@ impl SlotCost {
         let text = sql.show("max_slot_wal_keep_size").await?;
         let keep_limit_bytes = if text == "-1" { None } else { crate::cluster::parse_size(&text) };
         let wal_bytes = sql
-            .query_value("SELECT sum(size) FROM pg_catalog.pg_ls_waldir()")
+            .catalog_value("SELECT sum(size) FROM pg_catalog.pg_ls_waldir()")
             .await
             .ok()
             .flatten()
@@ -86,9 +87,15 @@ impl SlotCost {
 
     /// What it means, as findings with numbers.
     pub(crate) fn findings(&self) -> Vec<Finding> {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "shown to people"
+        )]
+        let hourly = |rate: f64| bytes((rate * 3600.0) as u64);
         let rate = match (self.wal_bytes_per_second, self.measured_seconds) {
             (Some(rate), Some(seconds)) if rate > 0.0 => {
-                format!("at {}/h (measured over {})", size(rate * 3600.0), span(seconds))
+                format!("at {}/h (measured over {})", hourly(rate), span(seconds))
             }
             _ => "at a rate that is not known".to_owned(),
         };
@@ -98,11 +105,9 @@ impl SlotCost {
                 |h| format!("after {}", span(h * 3600.0)),
             )
         };
-        #[allow(clippy::cast_precision_loss, reason = "a size for people")]
-        let free = self.free_bytes.map_or_else(
-            || "free space unknown".to_owned(),
-            |b| format!("{} free", size(b as f64)),
-        );
+        let free = self
+            .free_bytes
+            .map_or_else(|| "free space unknown".to_owned(), |b| format!("{} free", bytes(b)));
         let Some(limit) = self.keep_limit_bytes else {
             let when = self.hours_until_full.map_or_else(
                 || format!("fills the disk {rate} ({free})"),
@@ -121,8 +126,7 @@ impl SlotCost {
                 ),
             )];
         };
-        #[allow(clippy::cast_precision_loss, reason = "a size for people")]
-        let limit_text = size(limit as f64);
+        let limit_text = bytes(limit);
         let mut findings = Vec::new();
         if self.free_bytes.is_some_and(|free| free < limit) {
             findings.push(Finding::new(
@@ -157,15 +161,16 @@ impl SlotCost {
 
 /// Bytes a second, and over how many seconds: the server's statistics, else a short measurement.
 async fn rate(sql: &mut Connection) -> Result<Option<(f64, f64)>, WireError> {
-    let row = sql
-        .query_row(
+    let rows = sql
+        .catalog_rows(
             "SELECT wal_bytes::text, extract(epoch FROM now() - stats_reset)::text FROM pg_catalog.pg_stat_wal",
         )
         .await;
     let number = |cell: Option<&Option<String>>| {
         cell.and_then(|c| c.as_deref()).and_then(|c| c.parse::<f64>().ok())
     };
-    if let Ok(Some(row)) = row
+    if let Ok(rows) = rows
+        && let Some(row) = rows.first()
         && let (Some(bytes), Some(seconds)) = (number(row.first()), number(row.get(1)))
         && seconds >= ENOUGH_SECONDS
     {
@@ -175,9 +180,9 @@ async fn rate(sql: &mut Connection) -> Result<Option<(f64, f64)>, WireError> {
               pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, '0/0')::text";
     let position = |text: Option<String>| text.and_then(|t| t.parse::<f64>().ok());
     let began = tokio::time::Instant::now();
-    let Some(before) = position(sql.query_value(at).await?) else { return Ok(None) };
+    let Some(before) = position(sql.catalog_value(at).await?) else { return Ok(None) };
     tokio::time::sleep(MEASURE).await;
-    let Some(after) = position(sql.query_value(at).await?) else { return Ok(None) };
+    let Some(after) = position(sql.catalog_value(at).await?) else { return Ok(None) };
     let seconds = began.elapsed().as_secs_f64();
     Ok(Some(((after - before).max(0.0) / seconds, seconds)))
 }
@@ -187,23 +192,11 @@ async fn free_space(sql: &mut Connection) -> Option<u64> {
     let directory = PathBuf::from(sql.show("data_directory").await.ok()?).join("pg_wal");
     tokio::task::spawn_blocking(move || {
         // Another machine's path, seen through a tunnel, is not there or is not a server's.
-        directory.is_dir().then(|| crate::restore::free_space(&directory)).flatten()
+        directory.is_dir().then(|| crate::disk::free_space(&directory)).flatten()
     })
     .await
     .ok()
     .flatten()
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown with one digit")]
-fn size(bytes: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes;
-    let mut unit = 0;
-    while value >= 1024.0 && unit < UNITS.len() - 1 {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{} B", value as u64) } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole units")]
@@ -270,7 +263,9 @@ impl SlotState {
              pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint::text, \
              safe_wal_size::text, {reason} FROM pg_catalog.pg_replication_slots WHERE slot_name = '{name}'"
         );
-        let Some(row) = sql.query_row(&statement).await? else { return Ok(None) };
+        let Some(row) = sql.catalog_rows(&statement).await?.into_iter().next() else {
+            return Ok(None);
+        };
         let cell = |n: usize| row.get(n).cloned().flatten();
         let bytes = |n: usize| {
             cell(n).and_then(|t| t.parse::<i64>().ok()).map(|n| u64::try_from(n).unwrap_or(0))
@@ -292,11 +287,7 @@ impl SlotState {
     }
 
     fn sentence(&self) -> String {
-        let held = self.held_bytes.map_or_else(
-            || "an unknown amount of WAL".to_owned(),
-            #[allow(clippy::cast_precision_loss, reason = "a size for people")]
-            |b| size(b as f64),
-        );
+        let held = self.held_bytes.map_or_else(|| "an unknown amount of WAL".to_owned(), bytes);
         let status = self.wal_status.as_deref().unwrap_or("not reserved");
         let why =
             self.invalidation_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();

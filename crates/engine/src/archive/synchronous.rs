@@ -115,14 +115,13 @@ impl Membership {
     /// Asks the server. Standbys that our role may not see count as not there.
     pub(super) async fn look(sql: &mut Connection, name: &str) -> Result<Self, WireError> {
         let setting = sql.show("synchronous_standby_names").await?;
-        let sets = sql
-            .query(
+        let rows = sql
+            .catalog_rows(
                 "SELECT application_name FROM pg_catalog.pg_stat_replication WHERE state = 'streaming'",
             )
             .await?;
-        let others: Vec<String> = sets
+        let others: Vec<String> = rows
             .into_iter()
-            .flat_map(|set| set.rows)
             .filter_map(|row| row.into_iter().next().flatten())
             .filter(|other| !other.eq_ignore_ascii_case(name))
             .collect();

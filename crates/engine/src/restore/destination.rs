@@ -73,10 +73,3 @@ pub(super) fn check_destination(path: &Path) -> Result<()> {
 pub(super) fn repository_folder(url: &str) -> PathBuf {
     PathBuf::from(url.strip_prefix("file://").unwrap_or(url))
 }
-
-/// Free bytes of the file system that will hold `path`.
-pub(crate) fn free_space(path: &Path) -> Option<u64> {
-    let existing = path.ancestors().find(|p| p.exists())?;
-    let facts = rustix::fs::statvfs(existing).ok()?;
-    Some(facts.f_bavail.saturating_mul(facts.f_frsize))
-}

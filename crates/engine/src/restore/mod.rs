@@ -26,7 +26,6 @@ mod tablespace;
 mod unfinished;
 
 pub use configuration::SourceConfiguration;
-pub(crate) use destination::free_space;
 pub use in_place::{Placement, Purged, SetAside, Swapped};
 pub use inspect::{InspectRequest, Inspection};
 pub use plan::{Estimate, Loss, PlanStep, ReachedPoint, RestorePlan};

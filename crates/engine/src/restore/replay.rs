@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, PgTimestamp, ServerLimits};
 use holdfast_wire::Connection;
 
-use super::destination::free_space;
 use super::feed;
 use super::host;
 use super::plan::Prepared;
 use super::resolve::StopRule;
 use super::tablespace;
+use crate::disk::free_space;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
 use crate::server::binaries::ServerBinaries;

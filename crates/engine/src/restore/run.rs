@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::begun::Begun;
-use super::destination::free_space;
 use super::gate::{self, Gate};
 use super::in_place::Placement;
 use super::place::{self, Identity, Place, create_private};
@@ -19,6 +18,7 @@ use super::replay::{self, Site, WorkDirectory};
 use super::request::{AtTarget, RunOptions};
 use super::result::{RestoreResult, result};
 use super::{fetch, unfinished};
+use crate::disk::free_space;
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
 use crate::server::binaries::ServerBinaries;
