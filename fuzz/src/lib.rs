@@ -5,7 +5,8 @@
 //! the ordinary tests run the corpus and mutate it for some seconds (`tests/corpus.rs`).
 
 use holdfast_postgres::{
-    BackupLabel, BackupManifest, ControlFile, Lsn, ManifestError, ManifestFile, ManifestReader,
+    BackupLabel, BackupManifest, ControlFile, IncrementalError, IncrementalEvent,
+    IncrementalHeader, IncrementalReader, Lsn, ManifestError, ManifestFile, ManifestReader,
     RecordSpan, SystemIdentifier, TarError, TarEvent, TarParser, TimelineHistory, TimelineId,
     VersionTraits, WalExpectations, WalFileName, WalRecord, WalSegmentSize, WalStreamReader, Xid,
     decode_change, decode_event, parse_tablespace_map, relation_file, render_tablespace_map,
@@ -21,13 +22,15 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "manifest", run: manifest },
     Target { name: "tar", run: tar },
     Target { name: "wal", run: wal },
     Target { name: "history", run: history },
     Target { name: "label", run: label },
+    Target { name: "incremental", run: incremental },
     Target { name: "index", run: index },
+    Target { name: "segment_index", run: segment_index },
     Target { name: "wire", run: wire },
 ];
 
@@ -212,6 +215,40 @@ fn label(bytes: &[u8]) {
     }
 }
 
+/// A file of an incremental backup, as read with the sizes that the first two bytes choose: whole, and
+/// in two pieces with the same result.
+fn incremental(bytes: &[u8]) {
+    let Some(([block, segment], bytes)) = bytes.split_first_chunk::<2>() else { return };
+    let block_size = 1024_u32 << (block % 6);
+    let segment_blocks = u32::from(*segment) + 1;
+    let read = |pieces: &[&[u8]]| -> Result<(Option<IncrementalHeader>, Vec<(u32, Vec<u8>)>), IncrementalError> {
+        let mut reader = IncrementalReader::new(block_size, segment_blocks)?;
+        let (mut header, mut blocks) = (None, Vec::new());
+        let mut sink = |event: IncrementalEvent<'_>| {
+            match event {
+                IncrementalEvent::Header(read) => header = Some(read.clone()),
+                IncrementalEvent::Block { number, page } => blocks.push((number, page.to_vec())),
+            }
+            Ok::<_, IncrementalError>(())
+        };
+        pieces.iter().try_for_each(|piece| reader.push(piece, &mut sink))?;
+        reader.finish()?;
+        Ok((header, blocks))
+    };
+    let (first, second) = bytes.split_at(cut(bytes));
+    let whole = read(&[bytes]);
+    assert_eq!(whole.is_ok(), read(&[first, second]).is_ok(), "in pieces it is another file");
+    let Ok((Some(header), blocks)) = whole else { return };
+    assert_eq!(read(&[first, second]), Ok((Some(header.clone()), blocks.clone())));
+    assert_eq!(blocks.iter().map(|(number, _)| *number).collect::<Vec<_>>(), header.blocks);
+    assert!(blocks.windows(2).all(|pair| pair[0].0 < pair[1].0), "blocks are not in order");
+    assert!(header.length_in_blocks() <= segment_blocks, "it is longer than a segment");
+    for (number, page) in &blocks {
+        assert_eq!(page.len(), block_size as usize);
+        assert_eq!(header.source_of(*number), holdfast_postgres::BlockSource::Incremental);
+    }
+}
+
 /// Stored objects: their plain parts, their metadata, index objects, file tables, frames.
 fn index(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
@@ -221,6 +258,11 @@ fn index(bytes: &[u8]) {
         2 => holdfast_repository::fuzzing::content(bytes),
         _ => holdfast_repository::fuzzing::recovery_key(&String::from_utf8_lossy(bytes)),
     }
+}
+
+/// What stands beside archived WAL, as JSON.
+fn segment_index(bytes: &[u8]) {
+    holdfast_engine::fuzzing::segment_indexes(bytes);
 }
 
 /// What a server sends, from the first message of an authentication on.

@@ -119,6 +119,16 @@ fn holds(name: &str) {
 }
 
 #[test]
+fn incremental() {
+    holds("incremental");
+}
+
+#[test]
+fn segment_index() {
+    holds("segment_index");
+}
+
+#[test]
 fn manifest() {
     holds("manifest");
 }

@@ -12,6 +12,9 @@ pub mod demo;
 mod disk;
 pub mod error;
 pub mod find;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod home;
 pub mod jobs;
 pub mod overview;

@@ -19,7 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("holdfast-api", &["holdfast-engine", "holdfast-postgres"]),
     ("holdfast-cli", &["holdfast-api", "holdfast-engine"]),
     ("holdfast-desktop", &["holdfast-api", "holdfast-engine"]),
-    ("holdfast-fuzz", &["holdfast-postgres", "holdfast-wire", "holdfast-repository"]),
+    (
+        "holdfast-fuzz",
+        &["holdfast-postgres", "holdfast-wire", "holdfast-repository", "holdfast-engine"],
+    ),
     // The test ground is used by tests only and stands outside.
     ("holdfast-tests", &[]),
     ("xtask", &["holdfast-tests"]),

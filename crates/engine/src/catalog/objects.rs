@@ -15,7 +15,9 @@ const DOCUMENT: &str = "SELECT body FROM documents WHERE repository_id = ? AND p
 const WAL: &str = "SELECT metadata FROM wal_objects WHERE repository_id = ? AND path = ?";
 const PUT_OUTLINE: &str =
     "INSERT OR REPLACE INTO outlines (repository_id, path, body) VALUES (?, ?, ?)";
-const OUTLINES_UNDER: &str = "SELECT path, body FROM outlines WHERE repository_id = ? AND path >= ? AND path < ? AND gone = 0 ORDER BY path";
+const OUTLINES_UNDER: &str =
+    "SELECT max(path), group_concat(path || ' ' || body, char(10)) FROM (SELECT path, body
+     FROM outlines WHERE repository_id = ? AND path > ? AND path < ? AND gone = 0 ORDER BY path LIMIT 4096)";
 const OUTLINE_GONE: &str = "UPDATE outlines SET gone = 1 WHERE repository_id = ? AND path = ?";
 const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
      UNION SELECT path FROM wal_objects WHERE repository_id = ?
@@ -83,21 +85,49 @@ impl Catalog {
     }
 
     /// Every outline whose path starts with `prefix` (which ends in '/'), of objects that were there when
-    /// the store was last listed.
-    pub(crate) async fn outlines_under(
+    /// the store was last listed, as `read` understands it; what it does not understand is left out.
+    ///
+    /// They come thousands to a row, and are read on threads of their own: of a hundred thousand, handing
+    /// over each by itself took longer than everything else a window waits for.
+    pub(crate) async fn outlines_under<T: Send + 'static>(
         &self,
         repository: Uuid,
         prefix: &str,
-    ) -> Result<Vec<(String, String)>> {
+        read: fn(&str) -> Option<T>,
+    ) -> Result<Vec<(String, T)>> {
         let end = format!("{}0", prefix.trim_end_matches('/'));
-        let rows = sqlx::query(OUTLINES_UNDER)
-            .bind(repository.to_string())
-            .bind(prefix)
-            .bind(end)
-            .fetch_all(self.pool())
-            .await
-            .map_err(EngineError::catalog("read outlines"))?;
-        Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+        let mut after = prefix.to_owned();
+        let mut pages = Vec::new();
+        loop {
+            let row = sqlx::query(OUTLINES_UNDER)
+                .bind(repository.to_string())
+                .bind(&after)
+                .bind(&end)
+                .fetch_one(self.pool())
+                .await
+                .map_err(EngineError::catalog("read outlines"))?;
+            let (Some(last), Some(page)) =
+                (row.get::<Option<String>, _>(0), row.get::<Option<String>, _>(1))
+            else {
+                break;
+            };
+            after = last;
+            // Neither a path has a space in it nor JSON as it is kept a line's end.
+            pages.push(tokio::task::spawn_blocking(move || {
+                page.split('\n')
+                    .filter_map(|line| line.split_once(' '))
+                    .filter_map(|(path, body)| Some((path.to_owned(), read(body)?)))
+                    .collect::<Vec<_>>()
+            }));
+        }
+        let mut found = Vec::new();
+        for page in pages {
+            found.extend(
+                page.await
+                    .map_err(|e| EngineError::Fault(format!("outlines were not read: {e}")))?,
+            );
+        }
+        Ok(found)
     }
 
     /// Keeps outlines, and marks those of objects that are gone, in one transaction.

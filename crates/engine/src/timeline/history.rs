@@ -290,13 +290,9 @@ impl Engine {
         match before {
             Some(history) => kept.clone_from(&history.outlines),
             None => {
-                for (path, text) in
-                    self.catalog().outlines_under(repository.id(), &wal_prefix(system)).await?
-                {
-                    if let Some(outline) = SegmentOutline::read(&text) {
-                        kept.insert(path, Arc::new(outline));
-                    }
-                }
+                let read = |text: &str| SegmentOutline::read(text).map(Arc::new);
+                let prefix = wal_prefix(system);
+                kept.extend(self.catalog().outlines_under(repository.id(), &prefix, read).await?);
             }
         }
         if listed {
@@ -399,11 +395,8 @@ impl Engine {
                 kept.insert(format!("{prefix}{}", summary.id), summary.clone());
             }
         } else {
-            for (path, text) in self.catalog().outlines_under(repository.id(), &prefix).await? {
-                if let Ok(summary) = serde_json::from_str(&text) {
-                    kept.insert(path, summary);
-                }
-            }
+            let read = |text: &str| serde_json::from_str(text).ok();
+            kept.extend(self.catalog().outlines_under(repository.id(), &prefix, read).await?);
         }
         let mut found: Vec<SnapshotSummary> = Vec::new();
         if listed {

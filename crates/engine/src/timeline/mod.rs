@@ -6,7 +6,7 @@
 mod commits;
 mod density;
 mod history;
-mod outline;
+pub(crate) mod outline;
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 
 /// A segment's index without its transactions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct SegmentOutline {
+pub(crate) struct SegmentOutline {
     version: u32,
     /// The index, its list of transactions empty.
     pub index: SegmentIndex,
@@ -39,7 +39,7 @@ pub(super) struct SegmentOutline {
 }
 
 impl SegmentOutline {
-    pub(super) fn of(index: &SegmentIndex) -> Self {
+    pub(crate) fn of(index: &SegmentIndex) -> Self {
         let ends = &index.transactions;
         let commits = || ends.iter().filter(|t| t.kind == TransactionKind::Commit);
         let times = ends.iter().map(|t| t.time).chain(index.points.iter().map(|p| p.time));
@@ -67,7 +67,7 @@ impl SegmentOutline {
     }
 
     /// Reads a kept outline; none when it is of an older version.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str::<Self>(text).ok().filter(|outline| outline.version == VERSION)
     }
 
