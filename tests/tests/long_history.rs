@@ -220,7 +220,7 @@ fn sum(counts: &Value) -> u64 {
 }
 
 /// Writes the history into a new repository, and knows it in a new home.
-async fn write(size: &Size) -> (PathBuf, Engine) {
+async fn write(size: &Size) -> Engine {
     let began = Instant::now();
     let home = size.folder.join("home");
     let url = size.folder.join("repository").display().to_string();
@@ -247,7 +247,7 @@ async fn write(size: &Size) -> (PathBuf, Engine) {
         ..GivenSecrets::default()
     };
     engine.attach_repository(&url, &secrets, false).await.unwrap();
-    (home, engine)
+    engine
 }
 
 /// Every event as the whole index has it: what pictures and pages are compared with.
@@ -274,7 +274,9 @@ async fn a_long_history_is_drawn_rightly() {
         folder: root.path().to_owned(),
         kept: false,
     });
-    let (home, engine) = write(&size).await;
+    // One that was kept is measured again.
+    let home = size.folder.join("home");
+    let engine = if size.kept && home.exists() { open(&home).await } else { write(&size).await };
 
     let (_, first) = call(&engine, "timeline", picture(None)).await;
     let (whole, warm) = call(&engine, "timeline", picture(None)).await;

@@ -13,6 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The tests that go on for as long as they are told; all others are the same every time.
+const LONG: &str = "binary(exactness) + binary(kills) + binary(restore_resume) + binary(store_faults) \
+                    + binary(power_cut) + binary(synchronous) + binary(memory) + binary(corpus)";
+
 /// Runs them; each reads `HOLDFAST_PROVE_SECONDS` and goes on for so long, or `HOLDFAST_PROVE_RUNS` and
 /// does it so often.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
@@ -39,7 +43,7 @@ pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<Exit
     tests
         .args(["nextest", "run", "--profile", "prove", "--no-fail-fast"])
         .args(CORE)
-        .args(["--filterset", "package(holdfast-tests)"])
+        .args(["--filterset", LONG])
         .args(&arguments)
         .env("HOLDFAST_BIN", workspace.target.join("debug/holdfast"))
         .env("HOLDFAST_PROVE_SECONDS", seconds.to_string())
