@@ -105,11 +105,19 @@ pub struct SourceFacts {
     /// Configuration files that lie outside the data directory, ordered by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub configuration: Vec<ConfigurationFile>,
+    /// Where the configuration files lie could not be seen: none of them may be in the backup.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configuration_hidden: bool,
 }
 
 impl SourceFacts {
     /// A sentence for each configuration file that this snapshot should hold and does not.
     pub(crate) fn unread_configuration(&self) -> Vec<String> {
+        let hidden = self.configuration_hidden.then(|| {
+            "the role may not see where the server's configuration files lie: if that is outside the data directory, \
+             they are not in the backup. Grant it pg_read_all_settings (pg_monitor has it), and pg_read_server_files"
+                .to_owned()
+        });
         self.configuration
             .iter()
             .filter_map(|file| match &file.content {
@@ -120,6 +128,7 @@ impl SourceFacts {
                     file.path
                 )),
             })
+            .chain(hidden)
             .collect()
     }
 }

@@ -13,11 +13,13 @@ const FILE_MAX: usize = 1 << 20;
 const FILES_MAX: usize = 100;
 
 /// Reads every configuration file outside the data directory, in an ordinary session. What the role may not
-/// read is named with the server's reason; nothing is told where the role may not even see the paths.
+/// read is named with the server's reason; none is told where the role may not even see the paths.
 ///
 /// # Errors
 /// When the session breaks.
-pub(super) async fn read_outside(connection: &mut Connection) -> Result<Vec<ConfigurationFile>> {
+pub(super) async fn read_outside(
+    connection: &mut Connection,
+) -> Result<Option<Vec<ConfigurationFile>>> {
     let sql = "SELECT name, setting FROM pg_catalog.pg_settings \
                WHERE name IN ('data_directory', 'config_file', 'hba_file', 'ident_file')";
     let (mut data_directory, mut paths) = (None, Vec::new());
@@ -28,7 +30,7 @@ pub(super) async fn read_outside(connection: &mut Connection) -> Result<Vec<Conf
             _ => {}
         }
     }
-    let Some(data_directory) = data_directory else { return Ok(Vec::new()) };
+    let Some(data_directory) = data_directory else { return Ok(None) };
     let mut included = vec!["SELECT DISTINCT sourcefile FROM pg_catalog.pg_file_settings"];
     if connection.facts().version.major() >= 16 {
         // Before, access rules could include lists of names only.
@@ -49,7 +51,7 @@ pub(super) async fn read_outside(connection: &mut Connection) -> Result<Vec<Conf
         let content = read(connection, &path).await?;
         files.push(ConfigurationFile { path, content });
     }
-    Ok(files)
+    Ok(Some(files))
 }
 
 /// Whether a path of the server is not in its data directory. Both are as the server prints them: absolute.

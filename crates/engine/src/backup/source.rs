@@ -62,7 +62,10 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
         })
         .filter(|(name, _)| !PRIVATE_SETTINGS.contains(&name.as_str()))
         .collect::<BTreeMap<_, _>>();
-    facts.configuration = configuration::read_outside(&mut connection).await?;
+    match configuration::read_outside(&mut connection).await? {
+        Some(files) => facts.configuration = files,
+        None => facts.configuration_hidden = true,
+    }
     connection.close().await;
     Ok(facts)
 }
