@@ -138,7 +138,7 @@ impl Policy {
         let policy: Self = serde_json::from_slice(text).map_err(|e| {
             EngineError::usage(
                 format!("the policy cannot be read: {e}"),
-                "It is one JSON document; `holdfast policy show NAME --json` prints one to begin with.",
+                "It is one JSON document; `holdfast policy show NAME --json` has one under \"policy\" to begin with.",
             )
         })?;
         policy.check()?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::plan::{Decided, Decision, Fate, Lineage};
 use super::policy::PolicyVersion;
 use super::reason::Reason;
+use crate::archive::StoredSegment;
 use crate::cluster::Cluster;
 
 /// What is kept of a cluster at a time, what is not, and why.
@@ -119,7 +120,7 @@ pub(super) fn report(
         for ((timeline, number), fate) in segments {
             let next = segment(lineage, timeline, number, fate);
             match wal.last_mut().filter(|last| continues(last, &next)) {
-                Some(last) => join(last, next),
+                Some(last) => join(last, &next),
                 None => wal.push(next),
             }
         }
@@ -163,7 +164,7 @@ fn segment(lineage: &Lineage<'_>, timeline: TimelineId, number: SegmentNo, fate:
         system_identifier: lineage.view.system,
         timeline,
         from_lsn,
-        to_lsn: stored.map_or(from_lsn, |stored| stored.end()),
+        to_lsn: stored.map_or(from_lsn, StoredSegment::end),
         from: times.map(|times| times.0),
         to: times.map(|times| times.1),
         segments: 1,
@@ -181,7 +182,7 @@ fn continues(last: &WalFate, next: &WalFate) -> bool {
         && last.reasons == next.reasons
 }
 
-fn join(last: &mut WalFate, next: WalFate) {
+fn join(last: &mut WalFate, next: &WalFate) {
     last.to_lsn = next.to_lsn;
     last.from = [last.from, next.from].into_iter().flatten().min();
     last.to = last.to.max(next.to);

@@ -1,15 +1,17 @@
 #![allow(clippy::unwrap_used)]
+use chrono::TimeDelta;
 use holdfast_postgres::{
-    PgTimestamp, RecordSpan, TimelineHistory, TimelineSwitch, WalSegmentSize, Xid,
+    Lsn, PgTimestamp, RecordSpan, TimelineHistory, TimelineSwitch, WalSegmentSize, Xid,
 };
 use holdfast_repository::ObjectKind;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::archive::ledger::{is_on, wal_is_whole};
 use crate::archive::{Piece, SegmentIndex, TransactionEnd, TransactionKind};
 use crate::retention::Span;
-use crate::retention::policy::{Keep, Override};
+use crate::retention::policy::{Every, Keep, Override};
 
 const SEGMENT: u64 = 1 << 20;
 /// One segment is written in this time.
@@ -44,13 +46,15 @@ struct Commit {
     time: DateTime<Utc>,
 }
 
+type Commits = Vec<(Lsn, DateTime<Utc>)>;
+
 /// A system's archive in memory.
 #[derive(Debug, Clone)]
 struct World {
     system: SystemIdentifier,
     histories: BTreeMap<TimelineId, TimelineHistory>,
     /// The end of what is held of each segment, and the commits in it.
-    segments: BTreeMap<(TimelineId, SegmentNo), (Lsn, Vec<(Lsn, DateTime<Utc>)>)>,
+    segments: BTreeMap<(TimelineId, SegmentNo), (Lsn, Commits)>,
     snapshots: Vec<SnapshotFacts>,
     others: Vec<(String, SnapshotSpan)>,
     commits: Vec<Commit>,
@@ -144,7 +148,7 @@ impl World {
     }
 
     fn times(&self) -> Times {
-        let range = |commits: &Vec<(Lsn, DateTime<Utc>)>| {
+        let range = |commits: &Commits| {
             let times = || commits.iter().map(|(_, time)| *time);
             Some((times().min()?, times().max()?))
         };
