@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::retention::{HoldCommand, PolicyCommand, Retention};
+
 /// Back up a PostgreSQL cluster, archive its WAL, and restore it to any transaction.
 #[derive(Debug, Parser)]
 #[command(
@@ -123,6 +125,15 @@ pub(crate) enum Command {
         after_help = "Examples:\n  holdfast tables orders-eu --target xid:74211 --exclusive --table public.timeline_items --into items.sql\n  holdfast tables orders-eu --target xid:74211 --exclusive --table weddings --where 'id = 4711' --follow --into 'host=db.example.org dbname=app user=ops' --review\n\nMerging is one transaction: missing rows come back parents first, changed rows are shown and stay as they\nare unless --overwrite is given, sequences are set past what came back. The live database's triggers run;\n--without-triggers keeps those of users from running. Foreign keys are always checked."
     )]
     Tables(Tables),
+    /// What is kept of a cluster's backups, what is not, and why.
+    #[command(subcommand)]
+    Retention(Retention),
+    /// How long what is kept.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Legal holds: what is kept whatever the policy says.
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// Read the repository back and authenticate every byte.
     #[command(after_help = "Example:\n  holdfast verify orders-eu --json")]
     Verify {

@@ -8,6 +8,7 @@ mod arguments;
 #[cfg(feature = "development-host")]
 mod development_host;
 mod output;
+mod retention;
 mod run;
 mod secrets;
 mod tables;

@@ -24,7 +24,7 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{secrets, tables, wal};
+use crate::{retention, secrets, tables, wal};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -175,6 +175,9 @@ async fn dispatch(
             let result = engine.rescue_tables(rescue_request(wanted)?, cancel.clone()).await?;
             output.result(&result, tables::rescued)
         }
+        Command::Retention(command) => retention::retention(&engine, command, output).await?,
+        Command::Policy(command) => retention::policy(&engine, command, output).await?,
+        Command::Hold(command) => retention::hold(&engine, command, output).await?,
         Command::Verify { name, level } => {
             let depth: Depth = level.parse()?;
             let result = engine.verify(name.as_deref(), depth, cancel.clone()).await?;

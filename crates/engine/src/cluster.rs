@@ -127,6 +127,28 @@ pub(crate) fn cluster_documents_prefix() -> &'static str {
     "policies/clusters/"
 }
 
+/// The newest document of each cluster in a repository, by the cluster's id.
+///
+/// # Errors
+/// What the repository says.
+pub(crate) async fn newest_documents(repository: &Repository) -> Result<Vec<Cluster>> {
+    let mut newest = std::collections::BTreeMap::<String, String>::new();
+    for entry in repository.list(cluster_documents_prefix()).await? {
+        if let Some((directory, _)) = entry.path.rsplit_once('/') {
+            let kept = newest.entry(directory.to_owned()).or_default();
+            if entry.path > *kept {
+                *kept = entry.path;
+            }
+        }
+    }
+    let mut clusters = Vec::new();
+    for path in newest.values() {
+        let cluster: Cluster = repository.get_document(path, ObjectKind::Cluster).await?;
+        clusters.push(Cluster { repository: repository.id(), ..cluster });
+    }
+    Ok(clusters)
+}
+
 /// The name of our slot for a cluster: lower case, digits and underscores, at most 63 bytes.
 fn slot_name(id: Uuid) -> String {
     format!("holdfast_{}", &id.simple().to_string()[..16])

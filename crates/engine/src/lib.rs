@@ -22,6 +22,7 @@ pub mod points;
 pub mod repository;
 pub mod rescue;
 pub mod restore;
+pub mod retention;
 pub mod secrets;
 pub mod server;
 pub mod size;

@@ -1,5 +1,7 @@
 //! What a cluster can be restored to: snapshots, WAL coverage, restore points, commits.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{Lsn, TimelineId};
 use serde::{Deserialize, Serialize};
@@ -64,7 +66,7 @@ pub struct SnapshotSummary {
     pub state: PointState,
     /// Its newest proof.
     pub proof: Option<Proof>,
-    /// Why it is kept.
+    /// Why it is kept: words such as `daily` or `hold:ID`; empty when it is not, or where that was not asked.
     pub retained_by: Vec<String>,
     /// Why it was taken.
     pub reason: Option<String>,
@@ -302,8 +304,17 @@ impl Engine {
         let history = self.history(&cluster, Freshness::Now).await?;
         let within =
             |time: DateTime<Utc>| from.is_none_or(|f| time >= f) && to.is_none_or(|t| time <= t);
-        let snapshots =
+        let mut snapshots: Vec<_> =
             history.snapshots.iter().filter(|s| within(s.finished_at)).cloned().collect();
+        match self.retained_by(&cluster, Arc::clone(&history)).await {
+            Ok(mut retained_by) => {
+                for snapshot in &mut snapshots {
+                    snapshot.retained_by = retained_by.remove(&snapshot.id).unwrap_or_default();
+                }
+            }
+            // What can be restored is told all the same.
+            Err(error) => tracing::warn!(%error, "why snapshots are kept could not be worked out"),
+        }
         let mut windows = history.windows();
         windows.retain(|window| {
             window.to.is_none_or(|t| from.is_none_or(|f| t >= f))

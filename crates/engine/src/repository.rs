@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 pub use holdfast_repository::KeySlot;
 use holdfast_repository::{
-    CreateOptions, NewSlot, ObjectKind, RecoveryKey, Repository, RepositoryError, RepositoryUrl,
-    Store, StoreProbe,
+    CreateOptions, NewSlot, RecoveryKey, Repository, RepositoryError, RepositoryUrl, Store,
+    StoreProbe,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::Engine;
 use crate::catalog::repositories::{RepositorySummary, UnlockSource};
-use crate::cluster::{Cluster, cluster_documents_prefix};
+use crate::cluster::{Cluster, newest_documents};
 use crate::error::{EngineError, Result};
 use crate::home::Home;
 use crate::secrets::{self, HeldUnlock};
@@ -316,19 +316,8 @@ impl Engine {
 
     /// Rebuilds the catalog's clusters from the newest document of each in the repository.
     async fn rebuild_clusters(&self, repository: &Repository) -> Result<Vec<Cluster>> {
-        let mut newest = std::collections::BTreeMap::<String, String>::new();
-        for entry in repository.list(cluster_documents_prefix()).await? {
-            if let Some((directory, _)) = entry.path.rsplit_once('/') {
-                let kept = newest.entry(directory.to_owned()).or_default();
-                if entry.path > *kept {
-                    *kept = entry.path;
-                }
-            }
-        }
         let mut clusters = Vec::new();
-        for path in newest.values() {
-            let mut cluster: Cluster = repository.get_document(path, ObjectKind::Cluster).await?;
-            cluster.repository = repository.id();
+        for mut cluster in newest_documents(repository).await? {
             let taken = self.catalog().clusters().await?;
             if taken.iter().any(|c| c.name == cluster.name && c.id != cluster.id) {
                 cluster.name = format!("{}-{}", cluster.name, &cluster.id.to_string()[..8]);

@@ -310,6 +310,7 @@ fn gone(path: &str) -> VerifyFinding {
         "wal" => "points that need this WAL cannot be restored from this copy of the repository",
         "proofs" => "what it proved is not shown as proven any more",
         "coverage" => "the gap that it records looks like damage now",
+        "policies" => "what it says is to be kept counts no longer",
         _ => "what it held cannot be used",
     };
     error("missing", path, format!("it was in the repository and is missing now; {consequence}"))

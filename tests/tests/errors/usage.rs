@@ -21,6 +21,8 @@ fn a_wrong_command_line_is_one_document_and_exit_2() {
         &["restore", "run", "shop", "--target", "latest"],
         &["restore", "run", "shop", "--target", "latest", "--to", "/tmp/x", "--at-target", "sing"],
         &["jobs", "attach", "x", "--from-seq", "-1"],
+        &["hold", "add", "shop", "--reason", "x"],
+        &["hold", "add", "shop", "--from", "2026-06-01T00:00:00Z", "--reason", "x"],
     ];
     for line in lines {
         fails(&cli, line, 2, "usage");
@@ -56,6 +58,11 @@ fn values_are_checked_before_anything_is_asked() {
         "usage",
     );
     fails(&cli, &["repo", "create", "ftp://example.org/x"], 2, "invalid_url");
+    let policy = home.path().join("policy.json").display().to_string();
+    std::fs::write(&policy, r#"{"format":1,"keep":{"dayly":"30d"}}"#).unwrap();
+    let error = fails(&cli, &["policy", "set", "shop", &policy], 2, "usage");
+    assert!(error["message"].as_str().unwrap().contains("dayly"), "{error}");
+    fails(&cli, &["policy", "simulate", "shop", "--at", "2036-06-14T09:30:00"], 2, "usage");
     fails(&cli, &["cluster", "add", "a/b", "--dsn", "host=127.0.0.1"], 2, "usage");
 }
 
@@ -68,6 +75,9 @@ fn what_does_not_exist_is_exit_4() {
         &["archive", "shop"],
         &["points", "shop"],
         &["verify", "shop"],
+        &["retention", "plan", "shop"],
+        &["policy", "show", "shop"],
+        &["hold", "list", "shop"],
         &["verify"],
         &["repo", "status"],
         &["cluster", "check", "shop"],

@@ -224,7 +224,7 @@ state: PointState,
  */
 proof: Proof | null, 
 /**
- * Why it is kept.
+ * Why it is kept: words such as `daily` or `hold:ID`; empty when it is not, or where that was not asked.
  */
 retained_by: Array<string>, 
 /**

@@ -3,13 +3,13 @@
 //! What never changes is read once and kept, in memory and in the catalog. A window that asks often is
 //! answered from what was read some seconds ago, which the answer says, while it is read again behind it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use holdfast_postgres::Lsn;
+use holdfast_postgres::{Lsn, SegmentNo, TimelineId};
 use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 use uuid::Uuid;
 
@@ -78,6 +78,24 @@ impl History {
         stored: &'a StoredSegment,
     ) -> impl DoubleEndedIterator<Item = &'a SegmentOutline> {
         stored.pieces.iter().filter_map(|piece| self.outlines.get(&piece.path).map(AsRef::as_ref))
+    }
+
+    /// The earliest and latest time in each segment in which a transaction ended or a restore point was
+    /// made.
+    pub(crate) fn segment_times(
+        &self,
+    ) -> BTreeMap<(TimelineId, SegmentNo), (DateTime<Utc>, DateTime<Utc>)> {
+        let segments = self
+            .view
+            .timelines()
+            .flat_map(|t| self.view.segments(t).map(move |(n, s)| ((t, n), s)));
+        segments
+            .filter_map(|(key, stored)| {
+                let times = || self.outlines(stored).filter_map(|outline| outline.times);
+                let (from, to) = (times().map(|t| t.0).min()?, times().map(|t| t.1).max()?);
+                Some((key, (from.to_chrono(), to.to_chrono())))
+            })
+            .collect()
     }
 
     /// The segments along `legs` in WAL order.

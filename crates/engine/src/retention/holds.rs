@@ -1,0 +1,123 @@
+//! Legal holds: what is kept until somebody lifts the hold, whatever the policy says.
+//!
+//! A hold is a document, and lifting it is another one beside it: who lost the second has the hold back.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use holdfast_repository::{ObjectKind, Repository};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::error::{EngineError, Result};
+use crate::snapshot::cached_document;
+
+/// Letters in the reason of a hold.
+const MAX_REASON: usize = 500;
+/// What is added to a hold's path to lift it.
+const RELEASED: &str = ".released";
+
+/// What a hold is placed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// One snapshot, with the WAL that it needs itself.
+    Snapshot(Uuid),
+    /// Every snapshot and every transaction between two times.
+    Between {
+        /// From.
+        from: DateTime<Utc>,
+        /// To, inclusive.
+        to: DateTime<Utc>,
+    },
+}
+
+/// A hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// UUID version 7.
+    pub id: Uuid,
+    /// What is held.
+    pub on: Held,
+    /// Why, in somebody's words.
+    pub reason: String,
+    /// When it was placed, by the clock of the machine that placed it.
+    pub placed_at: DateTime<Utc>,
+}
+
+/// That a hold was lifted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Release {
+    hold: Uuid,
+    released_at: DateTime<Utc>,
+}
+
+impl Hold {
+    /// # Errors
+    /// Usage where the time ends before it begins, or the reason is missing or too long.
+    pub(super) fn new(on: Held, reason: &str) -> Result<Self> {
+        if let Held::Between { from, to } = on
+            && from > to
+        {
+            return Err(EngineError::usage(
+                "the hold ends before it begins",
+                "--from is the first moment that is held, --to the last.",
+            ));
+        }
+        let reason = reason.trim();
+        if reason.is_empty() || reason.chars().count() > MAX_REASON {
+            return Err(EngineError::usage(
+                "a hold has a reason of 1 to 500 letters",
+                "Say why in --reason, such as a case number: whoever wants to lift it has to know.",
+            ));
+        }
+        Ok(Self { id: Uuid::now_v7(), on, reason: reason.to_owned(), placed_at: Utc::now() })
+    }
+}
+
+fn prefix(cluster: Uuid) -> String {
+    format!("policies/holds/{cluster}/")
+}
+
+/// The holds of a cluster that are not lifted, oldest first.
+pub(super) async fn list(
+    catalog: &Catalog,
+    repository: &Repository,
+    cluster: Uuid,
+) -> Result<Vec<Hold>> {
+    let (lifted, placed): (BTreeSet<_>, Vec<_>) = {
+        let paths = repository.list(&prefix(cluster)).await?.into_iter().map(|e| e.path);
+        let (lifted, placed): (Vec<_>, Vec<_>) = paths.partition(|path| path.ends_with(RELEASED));
+        (lifted.into_iter().collect(), placed)
+    };
+    let mut holds = Vec::new();
+    for path in placed {
+        let hold: Hold = cached_document(catalog, repository, &path, ObjectKind::Policy).await?;
+        let release = format!("{path}{RELEASED}");
+        if lifted.contains(&release) {
+            // One that cannot be read or speaks of another hold lifts nothing.
+            let told: Release =
+                cached_document(catalog, repository, &release, ObjectKind::Policy).await?;
+            if told.hold == hold.id {
+                continue;
+            }
+        }
+        holds.push(hold);
+    }
+    holds.sort_by_key(|hold| (hold.placed_at, hold.id));
+    Ok(holds)
+}
+
+/// Places a hold.
+pub(super) async fn place(repository: &Repository, cluster: Uuid, hold: &Hold) -> Result<()> {
+    let path = format!("{}{}", prefix(cluster), hold.id);
+    Ok(repository.put_document(&path, ObjectKind::Policy, hold).await?)
+}
+
+/// Lifts a hold that is there.
+pub(super) async fn lift(repository: &Repository, cluster: Uuid, hold: Uuid) -> Result<()> {
+    let release = Release { hold, released_at: Utc::now() };
+    let path = format!("{}{hold}{RELEASED}", prefix(cluster));
+    Ok(repository.put_document(&path, ObjectKind::Policy, &release).await?)
+}
