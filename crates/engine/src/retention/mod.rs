@@ -56,7 +56,7 @@ impl Engine {
         let cluster = self.cluster(name).await?;
         let history = self.history(&cluster, Freshness::Now).await?;
         let stored = self.stored(&cluster, history).await?;
-        Ok(plan_of(&cluster, &stored, Utc::now()))
+        planned(cluster, stored, Utc::now()).await
     }
 
     /// What of that which is stored now would still be kept at a later time, by the cluster's policy or by
@@ -82,7 +82,7 @@ impl Engine {
         if let Some(policy) = policy {
             stored.policy = PolicyVersion { version: 0, set_at: None, policy };
         }
-        Ok(plan_of(&cluster, &stored, at))
+        planned(cluster, stored, at).await
     }
 
     /// The policy of a cluster that counts now.
@@ -160,7 +160,7 @@ impl Engine {
         history: Arc<History>,
     ) -> Result<HashMap<String, Vec<String>>> {
         let stored = self.stored(cluster, history).await?;
-        let fates = plan_of(cluster, &stored, Utc::now()).snapshots;
+        let fates = planned(cluster.clone(), stored, Utc::now()).await?.snapshots;
         Ok(fates
             .into_iter()
             .filter(|fate| fate.kept)
@@ -264,6 +264,13 @@ fn facts(summary: &SnapshotSummary) -> SnapshotFacts {
         bytes_added: summary.bytes_added,
         degraded: summary.page_findings > 0 || summary.state == PointState::Degraded,
     }
+}
+
+/// Plans on a thread that may take its time: there may be years of WAL.
+async fn planned(cluster: Cluster, stored: Stored, now: DateTime<Utc>) -> Result<RetentionPlan> {
+    tokio::task::spawn_blocking(move || plan_of(&cluster, &stored, now))
+        .await
+        .map_err(|e| EngineError::Fault(format!("retention was not planned: {e}")))
 }
 
 fn plan_of(cluster: &Cluster, stored: &Stored, now: DateTime<Utc>) -> RetentionPlan {
