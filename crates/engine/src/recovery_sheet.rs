@@ -53,8 +53,7 @@ pub fn recovery_key_from_text(text: &str) -> SecretString {
         .iter()
         .map(|line| (*line).to_owned())
         .chain(joined)
-        .filter(|line| RecoveryKey::parse(line).is_ok())
-        .last();
+        .rfind(|line| RecoveryKey::parse(line).is_ok());
     SecretString::from(found.unwrap_or_else(|| text.trim().to_owned()))
 }
 

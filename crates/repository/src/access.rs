@@ -55,7 +55,7 @@ impl Repository {
         let document = self.wrap(&slot, label.into(), self.inner.kdf).await?;
         let mut written = Vec::new();
         let proven = match self.write_slot(&document, &mut written).await {
-            Ok(()) => self.prove(&document, slot.secret()?).await,
+            Ok(()) => self.prove(&document, slot.secret()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = proven {
@@ -101,7 +101,7 @@ impl Repository {
         kdf: KdfParams,
     ) -> Result<SlotDocument> {
         self.owner("adding a key slot")?;
-        let (kind, secret) = (slot.kind(), slot.secret()?);
+        let (kind, secret) = (slot.kind(), slot.secret());
         let repository = self.clone();
         tokio::task::spawn_blocking(move || {
             let owner = repository.owner("adding a key slot")?;

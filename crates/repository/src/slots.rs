@@ -132,13 +132,13 @@ impl NewSlot<'_> {
         }
     }
 
-    pub(crate) fn secret(&self) -> Result<SlotSecret> {
-        Ok(match self {
+    pub(crate) fn secret(&self) -> SlotSecret {
+        match self {
             Self::Passphrase(text) => SlotSecret::passphrase(text),
             Self::RecoveryKey(key) => SlotSecret::Key(Zeroizing::new(*key.as_bytes())),
             Self::Keychain(bytes) => SlotSecret::Key(Zeroizing::new(**bytes)),
             Self::PublicKey(key) => SlotSecret::Recipient(**key),
-        })
+        }
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
             id,
             &root,
             &key,
-            (new.kind(), &new.secret().unwrap()),
+            (new.kind(), &new.secret()),
             "a".into(),
             KdfParams::INSECURE_FOR_TESTS,
         )
@@ -416,7 +416,7 @@ mod tests {
         let (anna, ben) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
         let public = anna.public();
         let new = NewSlot::PublicKey(&public);
-        let secret = (new.kind(), &new.secret().unwrap());
+        let secret = (new.kind(), &new.secret());
         let slot =
             SlotDocument::wrap(id, &root, &key, secret, "anna".into(), KdfParams::RECOMMENDED)
                 .unwrap();
