@@ -86,6 +86,7 @@ fn first_screen(engine: &Engine) -> String {
 async fn open() -> Result<Engine, EngineError> {
     let home = Home::open(Home::default_root(|name| std::env::var(name).ok())?)?;
     let passphrase = std::env::var("HOLDFAST_PASSPHRASE").ok().filter(|p| !p.is_empty());
-    let secrets = GivenSecrets { passphrase: passphrase.map(Into::into), recovery_key: None };
+    let secrets =
+        GivenSecrets { passphrase: passphrase.map(Into::into), ..GivenSecrets::default() };
     Engine::open(home, secrets, None).await
 }

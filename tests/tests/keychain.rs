@@ -238,7 +238,33 @@ fn a_repository_opens_with_the_key_in_the_keychain() {
         .to_owned();
     cli.json(&["repo", "keys", "remove", &stale]).unwrap();
     assert_eq!(slots(&cli).len(), 2);
+    // Replaced: the keychain holds what opens the new slot, and the old one is gone.
+    let own = slots(&cli).iter().find(|s| s["kind"] == "keychain").unwrap()["id"].clone();
+    cli.json(&["repo", "keys", "rotate", own.as_str().unwrap()]).unwrap();
+    let now = slots(&cli);
+    let rotated = now.iter().find(|s| s["kind"] == "keychain").unwrap();
+    assert_eq!(
+        (now.len(), &rotated["label"], &rotated["opened"]),
+        (2, &"this machine".into(), &true.into())
+    );
+    assert_ne!(rotated["id"], own);
     cli.json(&["backup", CLUSTER]).unwrap();
+
+    // A key pair of this person's, in the keychain too, opens what it was admitted to elsewhere.
+    let public = session.text("own.pub");
+    cli.json(&["repo", "keys", "generate", "--public-key-out", &public]).unwrap();
+    fails(
+        &cli,
+        &["repo", "keys", "generate", "--public-key-out", &session.text("2")],
+        3,
+        "key_pair_exists",
+    );
+    cli.json(&["repo", "keys", "add", "--public-key", &public]).unwrap();
+    let elsewhere = Cli::new(session.path("elsewhere")).unwrap();
+    let elsewhere = elsewhere.envs(environment(session.place.path()));
+    elsewhere.json(&["repo", "attach", &url]).unwrap();
+    assert_eq!(elsewhere.json(&["points", CLUSTER]).unwrap()["cluster"], CLUSTER);
+
     // With the slot gone, what the keychain holds opens nothing any more.
     let own = slots(&cli).iter().find(|s| s["kind"] == "keychain").unwrap()["id"]
         .as_str()

@@ -134,17 +134,23 @@ fn goes_the_main_way(major: u32) {
     assert_eq!(cli.json(&["repo", "check"]).unwrap()["ok"], true);
     assert_eq!(cli.json(&["repo", "status"]).unwrap()["store"]["put_if_absent"], true);
 
-    // A new machine knows everything from the repository and the recovery key alone.
+    // A new machine knows everything from the repository and the recovery kit alone, and restores.
+    let kit = path("kit.txt");
+    cli.json(&["repo", "recovery-kit", "--out", &kit]).unwrap();
     let other = Cli::new(path("other-home")).unwrap();
     let attached =
-        other.json(&["repo", "attach", &path("repository"), "--recovery-key-file", &key]).unwrap();
+        other.json(&["repo", "attach", &path("repository"), "--recovery-key-file", &kit]).unwrap();
     assert_eq!(attached["clusters"][0]["name"], "shop");
-    let seen = other.json(&["points", "shop", "--recovery-key-file", &key]).unwrap();
+    let seen = other.json(&["points", "shop", "--recovery-key-file", &kit]).unwrap();
     assert_eq!(seen["snapshots"].as_array().unwrap().len(), 2);
+    let restore = ["restore", "run", "shop", "--target", "immediate", "--to", &path("from-kit")];
+    let mut restore = restore.to_vec();
+    restore.extend(["--recovery-key-file", &kit]);
+    assert_eq!(other.json(&restore).unwrap()["verified"], true);
 
     // Slots come and go; the last one stays.
     let slots = cli.json(&["repo", "keys", "list"]).unwrap();
-    assert_eq!(slots["slots"].as_array().unwrap().len(), 2);
+    assert_eq!(slots["slots"].as_array().unwrap().len(), 3);
     cli.json(&[
         "repo",
         "keys",

@@ -1,11 +1,15 @@
 //! The list of commands, and what each of them calls.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use holdfast_engine::backup::BackupOptions;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
+use holdfast_engine::keys::{
+    self, ListedSlot, MadeKeyPair, NewKey, PublicKey, RemovedKey, RotatedKey,
+};
+use holdfast_engine::recovery_kit::RecoveryKit;
 use holdfast_engine::repository::NewRepository;
 use holdfast_engine::rescue::RescueRequest;
 use holdfast_engine::restore::{
@@ -48,7 +52,8 @@ macro_rules! commands {
 }
 
 commands! {
-    workspace_status, overview, repository_create, repository_attach, cluster_check, cluster_add, cluster_remove,
+    workspace_status, overview, repository_create, repository_attach, keys_list, keys_add, keys_remove, keys_rotate,
+    key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
     points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
     restore_destination, restore_plan, restore_loss, restore_run, restore_step, restore_inspect, restore_pause,
     restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list,
@@ -128,12 +133,55 @@ async fn repository_attach(
     let given = GivenSecrets {
         passphrase: secret(r.passphrase),
         recovery_key: r.recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
+        private_key: None,
     };
     Ok(engine.attach_repository(&r.url, &given, r.keychain).await?.0)
 }
 
 fn secrets_text(text: &str) -> SecretString {
     holdfast_engine::repository::recovery_key_from_text(text)
+}
+
+async fn keys_list(engine: &Engine, r: RepositoryName) -> Outcome<Vec<ListedSlot>> {
+    engine.key_slots(&engine.find_repository(r.repository.as_deref()).await?).await
+}
+
+/// The one key that a request names.
+fn new_key(key: NewSlotKey) -> Outcome<NewKey> {
+    Ok(match key {
+        NewSlotKey::Passphrase { passphrase } => NewKey::Passphrase(SecretString::from(passphrase)),
+        NewSlotKey::Keychain {} => NewKey::Keychain,
+        NewSlotKey::RecoveryKey { file } => NewKey::RecoveryKey(PathBuf::from(file)),
+        NewSlotKey::PublicKey { text } => {
+            NewKey::PublicKey(PublicKey::parse(&text).map_err(EngineError::from)?)
+        }
+    })
+}
+
+async fn keys_add(engine: &Engine, r: KeysAdd) -> Outcome<ListedSlot> {
+    let summary = engine.find_repository(r.repository.as_deref()).await?;
+    let label = r.label.filter(|l| !l.trim().is_empty());
+    engine.add_key_slot(&summary, &new_key(r.key)?, label.as_deref()).await
+}
+
+async fn keys_remove(engine: &Engine, r: KeysRemove) -> Outcome<RemovedKey> {
+    let summary = engine.find_repository(r.repository.as_deref()).await?;
+    engine.remove_key_slot(&summary, &r.slot, r.force).await
+}
+
+async fn keys_rotate(engine: &Engine, r: KeysRotate) -> Outcome<RotatedKey> {
+    let summary = engine.find_repository(r.repository.as_deref()).await?;
+    engine.rotate_key_slot(&summary, &r.slot, &new_key(r.key)?).await
+}
+
+async fn key_pair_generate(_: &Engine, r: KeyPairGenerate) -> Outcome<MadeKeyPair> {
+    let private = r.private_key_file.filter(|f| !f.is_empty()).map(PathBuf::from);
+    keys::generate_key_pair(Path::new(&r.public_key_file), private.as_deref()).await
+}
+
+async fn recovery_kit(engine: &Engine, r: RecoveryKitRequest) -> Outcome<RecoveryKit> {
+    let summary = engine.find_repository(r.repository.as_deref()).await?;
+    engine.write_recovery_kit(&summary, Path::new(&r.file)).await
 }
 
 async fn cluster_check(

@@ -71,6 +71,99 @@ pub struct RepositoryAttach {
     pub keychain: bool,
 }
 
+/// Names a repository.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryName {
+    /// Id or URL; none when there is only one.
+    pub repository: Option<String>,
+}
+
+/// What is to open a slot.
+#[derive(Clone, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NewSlotKey {
+    /// This passphrase.
+    Passphrase {
+        /// The passphrase.
+        passphrase: String,
+    },
+    /// A fresh key in the OS keychain.
+    Keychain {},
+    /// A fresh recovery key.
+    RecoveryKey {
+        /// The new file that it is written to.
+        file: String,
+    },
+    /// The private half of a public key.
+    PublicKey {
+        /// The text that `key_pair_generate` has made.
+        text: String,
+    },
+}
+
+impl std::fmt::Debug for NewSlotKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewSlotKey(…)")
+    }
+}
+
+/// Adds a way in.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct KeysAdd {
+    /// Id or URL of the repository; none when there is only one.
+    pub repository: Option<String>,
+    /// What is to open it.
+    pub key: NewSlotKey,
+    /// What it is called; none for a name by its kind.
+    pub label: Option<String>,
+}
+
+/// Removes a way in.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct KeysRemove {
+    /// Id or URL of the repository; none when there is only one.
+    pub repository: Option<String>,
+    /// The slot's id.
+    pub slot: String,
+    /// Although no passphrase or recovery key would be left.
+    pub force: bool,
+}
+
+/// Replaces the secret of a way in.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct KeysRotate {
+    /// Id or URL of the repository; none when there is only one.
+    pub repository: Option<String>,
+    /// The slot's id.
+    pub slot: String,
+    /// What is to open it, of the same kind.
+    pub key: NewSlotKey,
+}
+
+/// Makes this person's key pair.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPairGenerate {
+    /// The new file for the public key.
+    pub public_key_file: String,
+    /// The new file for the private key; none for the OS keychain.
+    pub private_key_file: Option<String>,
+}
+
+/// Writes a recovery kit.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryKitRequest {
+    /// Id or URL of the repository; none when there is only one.
+    pub repository: Option<String>,
+    /// The new file: plain text when its name ends in `.txt`, else HTML.
+    pub file: String,
+}
+
 /// Looks at a server.
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]

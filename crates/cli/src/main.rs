@@ -7,6 +7,7 @@
 mod arguments;
 #[cfg(feature = "development-host")]
 mod development_host;
+mod keys;
 mod output;
 mod retention;
 mod run;

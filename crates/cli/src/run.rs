@@ -21,10 +21,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
-    self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Keys, Repo, Restore, Server,
+    self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{retention, secrets, tables, wal};
+use crate::{keys, retention, secrets, tables, wal};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -72,7 +72,7 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Tables(_)
         | Command::Verify { .. }
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
-        | Command::Repo(Repo::Check { .. }) => true,
+        | Command::Repo(Repo::Check { .. } | Repo::Keys(_) | Repo::RecoveryKit { .. }) => true,
         #[cfg(feature = "development-host")]
         Command::DevelopmentHost { .. } => true,
         _ => false,
@@ -321,59 +321,18 @@ async fn repo(
             let list = engine.repositories().await?;
             Ok(output.result(&json!({ "repositories": list }), |_| tables::repositories(&list)))
         }
-        Repo::Keys(command) => keys(engine, command, output).await,
-    }
-}
-
-async fn keys(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode> {
-    let show = |slots: &[holdfast_engine::repository::KeySlot]| {
-        let lines: Vec<_> = slots
-            .iter()
-            .map(|k| {
+        Repo::Keys(command) => keys::run(engine, command, output).await,
+        Repo::RecoveryKit { out, repo } => {
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let kit = engine.write_recovery_kit(&summary, &out).await?;
+            Ok(output.result(&kit, |kit| {
                 format!(
-                    "{}  {}  {}  {}",
-                    k.id,
-                    tables::slot_kind(k),
-                    k.label,
-                    tables::time(k.created_at)
+                    "{} is written; its key opens the repository (slot {}).\n\
+                     Print it, keep it apart from the repository, and delete the file.",
+                    kit.file.display(),
+                    kit.slot
                 )
-            })
-            .collect();
-        lines.join("\n")
-    };
-    match command {
-        Keys::List { repo } => {
-            let summary = engine.find_repository(repo.as_deref()).await?;
-            let slots =
-                engine.open_repository(&summary).await?.slots().await.map_err(EngineError::from)?;
-            Ok(output.result(&json!({ "slots": slots }), |_| show(&slots)))
-        }
-        Keys::Add { repo, new_passphrase_file, recovery_key_out, keychain, label } => {
-            if new_passphrase_file.is_none() && recovery_key_out.is_none() && !keychain {
-                return Err(EngineError::usage(
-                    "say which way in to add",
-                    "Use --new-passphrase-file FILE, --recovery-key-out FILE or --keychain.",
-                ));
-            }
-            let summary = engine.find_repository(repo.as_deref()).await?;
-            let passphrase = new_passphrase_file.as_deref().map(secrets::first_line).transpose()?;
-            let added = engine
-                .add_key_slot(&summary, passphrase, keychain, recovery_key_out, &label)
-                .await?;
-            Ok(output.result(&json!({ "added": added }), |_| show(&added)))
-        }
-        Keys::Remove { id, repo } => {
-            let summary = engine.find_repository(repo.as_deref()).await?;
-            let slot = id
-                .parse()
-                .map_err(|_| EngineError::NotFound { what: "key slot", name: id.clone() })?;
-            engine
-                .open_repository(&summary)
-                .await?
-                .remove_slot(slot)
-                .await
-                .map_err(EngineError::from)?;
-            Ok(output.result(&json!({ "removed": id }), |_| format!("Key slot {id} is removed")))
+            }))
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Secrets that the caller brings: from the environment or from files, never from the command line.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use holdfast_engine::secrets::GivenSecrets;
+use holdfast_engine::secrets::{GivenSecrets, PrivateKey};
 use holdfast_engine::{EngineError, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::arguments::Arguments;
 
@@ -24,7 +26,42 @@ pub(crate) fn given(arguments: &Arguments) -> Result<GivenSecrets> {
         }
         None => None,
     };
-    Ok(GivenSecrets { passphrase, recovery_key })
+    let private_key = match &arguments.private_key_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+            Some(Arc::new(PrivateKey::parse(&text).map_err(EngineError::from)?))
+        }
+        None => None,
+    };
+    Ok(GivenSecrets { passphrase, recovery_key, private_key })
+}
+
+/// A new passphrase: `HOLDFAST_NEW_PASSPHRASE`, else asked for twice on the terminal.
+pub(crate) async fn new_passphrase() -> Result<SecretString> {
+    let set = std::env::var("HOLDFAST_NEW_PASSPHRASE").ok().filter(|p| !p.is_empty());
+    if let Some(passphrase) = set {
+        return Ok(SecretString::from(passphrase));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(EngineError::usage(
+            "no new passphrase was given",
+            "Set HOLDFAST_NEW_PASSPHRASE, or pass --new-passphrase-file FILE.",
+        ));
+    }
+    tokio::task::spawn_blocking(|| {
+        let ask = |prompt| {
+            rpassword::prompt_password(prompt)
+                .map(SecretString::from)
+                .map_err(EngineError::file("read", "the terminal"))
+        };
+        let (first, second) = (ask("New passphrase: ")?, ask("Once more: ")?);
+        if first.expose_secret() != second.expose_secret() {
+            return Err(EngineError::usage("the two differ", "Type the same passphrase twice."));
+        }
+        Ok(first)
+    })
+    .await
+    .map_err(|e| EngineError::Fault(format!("asking on the terminal: {e}")))?
 }
 
 /// A passphrase is the first line of its file.

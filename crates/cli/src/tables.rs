@@ -11,6 +11,7 @@ use holdfast_engine::find::{
     Found, FoundEvent, FoundKind, FoundOutcome, LossChanges, Markers, TableIdentity,
 };
 use holdfast_engine::jobs::JobSummary;
+use holdfast_engine::keys::ListedSlot;
 use holdfast_engine::points::{Commit, Points};
 use holdfast_engine::repository::RepositoryStatus;
 use holdfast_engine::rescue::{MergeMode, RescueResult};
@@ -102,7 +103,9 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
     let rows: Vec<_> = s
         .slots
         .iter()
-        .map(|k| vec![k.id.to_string(), slot_kind(k), k.label.clone(), time(k.created_at)])
+        .map(|k| {
+            vec![k.id.to_string(), k.kind.name().to_owned(), k.label.clone(), time(k.created_at)]
+        })
         .collect();
     text.push_str("\n\n");
     text.push_str(&table(&["key slot", "kind", "label", "made"], &rows));
@@ -116,12 +119,16 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
     text
 }
 
-/// The kind of a slot, the word that JSON has for it.
-pub(crate) fn slot_kind(slot: &holdfast_engine::repository::KeySlot) -> String {
-    serde_json::to_value(slot.kind)
-        .ok()
-        .and_then(|k| k.as_str().map(ToOwned::to_owned))
-        .unwrap_or_default()
+pub(crate) fn key_slots(slots: &[ListedSlot]) -> String {
+    let rows: Vec<_> = slots
+        .iter()
+        .map(|k| {
+            let opened = if k.opened { "opened it now" } else { "" };
+            let made = time(k.created_at);
+            vec![k.id.to_string(), k.kind.name().into(), k.label.clone(), made, opened.into()]
+        })
+        .collect();
+    table(&["key slot", "kind", "label", "made", ""], &rows)
 }
 
 fn yes(b: bool) -> &'static str {

@@ -397,9 +397,9 @@ fn repository_outcome(error: &RepositoryError) -> Outcome {
             Outcome::NotFound
         }
         RepositoryError::Unreachable { .. } => Outcome::Unreachable,
-        RepositoryError::InvalidUrl { .. } | RepositoryError::InvalidArgument { .. } => {
-            Outcome::Usage
-        }
+        RepositoryError::InvalidUrl { .. }
+        | RepositoryError::InvalidKeyText { .. }
+        | RepositoryError::InvalidArgument { .. } => Outcome::Usage,
         RepositoryError::Cancelled => Outcome::Cancelled,
         RepositoryError::LocalFile { source, .. } if is_disk_full(source) => Outcome::Refused,
         RepositoryError::LocalFile { .. }

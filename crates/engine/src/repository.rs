@@ -1,23 +1,24 @@
 //! Creating, attaching and opening repositories; their key slots.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::Utc;
 pub use holdfast_repository::KeySlot;
 use holdfast_repository::{
-    CreateOptions, NewSlot, RecoveryKey, Repository, RepositoryError, RepositoryUrl, Store,
-    StoreProbe,
+    CreateOptions, NewSlot, Repository, RepositoryError, RepositoryUrl, Store, StoreProbe,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::Engine;
 use crate::catalog::repositories::{RepositorySummary, UnlockSource};
 use crate::cluster::{Cluster, newest_documents};
 use crate::error::{EngineError, Result};
 use crate::home::Home;
+use crate::keys::{add_keychain_slot, fresh_wrapping_key};
+use crate::recovery_sheet::RecoverySheet;
+pub use crate::recovery_sheet::recovery_key_from_text;
 use crate::secrets::{self, HeldUnlock};
 
 /// What a new repository is made with.
@@ -137,16 +138,19 @@ impl Engine {
         keychain: bool,
     ) -> Result<(RepositorySummary, Vec<Cluster>)> {
         let url = RepositoryUrl::parse(url)?;
-        let held = secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
-            code: "key_required",
-            message: "attaching a repository needs a key".to_owned(),
-            hint: "Give its passphrase (HOLDFAST_PASSPHRASE or --passphrase-file) or its recovery key \
-                   (--recovery-key-file)."
-                .to_owned(),
-        })?;
+        let held = match secrets::given_unlock(given) {
+            Some(held) => held,
+            None => secrets::kept_private_key().await?.ok_or_else(|| EngineError::NotPermitted {
+                code: "key_required",
+                message: "attaching a repository needs a key".to_owned(),
+                hint: "Give its passphrase (HOLDFAST_PASSPHRASE or --passphrase-file), its recovery key \
+                       (--recovery-key-file) or your private key (--private-key-file)."
+                    .to_owned(),
+            })?,
+        };
         let repository = open_at(&url, self.home(), &held).await?;
         if keychain {
-            add_keychain_slot(&repository, &host_label()).await?;
+            add_keychain_slot(&repository, None).await?;
         }
         let unlock = if keychain { UnlockSource::Keychain } else { UnlockSource::Passphrase };
         let summary = self.remember(repository.clone(), url.to_string(), unlock).await?;
@@ -254,37 +258,6 @@ impl Engine {
             bytes += entry.size;
         }
         Ok(RepositoryStatus { summary, slots, store, objects, bytes })
-    }
-
-    /// Adds a key slot: a passphrase, this device's keychain, or a fresh recovery key in a new file.
-    ///
-    /// # Errors
-    /// When the repository cannot be opened or the slot cannot be written.
-    pub async fn add_key_slot(
-        &self,
-        summary: &RepositorySummary,
-        passphrase: Option<SecretString>,
-        keychain: bool,
-        recovery_key_file: Option<PathBuf>,
-        label: &str,
-    ) -> Result<Vec<KeySlot>> {
-        let repository = self.open_repository(summary).await?;
-        let mut added = Vec::new();
-        if let Some(passphrase) = &passphrase {
-            added.push(repository.add_slot(NewSlot::Passphrase(passphrase), label).await?);
-        }
-        if keychain {
-            added.push(add_keychain_slot(&repository, label).await?);
-            let updated = RepositorySummary { unlock: UnlockSource::Keychain, ..summary.clone() };
-            self.catalog().put_repository(&updated).await?;
-            self.list_repositories().await?;
-        }
-        if let Some(path) = &recovery_key_file {
-            let sheet = RecoverySheet::begin(path, &RepositoryUrl::parse(&summary.url)?)?;
-            added.push(repository.add_slot(NewSlot::RecoveryKey(&sheet.key), label).await?);
-            sheet.finish(&repository)?;
-        }
-        Ok(added)
     }
 
     async fn remember(
@@ -403,40 +376,10 @@ pub(crate) async fn open_without_catalog(
         None => secrets::given_unlock(given).ok_or_else(|| EngineError::NotPermitted {
             code: "key_required",
             message: format!("the repository {url} is locked and no key was given"),
-            hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
-                .to_owned(),
+            hint: secrets::HOW_TO_GIVE_A_KEY.to_owned(),
         })?,
     };
     open_at(&url, home, &held).await
-}
-
-fn fresh_wrapping_key() -> Result<Zeroizing<[u8; 32]>> {
-    let mut key = Zeroizing::new([0_u8; 32]);
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut *key)
-        .map_err(|_| EngineError::Fault("the operating system gave no random bytes".to_owned()))?;
-    Ok(key)
-}
-
-fn host_label() -> String {
-    std::env::var("HOSTNAME")
-        .ok()
-        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|h| h.trim().to_owned()))
-        .filter(|h| !h.is_empty())
-        .unwrap_or_else(|| "this device".to_owned())
-}
-
-/// A slot whose key this device's keychain keeps. The slot first: a key in the keychain replaces the one
-/// that opened an earlier slot, so there must be something for it to open.
-async fn add_keychain_slot(repository: &Repository, label: &str) -> Result<KeySlot> {
-    let wrapping = fresh_wrapping_key()?;
-    let slot = repository.add_slot(NewSlot::Keychain(&wrapping), label).await?;
-    if let Err(error) = secrets::keep_repository_key(repository.id(), &wrapping).await {
-        if let Err(error) = repository.remove_slot(slot.id).await {
-            tracing::warn!(slot = %slot.id, %error, "a key slot that nothing opens was left behind");
-        }
-        return Err(error);
-    }
-    Ok(slot)
 }
 
 /// Removes a repository that was made this moment and that nobody could open.
@@ -450,84 +393,4 @@ async fn take_back(repository: &Repository) {
             tracing::warn!(path = %entry.path, %error, "left behind by a creation that failed");
         }
     }
-}
-
-/// The printable sheet of a recovery key, in a new file that only its owner can read. It is written
-/// before the slot is made, so that no slot exists whose key nobody has; dropped unfinished, it goes.
-struct RecoverySheet {
-    key: RecoveryKey,
-    url: String,
-    path: PathBuf,
-    file: std::fs::File,
-    finished: bool,
-}
-
-impl RecoverySheet {
-    fn begin(path: &Path, url: &RepositoryUrl) -> Result<Self> {
-        let mut options = std::fs::File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let file = match options.open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(EngineError::refused(
-                    "file_exists",
-                    format!("{} exists already", path.display()),
-                    "Choose another name for the recovery key: a file is never overwritten by a key.",
-                ));
-            }
-            Err(error) => return Err(EngineError::file("create", path)(error)),
-        };
-        let mut sheet = Self {
-            key: RecoveryKey::generate()?,
-            url: url.to_string(),
-            path: path.to_path_buf(),
-            file,
-            finished: false,
-        };
-        // As long as the final text: a full disk shows now, and the key stands there whatever comes.
-        sheet.write(&Uuid::nil().to_string())?;
-        Ok(sheet)
-    }
-
-    fn write(&mut self, repository: &str) -> Result<()> {
-        use std::io::{Seek as _, Write as _};
-        let text = format!(
-            "Holdfast recovery key\n\nRepository  {repository}\nAt          {}\nMade        {}\n\n{}\n\n\
-             Whoever has this key and the repository can read every backup in it.\n\
-             Print it, keep it apart from the repository, and delete this file.\n",
-            self.url,
-            Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            secrecy::ExposeSecret::expose_secret(&self.key.display()),
-        );
-        self.file
-            .rewind()
-            .and_then(|()| self.file.write_all(text.as_bytes()))
-            .and_then(|()| self.file.sync_all())
-            .map_err(EngineError::file("write", &self.path))
-    }
-
-    fn finish(mut self, repository: &Repository) -> Result<()> {
-        // From here on a slot takes this key: the file stays even when the second writing fails.
-        self.finished = true;
-        self.write(&repository.id().to_string())
-    }
-}
-
-impl Drop for RecoverySheet {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Finds the recovery key in what a person saved: the printed page, or the key alone.
-pub fn recovery_key_from_text(text: &str) -> SecretString {
-    let line = text.lines().map(str::trim).rfind(|l| RecoveryKey::parse(l).is_ok());
-    SecretString::from(line.unwrap_or_else(|| text.trim()).to_owned())
 }

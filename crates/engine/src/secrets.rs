@@ -4,6 +4,9 @@
 //! an error with a way out; nothing falls back silently and no key is ever minted because another
 //! was not found.
 
+use std::sync::Arc;
+
+pub use holdfast_repository::PrivateKey;
 use holdfast_repository::Unlock;
 use holdfast_wire::Dsn;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -23,13 +26,19 @@ pub struct GivenSecrets {
     pub passphrase: Option<SecretString>,
     /// `--recovery-key-file`.
     pub recovery_key: Option<SecretString>,
+    /// `--private-key-file`.
+    pub private_key: Option<Arc<PrivateKey>>,
 }
+
+/// What to do about a repository that is locked.
+pub(crate) const HOW_TO_GIVE_A_KEY: &str = "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file, --recovery-key-file or --private-key-file.";
 
 impl std::fmt::Debug for GivenSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GivenSecrets")
             .field("passphrase", &self.passphrase.is_some())
             .field("recovery_key", &self.recovery_key.is_some())
+            .field("private_key", &self.private_key.is_some())
             .finish()
     }
 }
@@ -140,6 +149,59 @@ pub(crate) async fn keep_repository_key(id: Uuid, wrapping: &[u8; 32]) -> Result
     store(repository_account(id), SecretString::from(text)).await
 }
 
+/// Where a person's own private key is, whatever the repository.
+const KEY_PAIR_ACCOUNT: &str = "key-pair";
+
+/// Keeps this person's private key; refused when there is one, which may be the only way into something.
+pub(crate) async fn keep_private_key(key: &PrivateKey) -> Result<()> {
+    if load(KEY_PAIR_ACCOUNT.to_owned()).await?.is_some() {
+        return Err(EngineError::refused(
+            "key_pair_exists",
+            "the OS keychain holds a key pair of yours already",
+            "Use its public key, or keep another pair in a file: --private-key-out FILE.",
+        ));
+    }
+    store(KEY_PAIR_ACCOUNT.to_owned(), key.display()).await
+}
+
+/// This person's private key, if the keychain has one. No keychain is the same as none.
+pub(crate) async fn kept_private_key() -> Result<Option<HeldUnlock>> {
+    let Some(text) = load(KEY_PAIR_ACCOUNT.to_owned()).await.unwrap_or_default() else {
+        return Ok(None);
+    };
+    let key = PrivateKey::parse(text.expose_secret())?;
+    Ok(Some(HeldUnlock::PrivateKey(Arc::new(key))))
+}
+
+/// The wrapping key of a repository's keychain slot on this device.
+pub(crate) async fn kept_repository_key(
+    repository: &RepositorySummary,
+) -> Result<Zeroizing<[u8; 32]>> {
+    let text =
+        load(repository_account(repository.id)).await?.ok_or_else(|| EngineError::NotPermitted {
+            code: "key_not_in_keychain",
+            message: format!("the OS keychain holds no key for the repository {}", repository.url),
+            hint: "Give the passphrase (HOLDFAST_PASSPHRASE or --passphrase-file) or the printed recovery key \
+                   (--recovery-key-file). No new key was made."
+                .to_owned(),
+        })?;
+    let mut key = Zeroizing::new([0u8; 32]);
+    match data_encoding::HEXLOWER.decode_len(text.expose_secret().len()) {
+        Ok(32)
+            if data_encoding::HEXLOWER
+                .decode_mut(text.expose_secret().as_bytes(), &mut *key)
+                .is_ok() =>
+        {
+            Ok(key)
+        }
+        _ => Err(EngineError::integrity(
+            "keychain_key_damaged",
+            "what the OS keychain holds for this repository is not a key",
+            "Open the repository with the passphrase or the recovery key.",
+        )),
+    }
+}
+
 /// Keeps a cluster's database password.
 pub(crate) async fn keep_password(cluster: Uuid, password: SecretString) -> Result<()> {
     store(cluster_account(cluster), password).await
@@ -165,6 +227,7 @@ pub(crate) enum HeldUnlock {
     Passphrase(SecretString),
     RecoveryKey(SecretString),
     Wrapping(Zeroizing<[u8; 32]>),
+    PrivateKey(Arc<PrivateKey>),
 }
 
 impl HeldUnlock {
@@ -173,6 +236,7 @@ impl HeldUnlock {
             Self::Passphrase(p) => Unlock::Passphrase(p),
             Self::RecoveryKey(k) => Unlock::RecoveryKey(k),
             Self::Wrapping(w) => Unlock::Wrapping(w),
+            Self::PrivateKey(k) => Unlock::PrivateKey(k),
         }
     }
 }
@@ -191,31 +255,15 @@ pub(crate) async fn unlock_for(
         return Ok(held);
     }
     if repository.unlock == UnlockSource::Keychain {
-        let text = load(repository_account(repository.id)).await?.ok_or_else(|| EngineError::NotPermitted {
-            code: "key_not_in_keychain",
-            message: format!("the OS keychain holds no key for the repository {}", repository.url),
-            hint: "Give the passphrase (HOLDFAST_PASSPHRASE or --passphrase-file) or the printed recovery key \
-                   (--recovery-key-file). No new key was made."
-                .to_owned(),
-        })?;
-        let bytes = data_encoding::HEXLOWER
-            .decode(text.expose_secret().as_bytes())
-            .ok()
-            .and_then(|b| <[u8; 32]>::try_from(b).ok())
-            .ok_or_else(|| {
-                EngineError::integrity(
-                    "keychain_key_damaged",
-                    "what the OS keychain holds for this repository is not a key",
-                    "Open the repository with the passphrase or the recovery key.",
-                )
-            })?;
-        return Ok(HeldUnlock::Wrapping(Zeroizing::new(bytes)));
+        return kept_repository_key(repository).await.map(HeldUnlock::Wrapping);
+    }
+    if let Some(held) = kept_private_key().await? {
+        return Ok(held);
     }
     Err(EngineError::NotPermitted {
         code: "key_required",
         message: format!("the repository {} is locked and no key was given", repository.url),
-        hint: "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file or --recovery-key-file."
-            .to_owned(),
+        hint: HOW_TO_GIVE_A_KEY.to_owned(),
     })
 }
 
@@ -223,6 +271,9 @@ pub(crate) async fn unlock_for(
 pub(crate) fn given_unlock(given: &GivenSecrets) -> Option<HeldUnlock> {
     if let Some(key) = &given.recovery_key {
         return Some(HeldUnlock::RecoveryKey(key.clone()));
+    }
+    if let Some(key) = &given.private_key {
+        return Some(HeldUnlock::PrivateKey(Arc::clone(key)));
     }
     given.passphrase.as_ref().map(|p| HeldUnlock::Passphrase(p.clone()))
 }

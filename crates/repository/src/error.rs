@@ -124,6 +124,12 @@ pub enum RepositoryError {
         #[source]
         source: RecoveryKeyError,
     },
+    /// A public or private key that is not one.
+    #[error("this is not a {what} of Holdfast, or a character of it was changed")]
+    InvalidKeyText {
+        /// "public key" or "private key".
+        what: &'static str,
+    },
     /// A local file (spool) failed.
     #[error("could not {operation}")]
     LocalFile {
@@ -187,6 +193,7 @@ impl RepositoryError {
             Self::InvalidUrl { .. } => "repository.invalid_url",
             Self::InvalidArgument { .. } => "repository.invalid_argument",
             Self::InvalidRecoveryKey { .. } => "repository.invalid_recovery_key",
+            Self::InvalidKeyText { .. } => "repository.invalid_key_text",
             Self::LocalFile { .. } => "repository.local_file",
             Self::Sink { .. } => "repository.sink",
             Self::Document { .. } => "repository.document",
@@ -237,6 +244,9 @@ impl RepositoryError {
             }
             Self::InvalidArgument { .. } => "This is a mistake in the calling program.",
             Self::InvalidRecoveryKey { .. } => "Compare the named group with the printed sheet.",
+            Self::InvalidKeyText { .. } => {
+                "Ask for the file again that `holdfast repo keys generate` has written."
+            }
             Self::LocalFile { .. } => "Check the free space of the temporary directory.",
             Self::Sink { .. } => "Check the destination's free space and rights.",
             Self::Document { .. } => "The object may come from a newer version of Holdfast.",

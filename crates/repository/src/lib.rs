@@ -11,6 +11,7 @@
 //!   repository; anything else is an error that names the object;
 //! - memory does not depend on how much there is, except for the index: 48 bytes per extent.
 
+mod access;
 mod container;
 mod crypto;
 mod documents;
@@ -26,6 +27,7 @@ mod file_table;
 pub mod fuzzing;
 mod index;
 mod ingest;
+mod key_pair;
 mod keys;
 mod lease;
 mod object;
@@ -49,6 +51,7 @@ pub use file_lookup::FileLookup;
 pub use file_table::{EntryKind, FileEntry, FileTableReader, FileTableRef, FileTableWriter};
 pub use index::{Index, PackId};
 pub use ingest::{Ingest, IngestOptions, IngestStats};
+pub use key_pair::{PrivateKey, PublicKey};
 pub use keys::{DeviceId, RepositoryKey, WriterKeys};
 pub use lease::{Lease, LeaseError, LeaseInfo};
 pub use object::{ObjectEntry, ObjectKind, PutKind, PutReceipt};

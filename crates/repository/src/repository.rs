@@ -5,18 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
+use crate::access::{find, read_slots};
 use crate::container::frame::Codec;
 use crate::crypto::{Signer, hex};
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
 use crate::index::Index;
 use crate::keys::{DeviceId, ReaderKeys, RepositoryKey, WriterKeys};
-use crate::root::{
-    DEFAULT_EXTENT_BYTES, EXTENT_BYTES, KEYS_PREFIX, KeyDocument, ROOT_PATH, RootDocument,
-    WriterCertificate, read_key_document,
-};
+use crate::root::{DEFAULT_EXTENT_BYTES, EXTENT_BYTES, ROOT_PATH, RootDocument, WriterCertificate};
 use crate::signed::{self, MAX_SIGNED_BYTES};
-use crate::slots::{KdfParams, KeySlot, NewSlot, SlotDocument, Unlock, parse_slot_path, slot_path};
+use crate::slots::{KdfParams, NewSlot, Unlock};
 use crate::store::Store;
 
 /// Choices that are made once.
@@ -80,13 +78,22 @@ pub(crate) struct Inner {
     /// Writers whose certificate has been seen and checked.
     trusted: RwLock<HashSet<[u8; 32]>>,
     pub(crate) index: tokio::sync::Mutex<Option<Arc<Index>>>,
-    kdf: KdfParams,
+    pub(crate) kdf: KdfParams,
+    /// The slot whose secret was given.
+    pub(crate) opened_with: Option<Uuid>,
 }
 
 /// Held by whoever opened the repository with the repository key itself.
-struct Owner {
-    key: RepositoryKey,
-    root: Signer,
+pub(crate) struct Owner {
+    pub(crate) key: RepositoryKey,
+    pub(crate) root: Signer,
+}
+
+/// What this process may do.
+struct Keys {
+    writer: WriterKeys,
+    reader: Option<ReaderKeys>,
+    owner: Option<Owner>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -141,8 +148,8 @@ impl Repository {
         let document = RootDocument::new(id, &writer.sealing, &root, options.extent_size);
         let root_bytes = signed::sign(ROOT_PATH, &document, &root)?;
         let reader = Some(key.reader_keys(id));
-        let repository =
-            Self::assemble(store, document, writer, reader, Some(Owner { key, root }), options.kdf);
+        let keys = Keys { writer, reader, owner: Some(Owner { key, root }) };
+        let repository = Self::assemble(store, document, keys, options.kdf, None);
 
         let mut written = Vec::new();
         for slot in slots {
@@ -183,20 +190,9 @@ impl Repository {
     /// read), [`RepositoryError::Corrupt`] when `holdfast.json` or the only fitting slot is damaged.
     pub async fn open(store: Store, device: DeviceId, unlock: Unlock<'_>) -> Result<Repository> {
         let document = read_root(&store).await?;
-        let kind = unlock.kind();
-        let secret = Arc::new(unlock.secret()?);
+        let secret = unlock.secret()?;
         let (slots, damaged) = read_slots(&store, &document).await?;
-        let mut key = None;
-        for slot in slots.into_iter().filter(|slot| slot.kind == kind) {
-            let secret = Arc::clone(&secret);
-            key = tokio::task::spawn_blocking(move || slot.unwrap(&secret))
-                .await
-                .map_err(RepositoryError::worker)??;
-            if key.is_some() {
-                break;
-            }
-        }
-        let Some(key) = key else {
+        let Some((slot, key)) = find(slots, unlock.kind(), secret).await? else {
             return Err(damaged.into_iter().next().unwrap_or(RepositoryError::WrongKey));
         };
         let id = document.repository;
@@ -211,9 +207,8 @@ impl Repository {
             ));
         }
         let reader = Some(key.reader_keys(id));
-        let owner = Some(Owner { key, root });
-        let repository =
-            Self::assemble(store, document, writer, reader, owner, KdfParams::RECOMMENDED);
+        let keys = Keys { writer, reader, owner: Some(Owner { key, root }) };
+        let repository = Self::assemble(store, document, keys, KdfParams::RECOMMENDED, Some(slot));
         match repository.certify_self().await {
             // Whoever may not write needs no certificate.
             Err(error @ RepositoryError::Permission { .. }) => {
@@ -238,7 +233,8 @@ impl Repository {
             return Err(RepositoryError::WrongKey);
         }
         let public = *keys.signer.public();
-        let repository = Self::assemble(store, document, keys, None, None, KdfParams::RECOMMENDED);
+        let keys = Keys { writer: keys, reader: None, owner: None };
+        let repository = Self::assemble(store, document, keys, KdfParams::RECOMMENDED, None);
         repository.trust(ROOT_PATH, &public).await?;
         Ok(repository)
     }
@@ -257,10 +253,9 @@ impl Repository {
     fn assemble(
         store: Store,
         root: RootDocument,
-        writer: WriterKeys,
-        reader: Option<ReaderKeys>,
-        owner: Option<Owner>,
+        Keys { writer, reader, owner }: Keys,
         kdf: KdfParams,
+        opened_with: Option<Uuid>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -273,6 +268,7 @@ impl Repository {
                 trusted: RwLock::default(),
                 index: tokio::sync::Mutex::default(),
                 kdf,
+                opened_with,
             }),
         }
     }
@@ -292,6 +288,17 @@ impl Repository {
         self.inner.writer.device
     }
 
+    /// The Ed25519 key that signs `holdfast.json`, slots and certificates, hex: whoever holds a copy of it
+    /// tells this repository from one that was put in its place.
+    pub fn root_public_key(&self) -> &str {
+        &self.inner.root.root_public_key
+    }
+
+    /// The X25519 key that content is sealed to, hex.
+    pub fn sealing_public_key(&self) -> &str {
+        &self.inner.root.sealing_public_key
+    }
+
     /// Bytes of an extent.
     pub fn extent_size(&self) -> usize {
         self.inner.root.extent_size as usize
@@ -308,87 +315,15 @@ impl Repository {
         self.inner.reader.is_some()
     }
 
-    fn owner(&self, operation: &'static str) -> Result<&Owner> {
+    pub(crate) fn owner(&self, operation: &'static str) -> Result<&Owner> {
         self.inner.owner.as_ref().ok_or(RepositoryError::KeyRequired { operation })
     }
 
-    // --- slots ---
-
-    /// The ways in. Damaged slots are left out: verification names them.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn slots(&self) -> Result<Vec<KeySlot>> {
-        let (slots, damaged) = read_slots(&self.inner.store, &self.inner.root).await?;
-        for error in damaged {
-            tracing::warn!(%error, "a key slot cannot be used");
-        }
-        let mut slots: Vec<KeySlot> = slots.iter().map(SlotDocument::describe).collect();
-        slots.sort_by_key(|slot| (slot.created_at, slot.id));
-        Ok(slots)
-    }
-
-    /// Adds a way in.
-    ///
-    /// # Errors
-    /// [`RepositoryError::KeyRequired`] without the repository key.
-    pub async fn add_slot(&self, slot: NewSlot<'_>, label: impl Into<String>) -> Result<KeySlot> {
-        let document = self.wrap(&slot, label.into(), self.inner.kdf).await?;
-        self.write_slot(&document, &mut Vec::new()).await?;
-        Ok(document.describe())
-    }
-
-    /// Removes a way in.
-    ///
-    /// # Errors
-    /// [`RepositoryError::LastSlot`] when no other usable one would be left.
-    pub async fn remove_slot(&self, id: Uuid) -> Result<()> {
-        self.owner("removing a key slot")?;
-        let slots = self.slots().await?;
-        let path = slot_path(id);
-        if !slots.iter().any(|slot| slot.id == id) {
-            // A damaged one is no way in and may go.
-            self.inner.store.head(&path).await?;
-        } else if slots.len() < 2 {
-            return Err(RepositoryError::LastSlot);
-        }
-        self.inner.store.delete(&path).await
-    }
-
-    async fn wrap(
-        &self,
-        slot: &NewSlot<'_>,
-        label: String,
-        kdf: KdfParams,
-    ) -> Result<SlotDocument> {
-        self.owner("adding a key slot")?;
-        let (kind, secret) = (slot.kind(), slot.secret());
-        let repository = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let owner = repository.owner("adding a key slot")?;
-            SlotDocument::wrap(
-                repository.id(),
-                &owner.root,
-                &owner.key,
-                (kind, &secret),
-                label,
-                kdf,
-            )
-        })
-        .await
-        .map_err(RepositoryError::worker)?
-    }
-
-    async fn write_slot(&self, slot: &SlotDocument, written: &mut Vec<String>) -> Result<()> {
-        let bytes = slot.encode(&self.owner("adding a key slot")?.root)?;
-        written.push(slot.path());
-        self.inner.store.put_new(&slot.path(), bytes).await
-    }
-
-    async fn take_back(&self, written: &[String]) {
+    /// Removes what a creation, or an added slot, has written before it failed.
+    pub(crate) async fn take_back(&self, written: &[String]) {
         for path in written {
             if let Err(error) = self.inner.store.delete(path).await {
-                tracing::debug!(%path, %error, "left behind by an interrupted creation");
+                tracing::debug!(%path, %error, "left behind by what failed");
             }
         }
     }
@@ -469,53 +404,4 @@ pub(crate) async fn read_root(store: &Store) -> Result<RootDocument> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// The usable slots, and what is wrong with the others.
-async fn read_slots(
-    store: &Store,
-    root: &RootDocument,
-) -> Result<(Vec<SlotDocument>, Vec<RepositoryError>)> {
-    let mut slots = Vec::new();
-    let mut damaged = Vec::new();
-    for entry in store.list(KEYS_PREFIX).await? {
-        let Some(id) = parse_slot_path(&entry.path) else { continue };
-        let bytes = match store.get_limited(&entry.path, MAX_SIGNED_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(RepositoryError::NotFound { .. }) => continue,
-            Err(error @ RepositoryError::Corrupt { .. }) => {
-                damaged.push(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match read_slot(&entry.path, id, &bytes, root) {
-            Ok(KeyDocument::Own(slot)) => slots.push(slot),
-            Ok(KeyDocument::Foreign) => {}
-            Err(error) => damaged.push(error),
-        }
-    }
-    Ok((slots, damaged))
-}
-
-/// One slot from its bytes.
-pub(crate) fn read_slot(
-    path: &str,
-    id: Uuid,
-    bytes: &[u8],
-    root: &RootDocument,
-) -> Result<KeyDocument<SlotDocument>> {
-    let document = read_key_document(
-        path,
-        bytes,
-        root,
-        |slot: &SlotDocument| slot.repository,
-        |slot| crate::crypto::from_hex(&slot.root_public_key),
-    )?;
-    if let KeyDocument::Own(slot) = &document
-        && slot.id != id
-    {
-        return Err(RepositoryError::corrupt(path, "it is another slot's file"));
-    }
-    Ok(document)
 }

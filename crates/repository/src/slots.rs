@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::crypto::{Cipher, Secret, Signer, TAG_BYTES, argon2id, derive, from_hex, hex, random};
+use crate::crypto::{
+    Cipher, OpeningKey, Secret, Signer, TAG_BYTES, argon2id, derive, from_hex, hex, random,
+};
 use crate::error::{RepositoryError, Result};
+use crate::key_pair::{PrivateKey, PublicKey};
 use crate::keys::RepositoryKey;
 use crate::recovery::RecoveryKey;
 use crate::root::KEYS_PREFIX;
@@ -63,14 +66,18 @@ pub enum SlotKind {
     RecoveryKey,
     /// 32 bytes kept in an operating system's keychain.
     Keychain,
+    /// A person's [`PrivateKey`].
+    PublicKey,
 }
 
 impl SlotKind {
-    fn name(self) -> &'static str {
+    /// As it stands in the slot.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Passphrase => "passphrase",
             Self::RecoveryKey => "recovery-key",
             Self::Keychain => "keychain",
+            Self::PublicKey => "public-key",
         }
     }
 }
@@ -86,6 +93,9 @@ pub struct KeySlot {
     pub label: String,
     /// By the clock of the device that added it.
     pub created_at: DateTime<Utc>,
+    /// Whose it is, of a slot for a public key: 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// A way in to be added.
@@ -98,6 +108,8 @@ pub enum NewSlot<'a> {
     RecoveryKey(&'a RecoveryKey),
     /// Opened by these 32 bytes, which the caller keeps in the keychain.
     Keychain(&'a [u8; 32]),
+    /// Opened by the private half of this key.
+    PublicKey(&'a PublicKey),
 }
 
 impl NewSlot<'_> {
@@ -106,15 +118,17 @@ impl NewSlot<'_> {
             Self::Passphrase(_) => SlotKind::Passphrase,
             Self::RecoveryKey(_) => SlotKind::RecoveryKey,
             Self::Keychain(_) => SlotKind::Keychain,
+            Self::PublicKey(_) => SlotKind::PublicKey,
         }
     }
 
     /// What a slot is called when nobody named it.
-    pub(crate) fn default_label(&self) -> &'static str {
+    pub fn default_label(&self) -> &'static str {
         match self {
             Self::Passphrase(_) => "Passphrase",
             Self::RecoveryKey(_) => "Recovery key",
             Self::Keychain(_) => "Keychain of this device",
+            Self::PublicKey(_) => "Public key",
         }
     }
 
@@ -123,6 +137,7 @@ impl NewSlot<'_> {
             Self::Passphrase(text) => SlotSecret::passphrase(text),
             Self::RecoveryKey(key) => SlotSecret::Key(Zeroizing::new(*key.as_bytes())),
             Self::Keychain(bytes) => SlotSecret::Key(Zeroizing::new(**bytes)),
+            Self::PublicKey(key) => SlotSecret::Recipient(**key),
         }
     }
 }
@@ -137,6 +152,8 @@ pub enum Unlock<'a> {
     RecoveryKey(&'a SecretString),
     /// 32 bytes from the keychain.
     Wrapping(&'a [u8; 32]),
+    /// A person's own key.
+    PrivateKey(&'a PrivateKey),
 }
 
 impl Unlock<'_> {
@@ -145,6 +162,7 @@ impl Unlock<'_> {
             Self::Passphrase(_) => SlotKind::Passphrase,
             Self::RecoveryKey(_) => SlotKind::RecoveryKey,
             Self::Wrapping(_) => SlotKind::Keychain,
+            Self::PrivateKey(_) => SlotKind::PublicKey,
         }
     }
 
@@ -157,6 +175,7 @@ impl Unlock<'_> {
                 SlotSecret::Key(Zeroizing::new(*key.as_bytes()))
             }
             Self::Wrapping(bytes) => SlotSecret::Key(Zeroizing::new(**bytes)),
+            Self::PrivateKey(key) => SlotSecret::Private(key.secret()),
         })
     }
 }
@@ -165,31 +184,39 @@ impl Unlock<'_> {
 pub(crate) enum SlotSecret {
     Passphrase(Zeroizing<Vec<u8>>),
     Key(Secret),
+    /// Makes a slot that only another's private key opens.
+    Recipient(PublicKey),
+    Private(Secret),
 }
 
 impl SlotSecret {
     fn passphrase(text: &SecretString) -> Self {
         Self::Passphrase(Zeroizing::new(text.expose_secret().as_bytes().to_vec()))
     }
+}
 
-    /// The key that wraps; slow for passphrases.
-    fn wrapping_key(
-        &self,
-        kind: SlotKind,
-        salt: &[u8; 32],
-        kdf: Option<KdfParams>,
-    ) -> Option<Secret> {
-        match self {
-            Self::Passphrase(text) => {
-                let kdf = kdf.filter(|kdf| kdf.acceptable())?;
-                argon2id(text, salt, kdf.memory_kib, kdf.passes, kdf.lanes)
-            }
-            Self::Key(key) => {
-                let info: [&[u8]; 2] = [b"holdfast/1/slot/", kind.name().as_bytes()];
-                Some(derive(key.as_slice(), salt, &info))
-            }
-        }
-    }
+/// The key that wraps, out of a secret of 32 bytes.
+fn wrapping_key(kind: SlotKind, secret: &Secret, salt: &[u8; 32]) -> Secret {
+    derive(secret.as_slice(), salt, &[b"holdfast/1/slot/", kind.name().as_bytes()])
+}
+
+/// To whom a slot is sealed (HPKE, as content is).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipient {
+    /// X25519, hex.
+    public_key: String,
+    /// HPKE's encapsulated key, hex.
+    encapsulated_key: String,
+}
+
+/// What HPKE binds the shared secret to: "holdfast/1/slot/public-key\0" | repository | slot | public key.
+fn recipient_info(repository: Uuid, slot: Uuid, public_key: &[u8; 32]) -> Vec<u8> {
+    let mut info = b"holdfast/1/slot/public-key\0".to_vec();
+    info.extend_from_slice(repository.as_bytes());
+    info.extend_from_slice(slot.as_bytes());
+    info.extend_from_slice(public_key);
+    info
 }
 
 /// The payload of `keys/<id>.json`, signed by the root key.
@@ -209,6 +236,9 @@ pub(crate) struct SlotDocument {
     pub(crate) salt: String,
     /// AES-256-GCM, nonce zero, of the repository key; hex. The wrapping key is never used twice.
     pub(crate) wrapped_key: String,
+    /// For public keys only; in other slots the field is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recipient: Option<Recipient>,
 }
 
 impl SignedDocument for SlotDocument {
@@ -228,9 +258,26 @@ impl SlotDocument {
         let salt: [u8; 32] = random()?;
         let id = Uuid::new_v4();
         let argon2id = (kind == SlotKind::Passphrase).then_some(kdf);
-        let wrapping = secret.wrapping_key(kind, &salt, argon2id).ok_or_else(|| {
-            RepositoryError::InvalidArgument { what: format!("{kdf:?} cannot be used") }
-        })?;
+        let mut recipient = None;
+        let wrapping = match secret {
+            SlotSecret::Passphrase(text) => stretch(text, &salt, kdf).ok_or_else(|| {
+                RepositoryError::InvalidArgument { what: format!("{kdf:?} cannot be used") }
+            })?,
+            SlotSecret::Key(key) => wrapping_key(kind, key, &salt),
+            SlotSecret::Recipient(public) => {
+                let info = recipient_info(repository, id, public.as_bytes());
+                let (encapsulated, shared) = public.sealing()?.encapsulate(&info)?;
+                recipient = Some(Recipient {
+                    public_key: hex(public.as_bytes()),
+                    encapsulated_key: hex(&encapsulated),
+                });
+                wrapping_key(kind, &shared, &salt)
+            }
+            SlotSecret::Private(_) => {
+                let what = "a slot is made with a public key, not with a private one".to_owned();
+                return Err(RepositoryError::InvalidArgument { what });
+            }
+        };
         let mut wrapped = Vec::with_capacity(32 + TAG_BYTES);
         wrapped.extend_from_slice(key.as_bytes());
         Cipher::new(&wrapping)?.seal(0, &aad(repository, id, kind), &mut wrapped)?;
@@ -244,6 +291,7 @@ impl SlotDocument {
             argon2id,
             salt: hex(&salt),
             wrapped_key: hex(&wrapped),
+            recipient,
         })
     }
 
@@ -253,10 +301,30 @@ impl SlotDocument {
             || RepositoryError::corrupt(self.path(), "its values make no sense; it opens nothing");
         let salt: [u8; 32] = from_hex(&self.salt).ok_or_else(corrupt)?;
         let mut wrapped: [u8; 32 + TAG_BYTES] = from_hex(&self.wrapped_key).ok_or_else(corrupt)?;
-        if (self.kind == SlotKind::Passphrase) != self.argon2id.is_some_and(KdfParams::acceptable) {
+        if (self.kind == SlotKind::Passphrase) != self.argon2id.is_some_and(KdfParams::acceptable)
+            || (self.kind == SlotKind::PublicKey) != self.recipient.is_some()
+        {
             return Err(corrupt());
         }
-        let wrapping = secret.wrapping_key(self.kind, &salt, self.argon2id).ok_or_else(corrupt)?;
+        let wrapping = match (secret, self.argon2id, &self.recipient) {
+            (SlotSecret::Passphrase(text), Some(kdf), _) => {
+                stretch(text, &salt, kdf).ok_or_else(corrupt)?
+            }
+            (SlotSecret::Key(key), None, None) => wrapping_key(self.kind, key, &salt),
+            (SlotSecret::Private(seed), _, Some(recipient)) => {
+                let (opening, public) = OpeningKey::derive(seed);
+                let public = public.to_bytes();
+                if recipient.public_key != hex(&public) {
+                    return Ok(None);
+                }
+                let encapsulated =
+                    from_hex::<32>(&recipient.encapsulated_key).ok_or_else(corrupt)?;
+                let info = recipient_info(self.repository, self.id, &public);
+                let shared = opening.decapsulate(&encapsulated, &info).ok_or_else(corrupt)?;
+                wrapping_key(self.kind, &shared, &salt)
+            }
+            _ => return Ok(None),
+        };
         let aad = aad(self.repository, self.id, self.kind);
         Ok(Cipher::new(&wrapping)?.open(0, &aad, &mut wrapped).and_then(|plain| {
             let mut key = Zeroizing::new([0u8; 32]);
@@ -279,8 +347,15 @@ impl SlotDocument {
             kind: self.kind,
             label: self.label.clone(),
             created_at: self.created_at,
+            public_key: self.recipient.as_ref().map(|recipient| recipient.public_key.clone()),
         }
     }
+}
+
+/// The key that wraps, out of a passphrase: slow.
+fn stretch(passphrase: &[u8], salt: &[u8; 32], kdf: KdfParams) -> Option<Secret> {
+    let kdf = Some(kdf).filter(|kdf| kdf.acceptable())?;
+    argon2id(passphrase, salt, kdf.memory_kib, kdf.passes, kdf.lanes)
 }
 
 /// Where a slot is.
@@ -331,6 +406,36 @@ mod tests {
         let mut moved = slot.clone();
         moved.id = Uuid::from_u128(4);
         assert!(moved.unwrap(&Unlock::Passphrase(&right).secret().unwrap()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_public_key_makes_a_slot_that_only_its_private_half_opens() {
+        let id = Uuid::from_u128(3);
+        let key = RepositoryKey::from_secret(Zeroizing::new([1; 32]));
+        let root = key.root_signer(id).unwrap();
+        let (anna, ben) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+        let public = anna.public();
+        let new = NewSlot::PublicKey(&public);
+        let secret = (new.kind(), &new.secret());
+        let slot =
+            SlotDocument::wrap(id, &root, &key, secret, "anna".into(), KdfParams::RECOMMENDED)
+                .unwrap();
+        let open = |slot: &SlotDocument, with: &PrivateKey| {
+            slot.unwrap(&Unlock::PrivateKey(with).secret().unwrap())
+        };
+        assert_eq!(open(&slot, &anna).unwrap().unwrap().as_bytes(), key.as_bytes());
+        assert!(open(&slot, &ben).unwrap().is_none());
+        let mut moved = slot.clone();
+        moved.id = Uuid::from_u128(4);
+        assert!(open(&moved, &anna).unwrap().is_none());
+        // Ben's name over Anna's slot opens for nobody.
+        let mut renamed = slot.clone();
+        renamed.recipient.as_mut().unwrap().public_key = hex(ben.public().as_bytes());
+        assert!(open(&renamed, &ben).unwrap().is_none());
+        assert!(open(&renamed, &anna).unwrap().is_none());
+        let mut bare = slot;
+        bare.recipient = None;
+        assert!(open(&bare, &anna).is_err());
     }
 
     #[test]

@@ -9,13 +9,14 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::read_slot;
 use crate::crypto::from_hex;
 use crate::documents::check_path;
 use crate::error::{RepositoryError, Result};
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX, PackId};
 use crate::lease;
 use crate::object::{ObjectEntry, ObjectKind};
-use crate::repository::{Repository, read_root, read_slot};
+use crate::repository::{Repository, read_root};
 use crate::root::{
     KEYS_PREFIX, KeyDocument, ROOT_PATH, WRITERS_PREFIX, WriterCertificate, read_key_document,
 };

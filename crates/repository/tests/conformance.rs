@@ -1,6 +1,7 @@
-//! One suite for every store: in memory, a local directory, SeaweedFS over S3.
+//! One suite for every store: in memory, a local directory, SeaweedFS over S3, Azurite for Azure's blobs.
 //!
-//! The S3 part runs when `weed` is found: `HOLDFAST_WEED`, the cache of the test tools, or `PATH`.
+//! A server's part runs when its program is found: `HOLDFAST_WEED` and `HOLDFAST_AZURITE`, the cache of the
+//! test tools, or `PATH`.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -102,27 +103,28 @@ async fn a_local_directory_that_does_not_exist_yet() {
     open(Store::open(&again).await.unwrap()).await.unwrap();
 }
 
-fn weed() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("HOLDFAST_WEED") {
+/// A program: from the variable, below the cache, or on the path.
+fn find(variable: &str, cached: &str, name: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path));
     }
-    let cached = std::env::home_dir()?.join(".cache/holdfast/seaweedfs/venv/bin/weed");
+    let cached = std::env::home_dir()?.join(".cache/holdfast").join(cached);
     let on_path = || {
         std::env::split_paths(&std::env::var_os("PATH")?)
-            .map(|folder| folder.join("weed"))
+            .map(|folder| folder.join(name))
             .find(|candidate| candidate.is_file())
     };
     if cached.is_file() { Some(cached) } else { on_path() }
 }
 
 /// A server of its own, killed at the end.
-struct SeaweedFs {
+struct Server {
     child: Child,
-    s3: u16,
+    port: u16,
     _data: tempfile::TempDir,
 }
 
-impl Drop for SeaweedFs {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -141,8 +143,8 @@ fn free_port() -> u16 {
     }
 }
 
-impl SeaweedFs {
-    fn start(program: PathBuf) -> Self {
+impl Server {
+    fn seaweedfs(program: PathBuf) -> Self {
         let data = tempfile::tempdir().unwrap();
         let [master, volume, filer, s3] = std::array::from_fn(|_| free_port());
         let child = Command::new(program)
@@ -159,12 +161,34 @@ impl SeaweedFs {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Self { child, s3, _data: data };
+        let mut server = Self { child, port: s3, _data: data };
         server.wait_until("the master gives ids", || {
-            http(master, "GET", "/dir/assign").is_some_and(|answer| answer.contains("\"fid\""))
+            http(master, "GET", "/dir/assign", "").is_some_and(|answer| answer.contains("\"fid\""))
         });
         server.wait_until("the bucket is made", || {
-            http(s3, "PUT", "/holdfast").is_some_and(|answer| answer.contains(" 200 "))
+            http(s3, "PUT", "/holdfast", "").is_some_and(|answer| answer.contains(" 200 "))
+        });
+        server
+    }
+
+    /// Azurite with its well-known account, and one container.
+    fn azurite(program: PathBuf) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let child = Command::new(program)
+            .args(["--silent", "--disableTelemetry", "--skipApiVersionCheck"])
+            .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
+            .arg("--location")
+            .arg(data.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, port, _data: data };
+        let path = format!("/{AZURITE_ACCOUNT}/holdfast?restype=container");
+        server.wait_until("the container is made", || {
+            http(port, "PUT", &path, &authorized("holdfast\nrestype:container"))
+                .is_some_and(|answer| answer.contains(" 201 "))
         });
         server
     }
@@ -181,15 +205,36 @@ impl SeaweedFs {
     }
 }
 
+/// The account and the key that every Azurite has.
+const AZURITE_ACCOUNT: &str = "devstoreaccount1";
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Headers of a PUT without a body, signed with the account's key ("Authorize with Shared Key").
+fn authorized(resource: &str) -> String {
+    let now = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT");
+    let signed = format!(
+        "PUT{}x-ms-date:{now}\nx-ms-version:2021-08-06\n/{AZURITE_ACCOUNT}/{AZURITE_ACCOUNT}/{resource}",
+        "\n".repeat(12)
+    );
+    let key = data_encoding::BASE64.decode(AZURITE_KEY.as_bytes()).unwrap();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let tag = data_encoding::BASE64.encode(ring::hmac::sign(&key, signed.as_bytes()).as_ref());
+    format!(
+        "x-ms-date: {now}\r\nx-ms-version: 2021-08-06\r\n\
+         Authorization: SharedKey {AZURITE_ACCOUNT}:{tag}\r\n"
+    )
+}
+
 /// One request without a client library, which would need a runtime.
-fn http(port: u16, method: &str, path: &str) -> Option<String> {
+fn http(port: u16, method: &str, path: &str, headers: &str) -> Option<String> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n"
+         {headers}Connection: close\r\n\r\n"
     )
     .ok()?;
     let mut answer = String::new();
@@ -197,24 +242,12 @@ fn http(port: u16, method: &str, path: &str) -> Option<String> {
     Some(answer)
 }
 
-#[test]
-fn seaweedfs_over_s3() {
-    let Some(program) = weed() else {
-        eprintln!("skipped: weed was not found (set HOLDFAST_WEED)");
-        return;
-    };
-    let server = SeaweedFs::start(program);
-    // The store takes its settings from the environment, so the suite runs in a child of its own.
-    // A certificate bundle that does not exist must not disturb plain http.
+/// A store takes its settings from the environment, so the suite runs in a child of its own.
+fn suite_with(url: &str, environment: &[(&str, &str)]) {
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "s3_of_the_environment", "--ignored", "--nocapture"])
-        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", server.s3))
-        .env("AWS_ALLOW_HTTP", "true")
-        .env("AWS_ACCESS_KEY_ID", "any")
-        .env("AWS_SECRET_ACCESS_KEY", "any")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_CA_BUNDLE", "/does/not/exist.pem")
-        .env("HOLDFAST_TEST_S3", "s3://holdfast/some/prefix")
+        .args(["--exact", "store_of_the_environment", "--ignored", "--nocapture"])
+        .envs(environment.iter().copied())
+        .env("HOLDFAST_TEST_STORE", url)
         .env_remove("HTTP_PROXY")
         .env_remove("http_proxy")
         .status()
@@ -222,10 +255,47 @@ fn seaweedfs_over_s3() {
     assert!(status.success());
 }
 
+#[test]
+fn seaweedfs_over_s3() {
+    let Some(program) = find("HOLDFAST_WEED", "seaweedfs/venv/bin/weed", "weed") else {
+        eprintln!("skipped: weed was not found (set HOLDFAST_WEED)");
+        return;
+    };
+    let server = Server::seaweedfs(program);
+    let endpoint = format!("http://127.0.0.1:{}", server.port);
+    let environment = [
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "any"),
+        ("AWS_SECRET_ACCESS_KEY", "any"),
+        ("AWS_REGION", "us-east-1"),
+        // A certificate bundle that does not exist must not disturb plain http.
+        ("AWS_CA_BUNDLE", "/does/not/exist.pem"),
+    ];
+    suite_with("s3://holdfast/some/prefix", &environment);
+}
+
+#[test]
+fn azurite_for_azure_blobs() {
+    let cached = "azurite/node_modules/.bin/azurite-blob";
+    let Some(program) = find("HOLDFAST_AZURITE", cached, "azurite-blob") else {
+        eprintln!("skipped: azurite-blob was not found (set HOLDFAST_AZURITE)");
+        return;
+    };
+    let server = Server::azurite(program);
+    let endpoint = format!("http://127.0.0.1:{}", server.port);
+    let environment = [
+        ("AZURE_STORAGE_USE_EMULATOR", "true"),
+        ("AZURITE_BLOB_STORAGE_URL", endpoint.as_str()),
+        ("AZURE_ALLOW_HTTP", "true"),
+    ];
+    suite_with("az://holdfast/some/prefix", &environment);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by seaweedfs_over_s3 with a server"]
-async fn s3_of_the_environment() {
-    let url = std::env::var("HOLDFAST_TEST_S3").unwrap();
+#[ignore = "run with a server by the test of that server"]
+async fn store_of_the_environment() {
+    let url = std::env::var("HOLDFAST_TEST_STORE").unwrap();
     let url = RepositoryUrl::parse(&url).unwrap();
     suite(Store::open(&url).await.unwrap()).await;
 }

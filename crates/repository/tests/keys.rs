@@ -3,10 +3,13 @@
 
 mod fixture;
 
+use std::sync::Arc;
+
 use fixture::{DEVICE, create, in_memory, memory, open, options, passphrase};
+use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
-    DeviceId, NewSlot, ObjectKind, PutKind, RecoveryKey, Repository, RepositoryError, SlotKind,
-    Store, Unlock,
+    DeviceId, NewSlot, ObjectKind, PrivateKey, PublicKey, PutKind, RecoveryKey, Repository,
+    RepositoryError, SlotKind, Store, Unlock,
 };
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
@@ -180,4 +183,94 @@ async fn an_interrupted_creation_does_not_disturb_the_next() {
     let report = fixture::verify(&repository, holdfast_repository::VerifyLevel::Data).await;
     assert!(report.is_clean(), "{report:#?}");
     assert_eq!(report.findings.len(), 2, "the strangers are named");
+}
+
+#[tokio::test]
+async fn a_colleague_gets_in_with_a_key_that_was_never_sent() {
+    let (store, repository) = in_memory().await;
+    let (anna, ben) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let sent = PublicKey::parse(&anna.public().to_string()).unwrap();
+    let slot = repository.add_slot(NewSlot::PublicKey(&sent), "anna").await.unwrap();
+    assert_eq!(slot.kind, SlotKind::PublicKey);
+    let opened = Repository::open(store.clone(), DEVICE, Unlock::PrivateKey(&anna)).await.unwrap();
+    assert_eq!((opened.id(), opened.opened_with()), (repository.id(), Some(slot.id)));
+    let error = Repository::open(store, DEVICE, Unlock::PrivateKey(&ben)).await;
+    assert!(matches!(error, Err(RepositoryError::WrongKey)));
+    let found = opened.slot_opened_by(Unlock::Passphrase(&passphrase())).await.unwrap();
+    let first = repository.slots().await.unwrap().remove(0);
+    assert_eq!((first.kind, Some(first.id)), (SlotKind::Passphrase, found));
+    assert!(fixture::verify(&opened, holdfast_repository::VerifyLevel::Data).await.is_clean());
+}
+
+/// A wrong key costs the root document, one listing and the slots, whatever the repository holds.
+#[tokio::test]
+async fn a_wrong_key_is_told_before_anything_else_is_read() {
+    let faults = FaultStore::new(memory());
+    let store = Store::from_object_store(Arc::new(faults.clone()), "");
+    let repository = create(store.clone()).await.unwrap();
+    let pages = vec![fixture::noise(1, 8192), fixture::noise(2, 8192)];
+    fixture::add(&repository, &pages, fixture::small_packs()).await.unwrap();
+    repository.add_slot(NewSlot::Keychain(&[1; 32]), "device").await.unwrap();
+    for unlock in [Unlock::Passphrase(&SecretString::from("wrong")), Unlock::Wrapping(&[2; 32])] {
+        faults.disarm();
+        let error = Repository::open(store.clone(), DEVICE, unlock).await;
+        assert!(matches!(error, Err(RepositoryError::WrongKey)));
+        assert_eq!(faults.operations(), 4, "root, listing, two slots");
+    }
+}
+
+/// A secret is replaced by a new slot, and then by the removal of the old one. Wherever this ends, one of
+/// the two opens the repository; and who is told that it is done has the new one.
+#[tokio::test]
+async fn wherever_a_rotation_is_cut_off_one_of_the_two_secrets_opens() {
+    let mut points = 0;
+    for fault in [Fault::Error, Fault::ErrorAfterSuccess, Fault::TruncatedBody, Fault::Full] {
+        // Once one operation fails, and once everything from there on: a crash.
+        for count in [1, u64::MAX] {
+            for nth in 0.. {
+                let faults = FaultStore::new(memory());
+                let store = Store::from_object_store(Arc::new(faults.clone()), "");
+                let (old, new) = ([1; 32], [2; 32]);
+                let slots = [NewSlot::Keychain(&old)];
+                let repository =
+                    Repository::create(store.clone(), DEVICE, &slots, options()).await.unwrap();
+                let first = repository.slots().await.unwrap().remove(0).id;
+                faults.arm(nth, count, fault);
+                let mut added = false;
+                let rotated = async {
+                    repository.add_slot(NewSlot::Keychain(&new), "device").await?;
+                    added = true;
+                    repository.remove_slot(first).await
+                }
+                .await;
+                let finished = faults.operations() <= nth;
+                faults.disarm();
+                let opens = async |key: &[u8; 32]| {
+                    Repository::open(store.clone(), DEVICE, Unlock::Wrapping(key)).await.is_ok()
+                };
+                let (by_old, by_new) = (opens(&old).await, opens(&new).await);
+                let at = format!("{fault:?} x{count} at {nth}: {rotated:?}");
+                assert!(by_old || by_new, "{at}");
+                assert!(by_new || !added, "told that it is there: {at}");
+                assert!(rotated.is_err() || !by_old, "told that it is gone: {at}");
+                points += 1;
+                if finished {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(points > 40, "{points}");
+}
+
+#[tokio::test]
+async fn of_two_who_remove_the_last_two_slots_at_once_one_is_refused() {
+    for _ in 0..20 {
+        let (store, repository) = in_memory().await;
+        let first = repository.slots().await.unwrap().remove(0).id;
+        let second = repository.add_slot(NewSlot::Keychain(&[1; 32]), "device").await.unwrap().id;
+        let other = open(store).await.unwrap();
+        let _ = tokio::join!(repository.remove_slot(first), other.remove_slot(second));
+        assert!(!repository.slots().await.unwrap().is_empty());
+    }
 }

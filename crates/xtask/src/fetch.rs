@@ -71,6 +71,17 @@ pub(crate) fn seaweedfs(workspace: &Workspace) -> Result<(), Fault> {
     })
 }
 
+/// Azurite, Azure's blobs for the tests; a program for Node.js.
+pub(crate) fn azurite(workspace: &Workspace) -> Result<(), Fault> {
+    let place = workspace.cache.join("azurite");
+    provide("Azurite", place.join("node_modules/.bin/azurite-blob").is_file(), || {
+        fs::create_dir_all(&place)?;
+        let mut install = workspace.npm();
+        install.current_dir(&place).args(["install", "--prefix", ".", "--no-audit", "--no-fund"]);
+        step(workspace, "install azurite", install.arg("azurite@3"))
+    })
+}
+
 /// A cargo subcommand that comes as a wheel.
 pub(crate) fn cargo_tool(workspace: &Workspace, name: &str) -> Result<(), Fault> {
     provide(name, workspace.tool(name).is_some(), || {

@@ -15,6 +15,8 @@ pub(crate) enum Need {
     AnyServer,
     /// The object store.
     Store,
+    /// Azure's blobs, emulated.
+    Blobs,
     /// The test runner.
     Nextest,
     /// Line coverage.
@@ -31,12 +33,12 @@ pub(crate) enum Need {
 
 /// `cargo xtask setup [--desktop]`.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
-    use Need::{Browser, Build, Coverage, Desktop, Nextest, Servers, Store, Ui, Window};
+    use Need::{Blobs, Browser, Build, Coverage, Desktop, Nextest, Servers, Store, Ui, Window};
     let mut arguments = arguments.to_vec();
     let desktop = take_flag(&mut arguments, "--desktop");
     nothing_else(&arguments)?;
     let began = Instant::now();
-    let mut needs = vec![Build, Servers, Store, Nextest, Coverage, Ui, Browser];
+    let mut needs = vec![Build, Servers, Store, Blobs, Nextest, Coverage, Ui, Browser];
     if desktop {
         needs.extend([Desktop, Window]);
     }
@@ -84,6 +86,9 @@ pub(crate) fn ensure(workspace: &Workspace, needs: &[Need]) -> Result<(), Fault>
     }
     if needs(Need::Store) {
         fetch::seaweedfs(workspace)?;
+    }
+    if needs(Need::Blobs) {
+        fetch::azurite(workspace)?;
     }
     if needs(Need::Nextest) {
         fetch::cargo_tool(workspace, "cargo-nextest")?;

@@ -121,8 +121,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn everything(&mut self) {
-        use Need::{Browser, Build, Coverage, Desktop, Nextest, Servers, Store, Ui, Window};
-        let core = self.provide(&[Build, Servers, Store, Nextest, Coverage, Ui, Browser]);
+        use Need::{Blobs, Browser, Build, Coverage, Desktop, Nextest, Servers, Store, Ui, Window};
+        let core = self.provide(&[Build, Servers, Store, Blobs, Nextest, Coverage, Ui, Browser]);
         self.formatting();
         self.boundaries();
         if !core {

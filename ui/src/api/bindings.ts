@@ -1750,6 +1750,96 @@ message: string | null,
  * Of an alert: what it is, in stable words.
  */
 code?: string, };
+export type KeySlot = { 
+/**
+ * The slot's id.
+ */
+id: string, 
+/**
+ * What opens it.
+ */
+kind: "passphrase" | "recovery-key" | "keychain" | "public-key", 
+/**
+ * What it is called.
+ */
+label: string, 
+/**
+ * By the clock of the device that added it.
+ */
+created_at: string, 
+/**
+ * Whose it is, of a slot for a public key: 64 hex digits.
+ */
+public_key: string | null, 
+/**
+ * Whether this one has opened the repository now.
+ */
+opened: boolean, };
+export type RemovedKey = { 
+/**
+ * The slot's id.
+ */
+removed: string, 
+/**
+ * What this does and does not mean.
+ */
+means: string, 
+/**
+ * The ways in that are left.
+ */
+left: Array<KeySlot>, };
+export type RotatedKey = { 
+/**
+ * The slot whose secret opens nothing any more.
+ */
+removed: string, 
+/**
+ * What this does and does not mean.
+ */
+means: string, 
+/**
+ * The slot in its place.
+ */
+added: KeySlot, };
+export type MadeKeyPair = { 
+/**
+ * What to hand out, a line of text.
+ */
+public_key: string, 
+/**
+ * Where the private key is: a file, or the OS keychain when there is none.
+ */
+private_key_file: string | null, };
+export type RecoveryKit = { 
+/**
+ * The page: for its owner's eyes only.
+ */
+file: string, 
+/**
+ * The slot that the kit's key opens; remove it when the kit is lost.
+ */
+slot: string, 
+/**
+ * What the slot is called.
+ */
+label: string, 
+/**
+ * The repository.
+ */
+repository: string, };
+export type NewSlotKey = { "kind": "passphrase", 
+/**
+ * The passphrase.
+ */
+passphrase: string, } | { "kind": "keychain", } | { "kind": "recovery-key", 
+/**
+ * The new file that it is written to.
+ */
+file: string, } | { "kind": "public-key", 
+/**
+ * The text that `key_pair_generate` has made.
+ */
+text: string, };
 export type WorkspaceStatus = { 
 /**
  * Holdfast's version.
@@ -1856,6 +1946,68 @@ recovery_key: string | null,
  * Keeps a key in the OS keychain for the next time.
  */
 keychain: boolean, }; response: RepositorySummary };
+  keys_list: { request: { 
+/**
+ * Id or URL; none when there is only one.
+ */
+repository: string | null, }; response: KeySlot[] };
+  keys_add: { request: { 
+/**
+ * Id or URL of the repository; none when there is only one.
+ */
+repository: string | null, 
+/**
+ * What is to open it.
+ */
+key: NewSlotKey, 
+/**
+ * What it is called; none for a name by its kind.
+ */
+label: string | null, }; response: KeySlot };
+  keys_remove: { request: { 
+/**
+ * Id or URL of the repository; none when there is only one.
+ */
+repository: string | null, 
+/**
+ * The slot's id.
+ */
+slot: string, 
+/**
+ * Although no passphrase or recovery key would be left.
+ */
+force: boolean, }; response: RemovedKey };
+  keys_rotate: { request: { 
+/**
+ * Id or URL of the repository; none when there is only one.
+ */
+repository: string | null, 
+/**
+ * The slot's id.
+ */
+slot: string, 
+/**
+ * What is to open it, of the same kind.
+ */
+key: NewSlotKey, }; response: RotatedKey };
+  key_pair_generate: { request: { 
+/**
+ * The new file for the public key.
+ */
+public_key_file: string, 
+/**
+ * The new file for the private key; none for the OS keychain.
+ */
+private_key_file: string | null, }; response: MadeKeyPair };
+  recovery_kit: { request: { 
+/**
+ * Id or URL of the repository; none when there is only one.
+ */
+repository: string | null, 
+/**
+ * The new file: plain text when its name ends in `.txt`, else HTML.
+ */
+file: string, }; response: RecoveryKit };
   cluster_check: { request: { 
 /**
  * A connection string without a password.

@@ -21,7 +21,7 @@ pub(super) const STATEMENTS: &[&str] = &[INSERT, ALL, DELETE];
 pub enum UnlockSource {
     /// The operating system's keychain.
     Keychain,
-    /// A passphrase or recovery key given at each use.
+    /// A passphrase, recovery key or private key given at each use, or this person's key pair.
     Passphrase,
     /// A file beside the demo's throwaway repository.
     Demo,

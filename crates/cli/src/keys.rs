@@ -1,0 +1,103 @@
+//! `holdfast repo keys`.
+
+use std::process::ExitCode;
+
+use holdfast_engine::keys::{ListedSlot, NewKey, PublicKey, generate_key_pair};
+use holdfast_engine::{Engine, EngineError, Result};
+use serde_json::json;
+
+use crate::arguments::{Keys, NewKeys};
+use crate::output::Output;
+use crate::{secrets, tables};
+
+pub(crate) async fn run(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode> {
+    match command {
+        Keys::List { repo } => {
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let slots = engine.key_slots(&summary).await?;
+            Ok(output.result(&json!({ "slots": slots }), |_| tables::key_slots(&slots)))
+        }
+        Keys::Add { repo, key, keychain, label } => {
+            let mut keys = new_keys(key).await?;
+            if keychain {
+                keys.push(NewKey::Keychain);
+            }
+            if keys.is_empty() {
+                return Err(EngineError::usage(
+                    "say which way in to add",
+                    "Use --new-passphrase, --new-passphrase-file FILE, --recovery-key-out FILE, --keychain or \
+                     --public-key FILE.",
+                ));
+            }
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let mut added: Vec<ListedSlot> = Vec::new();
+            for key in &keys {
+                added.push(engine.add_key_slot(&summary, key, label.as_deref()).await?);
+            }
+            Ok(output.result(&json!({ "added": added }), |_| tables::key_slots(&added)))
+        }
+        Keys::Remove { id, repo, force } => {
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let removed = engine.remove_key_slot(&summary, &id, force).await?;
+            Ok(output.result(&removed, |r| {
+                format!(
+                    "Key slot {} is removed. {}\n\n{}",
+                    r.removed,
+                    r.means,
+                    tables::key_slots(&r.left)
+                )
+            }))
+        }
+        Keys::Rotate { id, repo, key } => {
+            let mut keys = new_keys(key).await?;
+            let key = match (keys.pop(), keys.is_empty()) {
+                (None, _) => NewKey::Keychain,
+                (Some(key), true) => key,
+                (Some(_), false) => {
+                    return Err(EngineError::usage(
+                        "a slot has one secret",
+                        "Name one of --new-passphrase, --new-passphrase-file, --recovery-key-out and --public-key.",
+                    ));
+                }
+            };
+            let summary = engine.find_repository(repo.as_deref()).await?;
+            let rotated = engine.rotate_key_slot(&summary, &id, &key).await?;
+            Ok(output.result(&rotated, |r| {
+                format!("Key slot {} is in the place of {}. {}", r.added.id, r.removed, r.means)
+            }))
+        }
+        Keys::Generate { public_key_out, private_key_out } => {
+            let made = generate_key_pair(&public_key_out, private_key_out.as_deref()).await?;
+            Ok(output.result(&made, |made| {
+                let place = made
+                    .private_key_file
+                    .as_ref()
+                    .map_or_else(|| "the OS keychain".to_owned(), |f| f.display().to_string());
+                format!(
+                    "{}\nThe private key is in {place}. Hand out {}.",
+                    made.public_key,
+                    public_key_out.display()
+                )
+            }))
+        }
+    }
+}
+
+/// The secrets that were named, each of its kind.
+async fn new_keys(named: NewKeys) -> Result<Vec<NewKey>> {
+    let mut keys = Vec::new();
+    if named.new_passphrase {
+        keys.push(NewKey::Passphrase(secrets::new_passphrase().await?));
+    }
+    if let Some(path) = &named.new_passphrase_file {
+        keys.push(NewKey::Passphrase(secrets::first_line(path)?));
+    }
+    if let Some(path) = named.recovery_key_out {
+        keys.push(NewKey::RecoveryKey(path));
+    }
+    if let Some(path) = &named.public_key {
+        let text = std::fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+        keys.push(NewKey::PublicKey(PublicKey::parse(&text).map_err(EngineError::from)?));
+    }
+    Ok(keys)
+}
