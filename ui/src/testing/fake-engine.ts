@@ -4,6 +4,7 @@ import type {
   JobDetail,
   JobEvent,
   JobResult,
+  KeySlot,
   Points,
   SetAside,
 } from "../api/bindings";
@@ -411,10 +412,63 @@ export class FakeEngine {
     jobs_list: () => (this.scene === "first-run" || this.scene === "no-keychain" ? [] : JOBS),
     job_show: ({ job: id }) => this.detail(id),
     job_cancel: () => null,
+    keys_list: () => SLOTS,
+    keys_add: ({ key, label }) => ({ ...NEW_SLOT, kind: key.kind, label: label ?? NEW_SLOT.label }),
+    keys_remove: ({ slot }) => ({
+      removed: slot,
+      means: REMOVING_MEANS,
+      left: SLOTS.filter((each) => each.id !== slot),
+    }),
+    keys_rotate: ({ slot, key }) => ({
+      removed: slot,
+      means: REMOVING_MEANS,
+      added: { ...NEW_SLOT, kind: key.kind },
+    }),
+    key_pair_generate: ({ private_key_file }) => ({
+      public_key: `holdfast-public-key ${"5e".repeat(32)} 0a1b2c3d`,
+      private_key_file: private_key_file ?? null,
+    }),
+    recovery_kit: ({ file }) => ({
+      file,
+      slot: NEW_SLOT.id,
+      label: "Recovery kit of 2026-05-04",
+      repository: "7b6f2c1e-0a53-4a8e-9f0e-2d1c3b4a5f60",
+    }),
     demo_start: () => ({ job: "job-demo-running" }),
     demo_discard: () => null,
   };
 }
+
+const REMOVING_MEANS =
+  "What opened this slot opens the repository no more. The repository's own key is unchanged.";
+
+const SLOTS: KeySlot[] = [
+  {
+    id: "0b8f9a3e-6a55-4d0e-8f44-0d8f5f0f7a11",
+    kind: "passphrase",
+    label: "Passphrase",
+    created_at: "2026-01-12T08:00:00Z",
+    public_key: null,
+    opened: false,
+  },
+  {
+    id: "1c9f9a3e-6a55-4d0e-8f44-0d8f5f0f7a12",
+    kind: "keychain",
+    label: "anna's laptop",
+    created_at: "2026-01-12T08:01:00Z",
+    public_key: null,
+    opened: true,
+  },
+];
+
+const NEW_SLOT: KeySlot = {
+  id: "2d0f9a3e-6a55-4d0e-8f44-0d8f5f0f7a13",
+  kind: "passphrase",
+  label: "New",
+  created_at: "2026-05-04T12:00:00Z",
+  public_key: null,
+  opened: false,
+};
 
 /** The journal of one of the fixture's jobs. */
 export function journalOf(id: string): JobEvent[] {
