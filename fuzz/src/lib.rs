@@ -6,10 +6,10 @@
 
 use holdfast_postgres::{
     BackupLabel, BackupManifest, ControlFile, IncrementalError, IncrementalEvent,
-    IncrementalHeader, IncrementalReader, Lsn, ManifestError, ManifestFile, ManifestReader,
-    RecordSpan, SystemIdentifier, TarError, TarEvent, TarParser, TimelineHistory, TimelineId,
-    VersionTraits, WalExpectations, WalFileName, WalRecord, WalSegmentSize, WalStreamReader, Xid,
-    decode_change, decode_event, parse_tablespace_map, relation_file, render_tablespace_map,
+    IncrementalReader, Lsn, ManifestError, ManifestFile, ManifestReader, RecordSpan,
+    SystemIdentifier, TarError, TarEvent, TarParser, TimelineHistory, TimelineId, VersionTraits,
+    WalExpectations, WalFileName, WalRecord, WalSegmentSize, WalStreamReader, Xid, decode_change,
+    decode_event, parse_tablespace_map, relation_file, render_tablespace_map,
 };
 
 /// A parser to be fuzzed.
@@ -221,7 +221,7 @@ fn incremental(bytes: &[u8]) {
     let Some(([block, segment], bytes)) = bytes.split_first_chunk::<2>() else { return };
     let block_size = 1024_u32 << (block % 6);
     let segment_blocks = u32::from(*segment) + 1;
-    let read = |pieces: &[&[u8]]| -> Result<(Option<IncrementalHeader>, Vec<(u32, Vec<u8>)>), IncrementalError> {
+    let read = |pieces: &[&[u8]]| {
         let mut reader = IncrementalReader::new(block_size, segment_blocks)?;
         let (mut header, mut blocks) = (None, Vec::new());
         let mut sink = |event: IncrementalEvent<'_>| {
@@ -233,7 +233,7 @@ fn incremental(bytes: &[u8]) {
         };
         pieces.iter().try_for_each(|piece| reader.push(piece, &mut sink))?;
         reader.finish()?;
-        Ok((header, blocks))
+        Ok::<_, IncrementalError>((header, blocks))
     };
     let (first, second) = bytes.split_at(cut(bytes));
     let whole = read(&[bytes]);

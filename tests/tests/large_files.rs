@@ -14,6 +14,7 @@ const SEGMENT: u64 = 1 << 30;
 /// Where the foreign file has bytes that are not zero; the last place is its end.
 const PLACES: [u64; 4] = [0, SEGMENT - 3, SEGMENT + (77 << 20) + 5, SEGMENT + (150 << 20)];
 const MARK: &[u8] = b"not zero";
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 fn write_marks(path: &Path) {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).unwrap();
@@ -27,13 +28,13 @@ fn write_marks(path: &Path) {
 fn assert_marks(path: &Path) {
     let mut file = File::open(path).unwrap();
     assert_eq!(file.metadata().unwrap().len(), PLACES[3] + MARK.len() as u64);
-    let (mut at, mut buffer, mut found) = (0_u64, vec![0_u8; 1 << 20], Vec::new());
+    let (mut at, mut buffer, mut found) = (0_u64, vec![0_u8; ZEROS.len()], Vec::new());
     loop {
         let count = file.read(&mut buffer).unwrap();
         if count == 0 {
             break;
         }
-        if buffer[..count] != [0_u8; 1 << 20][..count] {
+        if buffer[..count] != ZEROS[..count] {
             let bytes = buffer[..count].iter().enumerate().filter(|(_, byte)| **byte != 0);
             found.extend(bytes.map(|(offset, byte)| (at + offset as u64, *byte)));
         }

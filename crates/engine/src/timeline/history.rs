@@ -305,13 +305,12 @@ impl Engine {
             objects.push((entry.path, entry.size, ObjectKind::WalSlice));
         }
         let mut kept: HashMap<String, Arc<SegmentOutline>> = HashMap::new();
-        match before {
-            Some(history) => kept.clone_from(&history.outlines),
-            None => {
-                let read = |text: &str| SegmentOutline::read(text).map(Arc::new);
-                let prefix = wal_prefix(system);
-                kept.extend(self.catalog().outlines_under(repository.id(), &prefix, read).await?);
-            }
+        if let Some(history) = before {
+            kept.clone_from(&history.outlines);
+        } else {
+            let read = |text: &str| SegmentOutline::read(text).map(Arc::new);
+            let prefix = wal_prefix(system);
+            kept.extend(self.catalog().outlines_under(repository.id(), &prefix, read).await?);
         }
         if listed {
             let listed = repository.list(&wal_prefix(system)).await?;
