@@ -4,7 +4,9 @@
 //! removed, and what it led to stays as it is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -176,21 +178,33 @@ pub(super) fn require_ours(path: &Path, copy: Option<Identity>) -> Result<()> {
     ))
 }
 
+/// What was just stopped may write for so long into what is being removed.
+const WRITTEN_BY_THE_STOPPED: Duration = Duration::from_secs(5);
+
 /// Removes whatever stands at `path`: of a link the link, of a directory all of it. Nothing there is fine.
+/// Blocks: a directory into which something is still written is tried again.
 ///
 /// # Errors
 /// [`EngineError::File`].
 pub(super) fn remove(path: &Path) -> Result<()> {
-    let removed = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(EngineError::file("remove", path)(e))
+    let began = Instant::now();
+    loop {
+        let removed = match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+            Ok(_) => std::fs::remove_file(path),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Ok(()) => return Ok(()),
+            Err(e)
+                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty)
+                    && began.elapsed() < WRITTEN_BY_THE_STOPPED =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(e) => return Err(EngineError::file("remove", path)(e)),
         }
-        _ => Ok(()),
     }
 }
 
@@ -219,6 +233,32 @@ pub(super) fn remove_others(directory: &Path, expected: &HashSet<PathBuf>) -> Re
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_still_written_into_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("copy");
+        std::fs::create_dir(&directory).unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let writer = {
+            let directory = directory.clone();
+            std::thread::spawn(move || {
+                for number in 0..20_000_u32 {
+                    if std::fs::write(directory.join(number.to_string()), "x").is_err() {
+                        break;
+                    }
+                    if number == 2000 {
+                        begun.send(()).unwrap();
+                    }
+                }
+            })
+        };
+        begins.recv().unwrap();
+        remove(&directory).unwrap();
+        writer.join().unwrap();
+        assert!(!directory.exists());
+        remove(&directory).unwrap();
+    }
 
     fn place(root: &Path) -> Place {
         Place {

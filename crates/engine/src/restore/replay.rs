@@ -228,7 +228,11 @@ pub(super) async fn to_stop(
         prepared.patches.clone(),
     ));
     let replayed = run(job, prepared, site, &settings, &spool, &mut feeder).await;
-    feeder.abort();
+    if !feeder.is_finished() {
+        feeder.abort();
+        // Nothing writes into the spool any more when somebody removes it.
+        let _ = (&mut feeder).await;
+    }
     replayed
 }
 
