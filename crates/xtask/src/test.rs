@@ -312,6 +312,9 @@ impl Run<'_> {
     fn rust_tests(&mut self, filter: &[&str]) -> bool {
         let mut tests = self.cargo();
         tests.args(["nextest", "run", "--no-fail-fast"]).args(CORE).args(filter);
+        // Tests of servers wait more than they work: one more than cores keeps the cores busy.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tests.args(["--test-threads", &(cores + 1).to_string()]);
         tests.env("HOLDFAST_BIN", self.built("holdfast"));
         // A report of an earlier run must not be taken for this one's.
         let _ = std::fs::remove_file(conformance::report_path(self.workspace));
