@@ -1,7 +1,11 @@
 //! Folders and programs that the set-up provides and the tests use.
 
+use crate::random::Random;
 use std::{
-    env, fs, io,
+    collections::hash_map::RandomState,
+    env, fs,
+    hash::BuildHasher as _,
+    io,
     net::TcpListener,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -62,10 +66,35 @@ pub fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A loopback port that was free a moment ago. Another process may take it first: whoever starts
-/// a server on it tries again with the next one.
+/// Below the range from which the system takes the ports of connections.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// Loopback ports that were free a moment ago, each another one. Another process may take one first: whoever
+/// starts a server on it tries again with the next.
+pub fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    let mut random = Random::new(RandomState::new().hash_one(std::process::id()));
+    let mut ports = [0; N];
+    // Held until there is the last one, so that none comes twice.
+    let mut held = Vec::new();
+    let mut tries = 0;
+    while held.len() < N {
+        let offset = random.below(u64::from(PORTS.end - PORTS.start));
+        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => {
+                ports[held.len()] = port;
+                held.push(listener);
+            }
+            Err(error) if tries > 1000 => return Err(error),
+            Err(_) => tries += 1,
+        }
+    }
+    Ok(ports)
+}
+
+/// One of them.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    free_ports::<1>().map(|[port]| port)
 }
 
 /// A new private folder with a short path: socket paths may have about 100 bytes only.

@@ -42,16 +42,9 @@ struct Ports {
 
 impl Ports {
     fn free() -> io::Result<Self> {
-        Ok(Self {
-            master: places::free_port()?,
-            master_grpc: places::free_port()?,
-            volume: places::free_port()?,
-            volume_grpc: places::free_port()?,
-            filer: places::free_port()?,
-            filer_grpc: places::free_port()?,
-            s3: places::free_port()?,
-            s3_grpc: places::free_port()?,
-        })
+        let [master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc] =
+            places::free_ports()?;
+        Ok(Self { master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc })
     }
 }
 

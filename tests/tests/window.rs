@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use holdfast_tests::pg::TestServer;
+use holdfast_tests::places::free_ports;
 use serde_json::{Value, json};
 
 /// How long a step of the window may take on a busy machine.
@@ -25,10 +26,6 @@ impl Drop for Driver {
     }
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// The window, seen through WebDriver (W3C): JSON over HTTP.
 struct Window {
     http: reqwest::Client,
@@ -44,7 +41,7 @@ impl Window {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let application =
             PathBuf::from(std::env::var_os("HOLDFAST_DESKTOP_BIN").expect("HOLDFAST_DESKTOP_BIN"));
-        let (port, native) = (free_port(), free_port());
+        let [port, native] = free_ports().unwrap();
         let driver = Command::new("tauri-driver")
             .args(["--port", &port.to_string(), "--native-port", &native.to_string()])
             .args(["--native-driver", "/usr/bin/WebKitWebDriver"])
