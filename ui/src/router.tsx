@@ -95,6 +95,12 @@ const demo = createRoute({
   component: lazyRouteComponent(() => import("./demo/DemoScreen"), "DemoScreen"),
 });
 
+const verify = createRoute({
+  getParentRoute: () => root,
+  path: "/verify",
+  component: lazyRouteComponent(() => import("./verify/VerifyScreen"), "VerifyScreen"),
+});
+
 const settings = createRoute({
   getParentRoute: () => root,
   path: "/settings",
@@ -111,6 +117,7 @@ const routes = root.addChildren([
   jobs,
   job,
   demo,
+  verify,
   settings,
 ]);
 

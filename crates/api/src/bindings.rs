@@ -92,9 +92,14 @@ pub fn typescript() -> String {
         engine::backup::IncrementalMode,
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
+        engine::bundle::BundleResult,
         engine::verify::FindingSeverity,
         engine::verify::VerifyFinding,
+        engine::verify::Depth,
         engine::verify::Checked,
+        engine::verify::Skipped,
+        engine::verify::SnapshotCheck,
+        engine::verify::VerifiedSnapshot,
         engine::verify::VerifyResult,
         engine::demo::DemoTable,
         engine::demo::DemoStatus,
@@ -119,6 +124,7 @@ pub fn typescript() -> String {
     text.push_str(
         "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
          | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"rescue\" } & RescueResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
+         | ({ kind: \"bundle\" } & BundleResult)\n  \
          | ({ kind: \"demo\" } & DemoResult);\n",
     );
     text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");
@@ -156,6 +162,7 @@ pub fn typescript() -> String {
         "backup_start": BackupStart => "JobRef",
         "archive_start": ClusterName => "JobRef",
         "verify_start": VerifyStart => "JobRef",
+        "verify_offline_start": VerifyOfflineStart => "JobRef",
         "restore_destination": ClusterName => "Destination",
         "restore_plan": RestorePlanRequest => "RestorePlan",
         "restore_loss": RestorePlanRequest => "LossChanges",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use holdfast_engine::backup::BackupOptions;
+use holdfast_engine::bundle::OfflineRequest;
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::keys::{
     self, ListedSlot, MadeKeyPair, NewKey, PublicKey, RemovedKey, RotatedKey,
@@ -17,8 +18,9 @@ use holdfast_engine::restore::{
     Swapped, TimelineChoice,
 };
 use holdfast_engine::secrets::GivenSecrets;
+use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::timeline::{Around, Freshness, TimeSpan, Way};
-use holdfast_engine::verify::Depth;
+use holdfast_engine::verify::VerifyRequest;
 use holdfast_engine::{Engine, EngineError, ErrorObject};
 use secrecy::SecretString;
 use serde::Serialize;
@@ -55,6 +57,7 @@ commands! {
     workspace_status, overview, repository_create, repository_attach, keys_list, keys_add, keys_remove, keys_rotate,
     key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
     points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
+    verify_offline_start,
     restore_destination, restore_plan, restore_loss, restore_run, restore_step, restore_inspect, restore_pause,
     restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list,
     job_show, job_cancel, demo_start, demo_discard,
@@ -130,12 +133,17 @@ async fn repository_attach(
     engine: &Engine,
     r: RepositoryAttach,
 ) -> Outcome<holdfast_engine::RepositorySummary> {
-    let given = GivenSecrets {
-        passphrase: secret(r.passphrase),
-        recovery_key: r.recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
-        private_key: None,
-    };
+    let given = brought(r.passphrase, r.recovery_key);
     Ok(engine.attach_repository(&r.url, &given, r.keychain).await?.0)
+}
+
+/// What opens a repository that this machine does not know.
+fn brought(passphrase: Option<String>, recovery_key: Option<String>) -> GivenSecrets {
+    GivenSecrets {
+        passphrase: secret(passphrase),
+        recovery_key: recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
+        private_key: None,
+    }
 }
 
 fn secrets_text(text: &str) -> SecretString {
@@ -299,7 +307,25 @@ async fn archive_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
 }
 
 async fn verify_start(engine: &Engine, r: VerifyStart) -> Outcome<JobRef> {
-    engine.start_verify(r.cluster.as_deref(), Depth::Data).await.map(started)
+    let request = VerifyRequest {
+        cluster: r.cluster,
+        depth: r.level.unwrap_or_default(),
+        sample: r.sample.map(|sample| sample.parse()).transpose()?,
+        snapshot: r.snapshot.as_deref().map(parse_id).transpose()?,
+        leave_untouched: false,
+    };
+    engine.start_verify(request).await.map(started)
+}
+
+async fn verify_offline_start(engine: &Engine, r: VerifyOfflineStart) -> Outcome<JobRef> {
+    let given = brought(r.passphrase, r.recovery_key);
+    let request = OfflineRequest {
+        path: PathBuf::from(r.path),
+        depth: r.level,
+        sample: None,
+        snapshot: None,
+    };
+    engine.start_verify_offline(request, given).await.map(started)
 }
 
 async fn restore_destination(engine: &Engine, r: ClusterName) -> Outcome<Destination> {
@@ -314,10 +340,7 @@ fn restore_to(point: Point, destination: PathBuf) -> Outcome<RestoreRequest> {
         exclusive: point.exclusive,
         timeline: point.timeline.map_or(Ok(TimelineChoice::Latest), |t| t.parse())?,
         destination,
-        snapshot: point
-            .snapshot
-            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
-            .transpose()?,
+        snapshot: point.snapshot.as_deref().map(parse_id).transpose()?,
         accept_host_differences: point.accept_host_differences,
         placement: Placement::default(),
         tablespaces: BTreeMap::new(),

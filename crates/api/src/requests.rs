@@ -14,6 +14,7 @@ use holdfast_engine::restore::{AtTarget, Placement, SetAside};
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
 use holdfast_engine::timeline::TimeSpan;
+use holdfast_engine::verify::Depth;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -333,8 +334,35 @@ pub struct BackupStart {
 #[derive(Debug, Clone, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyStart {
-    /// The cluster whose repository is read; none when there is only one.
+    /// The cluster whose repository is read and whose snapshots are judged; none when there is only one
+    /// repository.
     pub cluster: Option<String>,
+    /// How deep; every byte unless said otherwise.
+    #[serde(default)]
+    #[ts(optional)]
+    pub level: Option<Depth>,
+    /// One part of packs, WAL and files, such as `1/7`; all of them unless said otherwise.
+    #[serde(default)]
+    #[ts(optional)]
+    pub sample: Option<String>,
+    /// One snapshot and what it needs.
+    #[serde(default)]
+    #[ts(optional)]
+    pub snapshot: Option<String>,
+}
+
+/// Starts a verification of what lies at a path and is known to nobody.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyOfflineStart {
+    /// A bundle, or a repository in a folder.
+    pub path: String,
+    /// Its passphrase.
+    pub passphrase: Option<String>,
+    /// Or its recovery key.
+    pub recovery_key: Option<String>,
+    /// How deep.
+    pub level: Depth,
 }
 
 /// A path for a new restore.

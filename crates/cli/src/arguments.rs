@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bundle::BundleCommand;
 use crate::retention::{HoldCommand, PolicyCommand, Retention};
+use crate::verify::Verify;
 
 /// Back up a PostgreSQL cluster, archive its WAL, and restore it to any transaction.
 #[derive(Debug, Parser)]
@@ -138,14 +140,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Hold(HoldCommand),
     /// Read the repository back and authenticate every byte.
-    #[command(after_help = "Example:\n  holdfast verify orders-eu --json")]
-    Verify {
-        /// The cluster whose repository is read; not needed when there is only one.
-        name: Option<String>,
-        /// structure (references) or data (every byte).
-        #[arg(long, default_value = "data", value_name = "LEVEL")]
-        level: String,
-    },
+    Verify(Verify),
+    /// One snapshot with its WAL in a folder or a file that needs no network, no server and no catalog.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
     /// For restore_command: fetch one WAL file. Exits 0 served, 1 proven absent, 200 anything else.
     #[command(
         after_help = "Example, in postgresql.conf:\n  restore_command = 'holdfast wal-get --repo s3://backups/orders %f %p'"

@@ -5,6 +5,7 @@
 //! 7 unreachable, 8 cancelled.
 
 mod arguments;
+mod bundle;
 #[cfg(feature = "development-host")]
 mod development_host;
 mod keys;
@@ -13,6 +14,7 @@ mod retention;
 mod run;
 mod secrets;
 mod tables;
+mod verify;
 mod wal;
 
 use std::process::ExitCode;

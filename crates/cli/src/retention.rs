@@ -10,6 +10,7 @@ use holdfast_engine::retention::{
     Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Reason, RetentionPlan,
 };
 use holdfast_engine::size::bytes;
+use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::target::parse_time;
 use holdfast_engine::{Engine, EngineError, Result};
 use serde_json::json;
@@ -167,10 +168,7 @@ pub(crate) async fn hold(
 
 fn held(on: HeldThing) -> Result<Held> {
     match (on.snapshot, on.from, on.to) {
-        (Some(id), ..) => id
-            .parse()
-            .map(Held::Snapshot)
-            .map_err(|_| EngineError::NotFound { what: "snapshot", name: id }),
+        (Some(id), ..) => parse_id(&id).map(Held::Snapshot),
         (None, Some(from), Some(to)) => {
             Ok(Held::Between { from: parse_time(&from)?, to: parse_time(&to)? })
         }

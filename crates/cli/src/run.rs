@@ -13,9 +13,10 @@ use holdfast_engine::jobs::JobId;
 use holdfast_engine::repository::NewRepository;
 use holdfast_engine::rescue::{MergeMode, RescueRequest};
 use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, Resumed, RunOptions};
+use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::target::{Target, parse_time};
 use holdfast_engine::timeline::Freshness;
-use holdfast_engine::verify::{Depth, VerifyResult};
+use holdfast_engine::verify::VerifyRequest;
 use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{keys, retention, secrets, tables, wal};
+use crate::{bundle, keys, retention, secrets, tables, verify, wal};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -70,7 +71,8 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Backup { .. }
         | Command::Archive(_)
         | Command::Tables(_)
-        | Command::Verify { .. }
+        | Command::Verify(_)
+        | Command::Bundle(_)
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
         | Command::Repo(Repo::Check { .. } | Repo::Keys(_) | Repo::RecoveryKit { .. }) => true,
         #[cfg(feature = "development-host")]
@@ -129,6 +131,11 @@ async fn dispatch(
     if let Command::Demo(demo) = command {
         return self::demo(&arguments, &demo, output, cancel).await;
     }
+    if let Command::Verify(asked) = &command
+        && let Some(path) = &asked.bundle
+    {
+        return verify::offline(&arguments, asked, path.clone(), output, cancel).await;
+    }
     let engine = open(&arguments, output).await?;
     let done = match command {
         Command::Demo(_) | Command::WalGet(_) | Command::WalPut(_) => {
@@ -178,11 +185,8 @@ async fn dispatch(
         Command::Retention(command) => retention::retention(&engine, command, output).await?,
         Command::Policy(command) => retention::policy(&engine, command, output).await?,
         Command::Hold(command) => retention::hold(&engine, command, output).await?,
-        Command::Verify { name, level } => {
-            let depth: Depth = level.parse()?;
-            let result = engine.verify(name.as_deref(), depth, cancel.clone()).await?;
-            verified(&result, output)
-        }
+        Command::Verify(asked) => verify::run(&engine, asked, output, cancel).await?,
+        Command::Bundle(command) => bundle::run(&engine, command, output, cancel).await?,
         Command::Jobs(command) => jobs(&engine, command, output).await?,
         Command::Server(Server::Binaries) => {
             let found = engine.server_binaries().await;
@@ -204,12 +208,6 @@ async fn dispatch(
         }
     };
     Ok(done)
-}
-
-/// A verification that found damage printed its result; its exit code is that of an integrity error.
-fn verified(result: &VerifyResult, output: Output) -> ExitCode {
-    let code = output.result(result, tables::verify);
-    result.as_error().map_or(code, |e| ExitCode::from(e.outcome().exit_code()))
 }
 
 async fn demo(
@@ -313,9 +311,11 @@ async fn repo(
         Repo::Check { url } => {
             let summary = engine.find_repository(url.as_deref()).await?;
             let clusters = engine.clusters().await?;
-            let name = clusters.iter().find(|c| c.repository == summary.id).map(|c| c.name.clone());
-            let result = engine.verify(name.as_deref(), Depth::Data, cancel.clone()).await?;
-            Ok(verified(&result, output))
+            let cluster =
+                clusters.iter().find(|c| c.repository == summary.id).map(|c| c.name.clone());
+            let request = VerifyRequest { cluster, ..VerifyRequest::default() };
+            let result = engine.verify(request, cancel.clone()).await?;
+            Ok(verify::verified(&result, output))
         }
         Repo::List => {
             let list = engine.repositories().await?;
@@ -486,10 +486,7 @@ fn request_for(point: arguments::Point, destination: std::path::PathBuf) -> Resu
         exclusive: point.exclusive,
         timeline: point.timeline.parse()?,
         destination,
-        snapshot: point
-            .snapshot
-            .map(|s| s.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: s }))
-            .transpose()?,
+        snapshot: point.snapshot.as_deref().map(parse_id).transpose()?,
         accept_host_differences: point.accept_host_differences,
         placement: restore::Placement::New,
         tablespaces: std::collections::BTreeMap::new(),

@@ -17,7 +17,6 @@ use holdfast_engine::repository::RepositoryStatus;
 use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::size::bytes;
-use holdfast_engine::verify::VerifyResult;
 use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
 
 /// UTC with milliseconds.
@@ -658,21 +657,6 @@ fn fields(values: &std::collections::BTreeMap<String, Option<String>>) -> String
 
 fn shown(value: Option<&String>) -> String {
     value.map_or_else(|| "NULL".to_owned(), |value| printable(value))
-}
-
-pub(crate) fn verify(v: &VerifyResult) -> String {
-    let mut text = format!(
-        "{} ({}): {} objects, {}, {} WAL segments",
-        if v.ok { "Verified" } else { "DAMAGED" },
-        v.level,
-        v.checked.objects,
-        bytes(v.checked.bytes),
-        v.checked.wal_segments
-    );
-    for f in &v.findings {
-        let _ = write!(text, "\n  {:?}  {}: {}", f.severity, f.object, f.message);
-    }
-    text
 }
 
 pub(crate) fn jobs(list: &[JobSummary]) -> String {

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod backup;
+pub mod bundle;
 mod catalog;
 pub mod cluster;
 pub mod demo;

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::snapshot::{self, Proof, Snapshot, SnapshotKind};
 use crate::timeline::Freshness;
+use crate::verify::SnapshotCheck;
 
 /// How well a recovery point is known to work. Only `Proven` is green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -66,6 +67,9 @@ pub struct SnapshotSummary {
     pub state: PointState,
     /// Its newest proof.
     pub proof: Option<Proof>,
+    /// Its newest verification.
+    #[serde(default)]
+    pub check: Option<SnapshotCheck>,
     /// Why it is kept: words such as `daily` or `hold:ID`; empty when it is not, or where that was not asked.
     pub retained_by: Vec<String>,
     /// Why it was taken.
@@ -89,11 +93,12 @@ impl SnapshotSummary {
             bytes_added: snapshot.bytes_added,
             state: PointState::Unknown,
             proof: None,
+            check: None,
             retained_by: retained_by.to_vec(),
             reason: snapshot.reason.clone(),
             page_findings: snapshot.page_findings_total,
         };
-        summary.judge(proof.cloned());
+        summary.judge(proof.cloned(), None);
         summary
     }
 
@@ -103,16 +108,24 @@ impl SnapshotSummary {
         Some(SnapshotSpan { timeline, start: self.start_lsn, stop: self.stop_lsn })
     }
 
-    /// Its state by its newest proof and what its pages are like; not yet by the WAL it needs.
-    pub(crate) fn judge(&mut self, proof: Option<Proof>) {
-        self.state = if self.page_findings > 0 {
+    /// Its state by its newest proof, its newest verification and what its pages are like; not yet by the
+    /// WAL it needs. A verification that found it damaged outweighs a proof from before.
+    pub(crate) fn judge(&mut self, proof: Option<Proof>, check: Option<SnapshotCheck>) {
+        let proven = proof.as_ref().map(|proof| proof.at);
+        let damaged = check.as_ref().is_some_and(|c| !c.ok && proven.is_none_or(|at| at < c.at));
+        self.state = if damaged {
+            PointState::Broken
+        } else if self.page_findings > 0 {
             PointState::Degraded
         } else if proof.is_some() {
             PointState::Proven
+        } else if check.as_ref().is_some_and(|c| c.ok) {
+            PointState::Verified
         } else {
             PointState::Stored
         };
         self.proof = proof;
+        self.check = check;
     }
 }
 
@@ -332,5 +345,61 @@ impl Engine {
             system_changes: history.view.changes.clone(),
             needs_snapshot: needs_snapshot(&history.view, &history.spans()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::verify::Depth;
+
+    #[test]
+    fn the_newest_word_on_a_snapshot_counts_and_only_a_proof_is_green() {
+        let at = |hour: u32| {
+            DateTime::parse_from_rfc3339(&format!("2026-06-01T{hour:02}:00:00Z")).unwrap().to_utc()
+        };
+        let proof = |hour| Proof {
+            at: at(hour),
+            target: "latest".to_owned(),
+            reached_lsn: Lsn(2),
+            reached_time: None,
+            seconds: 1.0,
+            job: String::new(),
+        };
+        let check = |hour, ok: bool| SnapshotCheck {
+            at: at(hour),
+            level: Depth::Data,
+            ok,
+            problem: (!ok).then(String::new),
+        };
+        let judged = |pages, proof, check| {
+            let mut summary = SnapshotSummary {
+                id: String::new(),
+                kind: SnapshotKind::Full,
+                started_at: at(1),
+                finished_at: at(1),
+                start_lsn: Lsn(1),
+                stop_lsn: Lsn(2),
+                timeline: 1,
+                bytes_logical: 0,
+                bytes_added: 0,
+                state: PointState::Unknown,
+                proof: None,
+                check: None,
+                retained_by: Vec::new(),
+                reason: None,
+                page_findings: pages,
+            };
+            summary.judge(proof, check);
+            summary.state
+        };
+        assert_eq!(judged(0, None, None), PointState::Stored);
+        assert_eq!(judged(0, None, Some(check(2, true))), PointState::Verified);
+        assert_eq!(judged(0, Some(proof(2)), Some(check(3, true))), PointState::Proven);
+        assert_eq!(judged(0, Some(proof(2)), Some(check(3, false))), PointState::Broken);
+        assert_eq!(judged(0, Some(proof(4)), Some(check(3, false))), PointState::Proven);
+        assert_eq!(judged(1, Some(proof(4)), Some(check(5, true))), PointState::Degraded);
+        assert_eq!(judged(1, None, Some(check(5, false))), PointState::Broken);
     }
 }

@@ -138,16 +138,7 @@ impl Engine {
         keychain: bool,
     ) -> Result<(RepositorySummary, Vec<Cluster>)> {
         let url = RepositoryUrl::parse(url)?;
-        let held = match secrets::given_unlock(given) {
-            Some(held) => held,
-            None => secrets::kept_private_key().await?.ok_or_else(|| EngineError::NotPermitted {
-                code: "key_required",
-                message: "attaching a repository needs a key".to_owned(),
-                hint: "Give its passphrase (HOLDFAST_PASSPHRASE or --passphrase-file), its recovery key \
-                       (--recovery-key-file) or your private key (--private-key-file)."
-                    .to_owned(),
-            })?,
-        };
+        let held = unlock_to_attach(given).await?;
         let repository = open_at(&url, self.home(), &held).await?;
         if keychain {
             add_keychain_slot(&repository, None).await?;
@@ -260,7 +251,7 @@ impl Engine {
         Ok(RepositoryStatus { summary, slots, store, objects, bytes })
     }
 
-    async fn remember(
+    pub(crate) async fn remember(
         &self,
         repository: Repository,
         url: String,
@@ -288,7 +279,7 @@ impl Engine {
     }
 
     /// Rebuilds the catalog's clusters from the newest document of each in the repository.
-    async fn rebuild_clusters(&self, repository: &Repository) -> Result<Vec<Cluster>> {
+    pub(crate) async fn rebuild_clusters(&self, repository: &Repository) -> Result<Vec<Cluster>> {
         let mut clusters = Vec::new();
         for mut cluster in newest_documents(repository).await? {
             let taken = self.catalog().clusters().await?;
@@ -299,6 +290,21 @@ impl Engine {
             clusters.push(cluster);
         }
         Ok(clusters)
+    }
+}
+
+/// What opens a repository that this machine does not know yet.
+pub(crate) async fn unlock_to_attach(given: &secrets::GivenSecrets) -> Result<HeldUnlock> {
+    match secrets::given_unlock(given) {
+        Some(held) => Ok(held),
+        None => secrets::kept_private_key().await?.ok_or_else(|| EngineError::NotPermitted {
+            code: "key_required",
+            message: "opening a repository that this machine does not know needs a key".to_owned(),
+            hint:
+                "Give its passphrase (HOLDFAST_PASSPHRASE or --passphrase-file), its recovery key \
+                   (--recovery-key-file) or your private key (--private-key-file)."
+                    .to_owned(),
+        }),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Snapshots: one base backup as the repository keeps it.
 
+pub(crate) mod contents;
+
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{
     Lsn, ServerLimits, ServerVersion, SystemIdentifier, TimelineId, WalSegmentSize,
@@ -187,6 +189,14 @@ pub struct Proof {
     pub seconds: f64,
     /// The job that did it.
     pub job: String,
+}
+
+/// A snapshot's id as somebody wrote it; what is none names no snapshot.
+///
+/// # Errors
+/// [`EngineError::NotFound`].
+pub fn parse_id(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| EngineError::NotFound { what: "snapshot", name: text.to_owned() })
 }
 
 /// Where a cluster's snapshot manifests are.

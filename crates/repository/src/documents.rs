@@ -213,7 +213,7 @@ impl Repository {
         self.contain(path, kind, Suite::Sealed, content.into_content(), metadata)
     }
 
-    fn contain<T: Serialize + ?Sized>(
+    pub(crate) fn contain<T: Serialize + ?Sized>(
         &self,
         path: &str,
         kind: ObjectKind,

@@ -247,7 +247,7 @@ impl RepositoryError {
             Self::InvalidKeyText { .. } => {
                 "Ask for the file again that `holdfast repo keys generate` has written."
             }
-            Self::LocalFile { .. } => "Check the free space of the temporary directory.",
+            Self::LocalFile { .. } => "Check that there is room, and that you may write there.",
             Self::Sink { .. } => "Check the destination's free space and rights.",
             Self::Document { .. } => "The object may come from a newer version of Holdfast.",
             Self::Cancelled => "Start again when ready.",

@@ -55,6 +55,11 @@ impl RepositoryKey {
         Self(secret)
     }
 
+    /// The same key once more, for another copy of its repository.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -12,6 +12,7 @@
 //! - memory does not depend on how much there is, except for the index: 48 bytes per extent.
 
 mod access;
+mod bundle;
 mod container;
 mod crypto;
 mod documents;
@@ -43,6 +44,7 @@ mod store;
 mod url;
 mod verify;
 
+pub use bundle::{Bundle, BundleStats};
 pub use documents::IntoContent;
 pub use error::{Cause, RepositoryError};
 pub use extent::{ExtentId, ExtentIdParseError};

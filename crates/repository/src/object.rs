@@ -39,6 +39,8 @@ pub enum ObjectKind {
     Tombstone = 14,
     /// A lease.
     Lease = 15,
+    /// What a bundle is to hold.
+    Bundle = 16,
 }
 
 impl ObjectKind {
@@ -65,6 +67,7 @@ impl ObjectKind {
             13 => Self::Audit,
             14 => Self::Tombstone,
             15 => Self::Lease,
+            16 => Self::Bundle,
             _ => return None,
         })
     }
@@ -89,6 +92,7 @@ impl ObjectKind {
             Self::Audit => "the audit log has a hole",
             Self::Tombstone => "objects marked for deletion stay where they are",
             Self::Lease => "a job that holds it has to take it again",
+            Self::Bundle => "whether everything is in the bundle cannot be told",
         }
     }
 }
@@ -111,6 +115,7 @@ impl fmt::Display for ObjectKind {
             Self::Audit => "audit entry",
             Self::Tombstone => "tombstone",
             Self::Lease => "lease",
+            Self::Bundle => "bundle",
         })
     }
 }
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn codes_round_trip() {
         let kinds: Vec<_> = (0..=255).filter_map(ObjectKind::from_code).collect();
-        assert_eq!(kinds.len(), 15);
+        assert_eq!(kinds.len(), 16);
         assert!(kinds.iter().all(|kind| ObjectKind::from_code(kind.code()) == Some(*kind)));
     }
 }

@@ -96,6 +96,16 @@ struct Keys {
     owner: Option<Owner>,
 }
 
+impl Keys {
+    /// An owner's.
+    fn of(key: RepositoryKey, id: Uuid, device: DeviceId) -> Result<Self> {
+        let root = key.root_signer(id)?;
+        let writer = key.writer_keys(id, device)?;
+        let reader = Some(key.reader_keys(id));
+        Ok(Self { writer, reader, owner: Some(Owner { key, root }) })
+    }
+}
+
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Repository({}, {})", self.inner.root.repository, self.inner.store.location())
@@ -144,11 +154,9 @@ impl Repository {
         let id = Uuid::new_v4();
         let key = RepositoryKey::generate()?;
         let root = key.root_signer(id)?;
-        let writer = key.writer_keys(id, device)?;
-        let document = RootDocument::new(id, &writer.sealing, &root, options.extent_size);
+        let keys = Keys::of(key, id, device)?;
+        let document = RootDocument::new(id, &keys.writer.sealing, &root, options.extent_size);
         let root_bytes = signed::sign(ROOT_PATH, &document, &root)?;
-        let reader = Some(key.reader_keys(id));
-        let keys = Keys { writer, reader, owner: Some(Owner { key, root }) };
         let repository = Self::assemble(store, document, keys, options.kdf, None);
 
         let mut written = Vec::new();
@@ -183,32 +191,42 @@ impl Repository {
         }
     }
 
-    /// Opens a repository with the repository key, which `unlock` finds in one of the slots.
+    /// Opens a repository with the repository key, which `unlock` finds in one of the slots. Nothing is written
+    /// to it.
     ///
     /// # Errors
     /// [`RepositoryError::NotARepository`], [`RepositoryError::WrongKey`] (before anything else is
     /// read), [`RepositoryError::Corrupt`] when `holdfast.json` or the only fitting slot is damaged.
-    pub async fn open(store: Store, device: DeviceId, unlock: Unlock<'_>) -> Result<Repository> {
+    pub async fn open_to_read(
+        store: Store,
+        device: DeviceId,
+        unlock: Unlock<'_>,
+    ) -> Result<Repository> {
         let document = read_root(&store).await?;
         let secret = unlock.secret()?;
         let (slots, damaged) = read_slots(&store, &document).await?;
         let Some((slot, key)) = find(slots, unlock.kind(), secret).await? else {
             return Err(damaged.into_iter().next().unwrap_or(RepositoryError::WrongKey));
         };
-        let id = document.repository;
-        let root = key.root_signer(id)?;
-        let writer = key.writer_keys(id, device)?;
-        if hex(root.public()) != document.root_public_key
-            || hex(&writer.sealing.to_bytes()) != document.sealing_public_key
+        let keys = Keys::of(key, document.repository, device)?;
+        let root = keys.owner.as_ref().map(|owner| hex(owner.root.public()));
+        if root.as_ref() != Some(&document.root_public_key)
+            || hex(&keys.writer.sealing.to_bytes()) != document.sealing_public_key
         {
             return Err(RepositoryError::corrupt(
                 ROOT_PATH,
                 "its keys are not those of the repository: it was replaced",
             ));
         }
-        let reader = Some(key.reader_keys(id));
-        let keys = Keys { writer, reader, owner: Some(Owner { key, root }) };
-        let repository = Self::assemble(store, document, keys, KdfParams::RECOMMENDED, Some(slot));
+        Ok(Self::assemble(store, document, keys, KdfParams::RECOMMENDED, Some(slot)))
+    }
+
+    /// Opens a repository as an owner who may also write to it.
+    ///
+    /// # Errors
+    /// As [`Repository::open_to_read`].
+    pub async fn open(store: Store, device: DeviceId, unlock: Unlock<'_>) -> Result<Repository> {
+        let repository = Self::open_to_read(store, device, unlock).await?;
         match repository.certify_self().await {
             // Whoever may not write needs no certificate.
             Err(error @ RepositoryError::Permission { .. }) => {
@@ -271,6 +289,17 @@ impl Repository {
                 opened_with,
             }),
         }
+    }
+
+    /// The same repository in another store.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`] without the repository key.
+    pub fn at(&self, store: Store) -> Result<Repository> {
+        let owner = self.owner("opening another copy")?;
+        let keys = Keys::of(owner.key.duplicate(), self.id(), self.device())?;
+        let (kdf, slot) = (self.inner.kdf, self.inner.opened_with);
+        Ok(Self::assemble(store, self.inner.root.clone(), keys, kdf, slot))
     }
 
     /// The repository's id.

@@ -1,5 +1,6 @@
 //! The object store under a repository: put-if-absent, ranged get, list, delete.
 
+mod archive_file;
 mod connect;
 mod probe;
 

@@ -119,6 +119,10 @@ pub struct VerifyReport {
     pub objects: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Objects that were left out: of these only name and size are known.
+    pub skipped_objects: u64,
+    /// Bytes of those.
+    pub skipped_bytes: u64,
     /// What is not as it should be, worst first.
     pub findings: Vec<Finding>,
 }
@@ -139,6 +143,8 @@ struct Totals {
     packs: HashMap<PackId, (u64, [u8; 32])>,
     /// Packs that are there and damaged.
     damaged_packs: HashSet<PackId>,
+    /// Packs that were left out, with the sizes they are listed with.
+    unread_packs: HashMap<PackId, u64>,
     /// Packs as index objects list them.
     indexed: Vec<(PackId, u64, [u8; 32], Arc<str>)>,
     usable_slots: usize,
@@ -203,6 +209,7 @@ impl Totals {
     }
 }
 
+type Selection<'a> = &'a (dyn Fn(&ObjectEntry) -> bool + Send + Sync);
 type Observer<'a> = &'a (dyn Fn(&VerifiedObject) + Send + Sync);
 type Progress<'a> = &'a (dyn Fn(VerifyProgress) + Send + Sync);
 
@@ -217,28 +224,41 @@ impl Repository {
         progress: Progress<'_>,
         cancel: &CancellationToken,
     ) -> Result<VerifyReport> {
-        self.verify_observed(level, progress, &|_| {}, cancel).await
+        self.verify_observed(level, &|_| true, progress, &|_| {}, cancel).await
     }
 
-    /// As [`Repository::verify`]; `observer` is told of every object that is whole, so that the
-    /// caller can check what objects say about each other. It may be called from several threads.
+    /// As [`Repository::verify`], but reads only what `selection` says yes to. What is left out is counted;
+    /// of a pack that is left out it is still checked that it is there with its size. `observer` is told of
+    /// every object that is whole, so that the caller can check what objects say about each other. It may be
+    /// called from several threads.
     ///
     /// # Errors
     /// As [`Repository::verify`].
     pub async fn verify_observed(
         &self,
         level: VerifyLevel,
+        selection: Selection<'_>,
         progress: Progress<'_>,
         observer: Observer<'_>,
         cancel: &CancellationToken,
     ) -> Result<VerifyReport> {
-        let entries = self.list("").await?;
+        let (entries, skipped): (Vec<_>, Vec<_>) =
+            self.list("").await?.into_iter().partition(selection);
         let totals = Mutex::new(Totals {
             progress: VerifyProgress {
                 objects_total: entries.len() as u64,
                 bytes_total: entries.iter().map(|entry| entry.size).sum(),
                 ..VerifyProgress::default()
             },
+            report: VerifyReport {
+                skipped_objects: skipped.len() as u64,
+                skipped_bytes: skipped.iter().map(|entry| entry.size).sum(),
+                ..VerifyReport::default()
+            },
+            unread_packs: skipped
+                .iter()
+                .filter_map(|entry| Some((PackId::parse_path(&entry.path)?, entry.size)))
+                .collect(),
             ..Totals::default()
         });
         let run = Run { repository: self, level, totals, progress, observer };
@@ -500,11 +520,12 @@ impl Run<'_> {
 
     /// Index against packs, both ways.
     async fn compare_index(&self) -> Result<()> {
-        let (indexed, packs, damaged) = {
+        let (indexed, packs, unread, damaged) = {
             let mut totals = self.totals();
             (
                 std::mem::take(&mut totals.indexed),
                 std::mem::take(&mut totals.packs),
+                std::mem::take(&mut totals.unread_packs),
                 totals.damaged_packs.clone(),
             )
         };
@@ -524,6 +545,16 @@ impl Run<'_> {
                     ),
                 ),
                 None if damaged.contains(&pack) || !first => {}
+                None if unread.get(&pack) == Some(&size) => {}
+                None if unread.contains_key(&pack) => self.totals().find(
+                    Severity::Error,
+                    FindingKind::Damaged,
+                    &path,
+                    format!(
+                        "it has not the size that {index} says; {}",
+                        ObjectKind::Pack.consequence()
+                    ),
+                ),
                 // A listing may have missed it: ask for it by name.
                 None => match self.repository.store().head(&path).await {
                     Err(RepositoryError::NotFound { .. }) => self.totals().find(

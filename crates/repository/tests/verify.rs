@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use fixture::{add, errors, in_memory, noise, open, small_packs, verify};
 use holdfast_repository::{
-    EntryKind, FileEntry, FindingKind, ObjectKind, PutKind, Repository, RepositoryError, Severity,
-    Store, VerifyLevel,
+    EntryKind, FileEntry, FindingKind, ObjectEntry, ObjectKind, PutKind, Repository,
+    RepositoryError, Severity, Store, VerifyLevel,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,7 @@ async fn a_sound_repository_is_clean_and_every_object_is_shown() {
     let report = repository
         .verify_observed(
             VerifyLevel::Data,
+            &|_| true,
             &|progress| done.lock().unwrap().push(progress),
             &|object| seen.lock().unwrap().push((object.path.clone(), object.kind)),
             &CancellationToken::new(),
@@ -98,6 +99,35 @@ async fn a_flipped_bit_anywhere_is_an_error_that_names_the_object() {
         }
         store.put_replacing(&path, good).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_counted_and_no_fault_but_its_size_is_looked_at() {
+    let (store, repository) = filled().await;
+    let packs = store.list("packs").await.unwrap();
+    let left_out = || async {
+        let cancel = CancellationToken::new();
+        let no_packs = |entry: &ObjectEntry| !entry.path.starts_with("packs/");
+        let level = VerifyLevel::Data;
+        repository.verify_observed(level, &no_packs, &|_| {}, &|_| {}, &cancel).await.unwrap()
+    };
+    let report = left_out().await;
+    assert!(report.findings.is_empty(), "{report:#?}");
+    assert_eq!(report.skipped_objects, packs.len() as u64);
+    assert_eq!(report.skipped_bytes, packs.iter().map(|pack| pack.size).sum::<u64>());
+    let all = store.list("").await.unwrap().len() as u64;
+    assert_eq!(report.objects + report.skipped_objects, all);
+    let pack = &packs[0].path;
+    let cut = store.get(pack).await.unwrap().slice(..100);
+    store.put_replacing(pack, cut).await.unwrap();
+    let report = left_out().await;
+    assert!(errors(&report).iter().any(|f| f.object == *pack), "{report:#?}");
+    store.delete(pack).await.unwrap();
+    let report = left_out().await;
+    assert!(
+        errors(&report).iter().any(|f| f.object == *pack && f.kind == FindingKind::Missing),
+        "{report:#?}"
+    );
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ lookAt([
       await page.getByText("may not replicate").waitFor();
     },
   },
+  { name: "verify", path: "/verify" },
+  { name: "verify-first-run", path: "/verify", scene: "first-run" },
   { name: "settings", path: "/settings" },
   { name: "settings-no-keychain", path: "/settings", scene: "no-keychain" },
   { name: "not-found", path: "/nowhere" },

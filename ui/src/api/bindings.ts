@@ -224,6 +224,10 @@ state: PointState,
  */
 proof: Proof | null, 
 /**
+ * Its newest verification.
+ */
+check: SnapshotCheck | null, 
+/**
  * Why it is kept: words such as `daily` or `hold:ID`; empty when it is not, or where that was not asked.
  */
 retained_by: Array<string>, 
@@ -1532,6 +1536,47 @@ needs_snapshot: NeedsSnapshot | null,
  * The backup that was taken because of a gap.
  */
 backup: string | null, };
+export type BundleResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * Where it is.
+ */
+path: string, 
+/**
+ * The snapshot in it.
+ */
+snapshot: string, 
+/**
+ * The timeline that its WAL leads to.
+ */
+timeline: number, 
+/**
+ * Where its WAL begins.
+ */
+from_lsn: string, 
+/**
+ * Where its WAL ends.
+ */
+to_lsn: string, 
+/**
+ * The last commit in it; null when there is none.
+ */
+last_commit: string | null, 
+/**
+ * Objects in it.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, 
+/**
+ * Every object was read back and is what it must be.
+ */
+verified: boolean, };
 export type FindingSeverity = "info" | "warning" | "error";
 export type VerifyFinding = { 
 /**
@@ -1550,6 +1595,7 @@ object: string,
  * What is wrong and what follows from it.
  */
 message: string, };
+export type Depth = "structure" | "data" | "cluster" | "pages";
 export type Checked = { 
 /**
  * Objects.
@@ -1560,13 +1606,72 @@ objects: number,
  */
 bytes: number, 
 /**
+ * Files of snapshots that were put together and compared; 0 at the levels that do not.
+ */
+files: number, 
+/**
  * Pages whose checksum was computed; 0 at the levels that do not look at pages.
  */
 pages: number, 
 /**
  * WAL segments among the objects.
  */
-wal_segments: number, };
+wal_segments: number, 
+/**
+ * WAL records that were read; 0 at the levels that do not look into WAL.
+ */
+wal_records: number, };
+export type Skipped = { 
+/**
+ * Objects of which only the name and size were looked at.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, 
+/**
+ * Files of the snapshots that were to be put together.
+ */
+files: number, };
+export type SnapshotCheck = { 
+/**
+ * When it was.
+ */
+at: string, 
+/**
+ * How deep it looked.
+ */
+level: Depth, 
+/**
+ * Everything that the snapshot needs to be consistent was read back and is what it must be.
+ */
+ok: boolean, 
+/**
+ * What is not.
+ */
+problem: string | null, };
+export type VerifiedSnapshot = { 
+/**
+ * Which.
+ */
+id: string, 
+/**
+ * Its cluster's name.
+ */
+cluster: string, 
+/**
+ * When the server had sent it all.
+ */
+finished_at: string, 
+/**
+ * Nothing was found that keeps it from being restored to where it is consistent.
+ */
+ok: boolean, 
+/**
+ * What keeps it from that.
+ */
+problem: string | null, };
 export type VerifyResult = { 
 /**
  * Nothing of severity error was found.
@@ -1575,15 +1680,31 @@ ok: boolean,
 /**
  * How deep it looked.
  */
-level: string, 
+level: Depth, 
+/**
+ * Which part was looked at, such as `1/7`; null when it was all.
+ */
+sample: string | null, 
 /**
  * How much it looked at.
  */
 checked: Checked, 
 /**
+ * How much it left out.
+ */
+skipped: Skipped, 
+/**
+ * The snapshots it judges, oldest first.
+ */
+snapshots: Array<VerifiedSnapshot>, 
+/**
  * What it found.
  */
-findings: Array<VerifyFinding>, };
+findings: Array<VerifyFinding>, 
+/**
+ * What a verification of this depth does not show.
+ */
+not_shown: Array<string>, };
 export type DemoTable = { 
 /**
  * The table.
@@ -1640,7 +1761,7 @@ tables: Array<DemoTable>,
  */
 seconds: { [key in string]: number }, };
 export type JobId = string;
-export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "demo";
+export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
 export type JobSummary = { 
 /**
@@ -1906,6 +2027,7 @@ export type JobResult =
   | ({ kind: "restore" } & RestoreResult)
   | ({ kind: "rescue" } & RescueResult)
   | ({ kind: "verify" } & VerifyResult)
+  | ({ kind: "bundle" } & BundleResult)
   | ({ kind: "demo" } & DemoResult);
 
 /** Every command of the product: name, request, response. */
@@ -2197,9 +2319,39 @@ incremental?: IncrementalMode, }; response: JobRef };
 cluster: string, }; response: JobRef };
   verify_start: { request: { 
 /**
- * The cluster whose repository is read; none when there is only one.
+ * The cluster whose repository is read and whose snapshots are judged; none when there is only one
+ * repository.
  */
-cluster: string | null, }; response: JobRef };
+cluster: string | null, 
+/**
+ * How deep; every byte unless said otherwise.
+ */
+level?: Depth, 
+/**
+ * One part of packs, WAL and files, such as `1/7`; all of them unless said otherwise.
+ */
+sample?: string, 
+/**
+ * One snapshot and what it needs.
+ */
+snapshot?: string, }; response: JobRef };
+  verify_offline_start: { request: { 
+/**
+ * A bundle, or a repository in a folder.
+ */
+path: string, 
+/**
+ * Its passphrase.
+ */
+passphrase: string | null, 
+/**
+ * Or its recovery key.
+ */
+recovery_key: string | null, 
+/**
+ * How deep.
+ */
+level: Depth, }; response: JobRef };
   restore_destination: { request: { 
 /**
  * The cluster.

@@ -11,6 +11,7 @@ const VERBS: Record<JobKind, string> = {
   restore: "Cancel this restore",
   rescue: "Cancel this rescue",
   verify: "Cancel this verification",
+  bundle: "Cancel this bundle",
   demo: "Cancel this demo",
 };
 
@@ -25,6 +26,7 @@ const LEAVES: Record<JobKind, string> = {
   rescue:
     "The private copy is removed and no file is left. A live database is as it was, unless its transaction is being committed at this moment.",
   verify: "Nothing is changed by a verification. What was not read yet stays unverified.",
+  bundle: "What was written of the bundle is removed. The repository is not changed.",
   demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",
 };
 

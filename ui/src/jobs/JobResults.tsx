@@ -1,4 +1,11 @@
-import type { ArchiveResult, BackupResult, JobDetail, VerifyFinding, VerifyResult } from "../api/bindings";
+import type {
+  ArchiveResult,
+  BackupResult,
+  BundleResult,
+  JobDetail,
+  VerifyFinding,
+  VerifyResult,
+} from "../api/bindings";
 import { Bytes, Count } from "../elements/Bytes";
 import { Findings } from "../elements/Findings";
 import { Mono } from "../elements/Mono";
@@ -100,26 +107,53 @@ function VerifyOutcome({ result }: { result: VerifyResult }) {
             ? "Everything that was read is what it must be"
             : "Something stored is not what it must be"
         }
-        aside={`level: ${result.level}`}
+        aside={
+          result.sample === null ? `level: ${result.level}` : `level: ${result.level}, part ${result.sample}`
+        }
       >
         <Facts
           rows={[
             ["Objects read", <Count key="o" value={result.checked.objects} />],
             ["Bytes read", <Bytes key="b" value={result.checked.bytes} exact />],
+            ["Files put together", <Count key="f" value={result.checked.files} />],
             ["Pages checked", <Count key="p" value={result.checked.pages} />],
             ["WAL segments", <Count key="w" value={result.checked.wal_segments} />],
+            ["WAL records read", <Count key="r" value={result.checked.wal_records} />],
+            ["Objects left out", <Count key="s" value={result.skipped.objects} />],
+            ["Files left out", <Count key="l" value={result.skipped.files} />],
           ]}
         />
-        <p className="mt-3 text-small text-ink-3">
-          Reading back shows that the repository holds what was written. Only a restore proves that it works.
-        </p>
       </Section>
       {result.findings.length > 0 && (
         <Section title="Findings">
           <Findings findings={result.findings.map(asFinding)} label="Findings" />
         </Section>
       )}
+      <Section title="What this does not show">
+        <ul className="list-disc space-y-1 pl-5 text-small text-ink-2">
+          {result.not_shown.map((what) => (
+            <li key={what}>{what}</li>
+          ))}
+        </ul>
+      </Section>
     </div>
+  );
+}
+
+function BundleOutcome({ result }: { result: BundleResult }) {
+  return (
+    <Section title="Bundle, read back" aside={result.path}>
+      <Facts
+        rows={[
+          ["Snapshot", <Mono key="s" value={result.snapshot} copy="snapshot id" />],
+          ["WAL from", <Mono key="f" value={result.from_lsn} copy="LSN" />],
+          ["WAL to", <Mono key="t" value={result.to_lsn} copy="LSN" />],
+          ["Timeline", result.timeline],
+          ["Objects", <Count key="o" value={result.objects} />],
+          ["Size", <Bytes key="b" value={result.bytes} exact />],
+        ]}
+      />
+    </Section>
   );
 }
 
@@ -134,6 +168,8 @@ export function JobResults({ detail }: { detail: JobDetail }) {
       return <ArchiveOutcome result={result} />;
     case "verify":
       return <VerifyOutcome result={result} />;
+    case "bundle":
+      return <BundleOutcome result={result} />;
     default:
       return null;
   }

@@ -19,6 +19,7 @@ const KINDS: Record<JobSummary["kind"], string> = {
   archive: "WAL archiving",
   restore: "Restore",
   verify: "Verification",
+  bundle: "Bundle",
   demo: "Demo",
   rescue: "Table rescue",
 };

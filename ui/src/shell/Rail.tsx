@@ -7,6 +7,7 @@ import {
   ListTree,
   Plus,
   Settings,
+  ShieldCheck,
   X,
 } from "lucide-react";
 import type { ClusterOverview, ClusterSummary } from "../api/bindings";
@@ -98,6 +99,12 @@ export function Rail({ onClose }: { onClose?: () => void }) {
             <Link to="/jobs" className={item} activeProps={active}>
               <ListTree aria-hidden className="size-4 shrink-0" />
               Jobs
+            </Link>
+          </li>
+          <li>
+            <Link to="/verify" className={item} activeProps={active}>
+              <ShieldCheck aria-hidden className="size-4 shrink-0" />
+              Verify
             </Link>
           </li>
           <li>

@@ -62,6 +62,7 @@ export function Shell() {
   useShortcuts({
     "go-overview": () => void navigate({ to: "/overview" }),
     "go-jobs": () => void navigate({ to: "/jobs" }),
+    "go-verify": () => void navigate({ to: "/verify" }),
     "go-settings": () => void navigate({ to: "/settings" }),
     ...(target && {
       "go-timeline": () => void navigate({ to: "/c/$cluster/timeline", params }),

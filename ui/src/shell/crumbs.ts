@@ -1,6 +1,17 @@
 /** Where the window is, read from its path alone. */
 export interface Place {
-  screen: "overview" | "timeline" | "restore" | "run" | "jobs" | "job" | "settings" | "add" | "demo" | "none";
+  screen:
+    | "overview"
+    | "timeline"
+    | "restore"
+    | "run"
+    | "jobs"
+    | "job"
+    | "verify"
+    | "settings"
+    | "add"
+    | "demo"
+    | "none";
   cluster: string | null;
   job: string | null;
 }
@@ -30,6 +41,8 @@ export function placeOf(path: string): Place {
       return { screen: "job", cluster: null, job: decoded(second) };
     case "demo":
       return { screen: "demo", cluster: null, job: decoded(second) };
+    case "verify":
+      return { screen: "verify", ...nowhere };
     case "settings":
       return { screen: "settings", ...nowhere };
     case "clusters":
@@ -46,6 +59,7 @@ export const SCREEN_NAMES: Record<Place["screen"], string> = {
   run: "Restore run",
   jobs: "Jobs",
   job: "Job",
+  verify: "Verify",
   settings: "Settings",
   add: "Add a cluster",
   demo: "Demo",

@@ -81,6 +81,7 @@ const SCREENS: readonly RegExp[] = [
   /^\/restore\/[0-9A-Za-z-]{1,64}$/,
   /^\/jobs$/,
   /^\/job\/[0-9A-Za-z-]{1,64}$/,
+  /^\/verify$/,
   /^\/settings$/,
   /^\/clusters\/new$/,
   /^\/demo\/[0-9A-Za-z-]{1,64}$/,

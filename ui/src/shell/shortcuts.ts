@@ -16,6 +16,7 @@ export const SHORTCUTS = [
   { id: "go-timeline", scope: "global", keys: ["g t"], label: "Timeline of the cluster", group: "Go to" },
   { id: "go-restore", scope: "global", keys: ["g r"], label: "Restore the cluster", group: "Go to" },
   { id: "go-jobs", scope: "global", keys: ["g j"], label: "Jobs", group: "Go to" },
+  { id: "go-verify", scope: "global", keys: ["g v"], label: "Verify", group: "Go to" },
   { id: "go-settings", scope: "global", keys: ["g s"], label: "Settings", group: "Go to" },
   { id: "zone", scope: "global", keys: ["u"], label: "Times in UTC or local", group: "Window" },
   { id: "jobs-drawer", scope: "global", keys: ["mod+j"], label: "Running jobs", group: "Window" },

@@ -133,7 +133,18 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
     kind: "verify",
     ok: false,
     level: "data",
-    checked: { objects: 8123, bytes: 71_403_212_800, pages: 0, wal_segments: 4100 },
+    sample: null,
+    checked: {
+      objects: 8123,
+      bytes: 71_403_212_800,
+      files: 0,
+      pages: 0,
+      wal_segments: 4100,
+      wal_records: 0,
+    },
+    skipped: { objects: 0, bytes: 0, files: 0 },
+    snapshots: [],
+    not_shown: ["that a server starts from it and replays to a target: a restore shows that"],
     findings: [
       {
         severity: "error",
@@ -375,6 +386,7 @@ export class FakeEngine {
     backup_start: () => ({ job: "job-backup-running" }),
     archive_start: () => ({ job: "job-archive" }),
     verify_start: () => ({ job: "job-verify-done" }),
+    verify_offline_start: () => ({ job: "job-verify-done" }),
     restore_destination: ({ cluster: name }) => ({
       path: `/home/operator/holdfast/restored/${name}-20260504T143221Z`,
     }),

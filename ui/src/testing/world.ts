@@ -48,6 +48,7 @@ export function snapshot(
     bytes_added: 3_865_470_566,
     state: "stored",
     proof: null,
+    check: null,
     retained_by: ["daily"],
     reason: null,
     page_findings: 0,

@@ -100,7 +100,7 @@ pub struct NamedPoint {
 }
 
 impl SegmentIndex {
-    pub(super) fn new(
+    pub(crate) fn new(
         timeline: TimelineId,
         segment: SegmentNo,
         segment_size: WalSegmentSize,
@@ -123,7 +123,7 @@ impl SegmentIndex {
     }
 
     /// Takes one record that ends in this stretch; `gatherer` has taken those before it.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         record: &WalRecord,
         major: u32,

@@ -170,7 +170,7 @@ pub(crate) fn segment_path(
     )
 }
 
-fn slice_directory(
+pub(crate) fn slice_directory(
     system: SystemIdentifier,
     timeline: TimelineId,
     segment: SegmentNo,

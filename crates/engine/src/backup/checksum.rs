@@ -1,7 +1,7 @@
 //! The CRC-32C of a file out of those of its extents, without reading any.
 
 /// Joins CRC-32Cs of extents that all have the same length, but for the last.
-pub(super) struct ChecksumJoiner {
+pub(crate) struct ChecksumJoiner {
     /// Bytes.
     extent_size: u64,
     /// What a whole extent that follows does to a checksum, for each byte of it: appending bytes is
@@ -11,7 +11,7 @@ pub(super) struct ChecksumJoiner {
 
 impl ChecksumJoiner {
     /// A joiner for extents of `extent_size` bytes.
-    pub(super) fn new(extent_size: usize) -> Self {
+    pub(crate) fn new(extent_size: usize) -> Self {
         let mut bits = [0_u32; 32];
         for (n, bit) in bits.iter_mut().enumerate() {
             *bit = crc32c::crc32c_combine(1 << n, 0, extent_size);
@@ -30,7 +30,7 @@ impl ChecksumJoiner {
     }
 
     /// The checksum of a file of `size` bytes, whose extents have `sums`.
-    pub(super) fn join(&self, sums: &[u32], size: u64) -> u32 {
+    pub(crate) fn join(&self, sums: &[u32], size: u64) -> u32 {
         let mut whole = 0_u32;
         let mut left = size;
         for sum in sums {

@@ -1,12 +1,46 @@
 //! What arrived against what the server says it sent, file by file.
 
+use std::collections::HashMap;
+
 use holdfast_postgres::{
-    BackupManifest, ChecksumAlgorithm, FileChecksum, Lsn, ManifestPath, ManifestWriter, TimelineId,
-    crc32c_manifest_bytes, incremental_target,
+    BackupManifest, ChecksumAlgorithm, FileChecksum, Lsn, ManifestFile, ManifestPath,
+    ManifestWriter, TimelineId, crc32c_manifest_bytes, incremental_target,
 };
 
-use super::files::{Checks, path_key};
 use crate::error::{EngineError, Result};
+
+/// Size and CRC-32C of one file, by the hash of its path.
+pub(crate) type Checks = HashMap<[u8; 16], (u64, u32)>;
+
+/// The key of a path in [`Checks`].
+pub(crate) fn path_key(path: &[u8]) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(path).as_bytes()[..16]);
+    key
+}
+
+/// What is wrong with a file of `size` bytes and this CRC-32C, going by its entry in the manifest. Checksums
+/// of other kinds than the CRC-32C, which Holdfast never asks a server for, are not compared.
+pub(crate) fn difference(listed: &ManifestFile, size: u64, crc: u32) -> Option<String> {
+    if size != listed.size {
+        return Some(format!("the server lists {} bytes, there are {size}", listed.size));
+    }
+    let other = listed.checksum.as_ref().is_some_and(|checksum| {
+        checksum.algorithm == ChecksumAlgorithm::Crc32c
+            && checksum.value != crc32c_manifest_bytes(crc)
+    });
+    other.then(|| "its CRC-32C is not the one that the server lists".to_owned())
+}
+
+/// Whether the manifest lists the WAL from `start` to `stop`.
+pub(crate) fn covers(
+    manifest: &BackupManifest,
+    timeline: TimelineId,
+    start: Lsn,
+    stop: Lsn,
+) -> bool {
+    manifest.wal_ranges.iter().any(|r| r.timeline == timeline && r.start <= start && r.end >= stop)
+}
 
 /// Compares every file; gives the manifest that was read.
 ///
@@ -27,19 +61,8 @@ pub(super) fn with_manifest(
         let Some((size, crc)) = received.get(&path_key(file.path.as_bytes())) else {
             return Err(differs(format!("the server lists {name}, but did not send it")));
         };
-        if *size != file.size {
-            return Err(differs(format!(
-                "{name}: the server lists {} bytes, {size} arrived",
-                file.size
-            )));
-        }
-        if let Some(checksum) = &file.checksum
-            && checksum.algorithm == ChecksumAlgorithm::Crc32c
-            && checksum.value != crc32c_manifest_bytes(*crc)
-        {
-            return Err(differs(format!(
-                "{name}: its CRC-32C is not the one that the server lists"
-            )));
+        if let Some(wrong) = difference(file, *size, *crc) {
+            return Err(differs(format!("{name}: {wrong}")));
         }
         listed += 1;
     }
@@ -47,11 +70,7 @@ pub(super) fn with_manifest(
     if listed != received_count {
         return Err(differs(format!("the server lists {listed} files, {received_count} arrived")));
     }
-    let covers = manifest
-        .wal_ranges
-        .iter()
-        .any(|r| r.timeline == timeline && r.start <= start && r.end >= stop);
-    if !covers {
+    if !covers(&manifest, timeline, start, stop) {
         return Err(differs(format!(
             "the server's manifest does not list the WAL from {start} to {stop} on timeline {timeline}"
         )));

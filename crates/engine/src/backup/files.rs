@@ -1,25 +1,23 @@
 //! The file stage: tar entries in, extents and a list of files out. Runs on a thread of its own.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
-    BackupLabel, ControlFile, Lsn, PageFinding, RelationFile, TarEntry, TarError, TarEvent,
-    TarKind, TarParser, check_page, incremental_target, relation_file, without_incremental_lines,
+    BackupLabel, ControlFile, Lsn, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser,
+    incremental_target, relation_file, without_incremental_lines,
 };
 use holdfast_repository::{EntryKind, ExtentId, FileEntry, FileTableWriter, Ingest};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::checksum::ChecksumJoiner;
+use super::compare::{Checks, path_key};
 use super::fold::{Fold, FoldPlaces, Folded};
 use super::incremental::Basis;
+use super::pages::{PageCheck, PageMismatches, Shape};
 use crate::error::{EngineError, Result};
-use crate::snapshot::PageMismatch;
 
-/// At most this many wrong pages are listed; all are counted.
-const LISTED_PAGES: usize = 100;
 /// The server's manifest of a cluster with millions of files stays below this.
 const MANIFEST_LIMIT: usize = 4 << 30;
 /// `global/pg_control` is kept aside; it has 8 KiB.
@@ -37,9 +35,6 @@ pub(super) enum StageMessage {
     Data(Bytes),
 }
 
-/// Size and CRC-32C of one file, by the hash of its path.
-pub(super) type Checks = HashMap<[u8; 16], (u64, u32)>;
-
 /// Sums over all files.
 #[derive(Default)]
 pub(super) struct Totals {
@@ -52,15 +47,6 @@ pub(super) struct Totals {
     pub(super) changed: Checks,
 }
 
-/// Sizes the server was built with.
-#[derive(Clone, Copy)]
-pub(super) struct Shape {
-    /// Bytes of a page.
-    pub(super) block_size: u32,
-    /// Pages of a segment of a relation: a gigabyte's unless built otherwise.
-    pub(super) segment_blocks: u32,
-}
-
 /// What the file stage has when everything arrived.
 pub(super) struct Received {
     pub(super) table: FileTableWriter,
@@ -68,16 +54,8 @@ pub(super) struct Received {
     pub(super) totals: Totals,
     /// The server's, as it arrived.
     pub(super) manifest: Vec<u8>,
-    pub(super) page_findings: Vec<PageMismatch>,
-    pub(super) page_findings_total: u64,
+    pub(super) pages: PageMismatches,
     pub(super) control: ControlFile,
-}
-
-/// The key of a path in [`Checks`].
-pub(super) fn path_key(path: &[u8]) -> [u8; 16] {
-    let mut key = [0; 16];
-    key.copy_from_slice(&blake3::hash(path).as_bytes()[..16]);
-    key
 }
 
 /// A file on its way.
@@ -115,8 +93,7 @@ pub(super) struct FileStage {
     basis: Option<Basis>,
     joiner: ChecksumJoiner,
     totals: Totals,
-    page_findings: Vec<PageMismatch>,
-    page_findings_total: u64,
+    wrong: PageMismatches,
     prefix: String,
     open: Option<OpenFile>,
     control: Vec<u8>,
@@ -171,8 +148,7 @@ impl FileStage {
             checksums,
             basis,
             totals: Totals::default(),
-            page_findings: Vec::new(),
-            page_findings_total: 0,
+            wrong: PageMismatches::default(),
             prefix: String::new(),
             open: None,
             control: Vec::new(),
@@ -230,8 +206,7 @@ impl FileStage {
             ingest: self.ingest,
             totals: self.totals,
             manifest,
-            page_findings: self.page_findings,
-            page_findings_total: self.page_findings_total,
+            pages: self.wrong,
             control,
         })
     }
@@ -340,18 +315,13 @@ impl FileStage {
             }
             Kept::Folded(fold) => {
                 file.crc = crc32c::crc32c_append(file.crc, bytes);
+                let check = PageCheck { shape: self.shape, start_lsn: self.start_lsn };
                 let Some(basis) = &self.basis else { return Ok(()) };
                 let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
-                let mut check = PageCheck {
-                    shape: self.shape,
-                    start_lsn: self.start_lsn,
-                    findings: &mut self.page_findings,
-                    total: &mut self.page_findings_total,
-                };
-                let pages = file.pages;
+                let (pages, check, wrong) = (file.pages, check, &mut self.wrong);
                 return fold.push(bytes, &places, &mut |path, number, page| {
                     if let Some(relation) = pages {
-                        check.page(path, relation, u64::from(number), page);
+                        wrong.extend(check.page(path, relation, u64::from(number), page));
                     }
                 });
             }
@@ -382,14 +352,9 @@ impl FileStage {
         if let Some(relation) = file.pages {
             let block_size = self.shape.block_size as usize;
             let first = file.offset / block_size as u64;
-            let mut check = PageCheck {
-                shape: self.shape,
-                start_lsn: self.start_lsn,
-                findings: &mut self.page_findings,
-                total: &mut self.page_findings_total,
-            };
+            let check = PageCheck { shape: self.shape, start_lsn: self.start_lsn };
             for (number, page) in (first..).zip(extent.chunks_exact(block_size)) {
-                check.page(&file.path, relation, number, page);
+                self.wrong.extend(check.page(&file.path, relation, number, page));
             }
         }
         file.offset += extent.len() as u64;
@@ -448,29 +413,6 @@ impl FileStage {
             extent_crc32c: of_several(file.sums),
         }))?;
         Ok(())
-    }
-}
-
-/// Looks at pages and keeps what is wrong with them.
-struct PageCheck<'a> {
-    shape: Shape,
-    start_lsn: Lsn,
-    findings: &'a mut Vec<PageMismatch>,
-    total: &'a mut u64,
-}
-
-impl PageCheck<'_> {
-    /// One page, by its number within the segment. Checksums count through all segments of a relation.
-    fn page(&mut self, path: &str, relation: RelationFile, number: u64, page: &[u8]) {
-        let before = u64::from(relation.segment) * u64::from(self.shape.segment_blocks);
-        let block = u32::try_from(before + number).unwrap_or(u32::MAX);
-        if let PageFinding::Mismatch { stored, computed } = check_page(page, block, self.start_lsn)
-        {
-            *self.total += 1;
-            if self.findings.len() < LISTED_PAGES {
-                self.findings.push(PageMismatch { path: path.to_owned(), block, stored, computed });
-            }
-        }
     }
 }
 
@@ -533,35 +475,5 @@ fn finish(parser: Option<TarParser>) -> Result<()> {
     match parser {
         Some(parser) => parser.finish().map_err(|e| StageError::Tar(e).into()),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use holdfast_postgres::page_checksum;
-
-    use super::*;
-
-    /// Files larger than a segment: block numbers go on from segment to segment.
-    #[test]
-    fn checksums_count_through_the_segments_of_a_relation() {
-        let shape = Shape { block_size: 8192, segment_blocks: 131_072 };
-        let mut page = vec![0; 8192];
-        page[12..16].copy_from_slice(&[24, 0, 0, 32]);
-        let sum = page_checksum(&page, 2 * 131_072 + 5);
-        page[8..10].copy_from_slice(&sum.to_le_bytes());
-        let wrong = |segment: u32, number: u64| {
-            let (mut findings, mut total) = (Vec::new(), 0);
-            let mut check =
-                PageCheck { shape, start_lsn: Lsn(1), findings: &mut findings, total: &mut total };
-            let path = format!("base/5/16384.{segment}");
-            if let Some(relation) = relation_file(&path) {
-                check.page(&path, relation, number, &page);
-            }
-            total
-        };
-        assert_eq!(wrong(2, 5), 0);
-        assert_eq!(wrong(1, 5), 1);
-        assert_eq!(wrong(2, 6), 1);
     }
 }

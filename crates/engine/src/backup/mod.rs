@@ -2,13 +2,14 @@
 //! snapshot is written last, when everything it names is durable and was compared with what the
 //! server says it sent.
 
-mod checksum;
+pub(crate) mod checksum;
 mod companion;
-mod compare;
+pub(crate) mod compare;
 mod configuration;
 mod files;
 mod fold;
 mod incremental;
+pub(crate) mod pages;
 mod source;
 mod truncations;
 
@@ -32,8 +33,9 @@ use crate::snapshot::{Snapshot, SnapshotKind};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
 use companion::Companion;
-use files::{FileStage, Received, Shape, StageMessage};
+use files::{FileStage, Received, StageMessage};
 use incremental::Basis;
+use pages::Shape;
 use truncations::Truncations;
 
 pub use incremental::IncrementalMode;
@@ -200,15 +202,7 @@ impl Engine {
         let received =
             staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
         sent?;
-        let Received {
-            mut table,
-            ingest,
-            totals,
-            manifest,
-            page_findings,
-            page_findings_total,
-            control,
-        } = received?;
+        let Received { mut table, ingest, totals, manifest, pages, control } = received?;
         // Only the end of the whole command is success: a checksum failure arrives after the last byte.
         let end = stream.finish().await?;
         warnings.extend(end.warnings.iter().map(|n| n.message.clone()));
@@ -267,8 +261,8 @@ impl Engine {
             file_table,
             limits,
             source: facts,
-            page_findings,
-            page_findings_total,
+            page_findings: pages.listed,
+            page_findings_total: pages.total,
         };
         self.commit(&repository, &snapshot).await?;
         companion.stop().await?;

@@ -2,17 +2,15 @@
 //! what the WAL did to them since.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 
 use holdfast_postgres::heap::{self, ClassRow, RowChange};
 use holdfast_postgres::{BlockReference, Fork, Lsn, WalChange, WalRecord, page_lsn, relation_file};
-use holdfast_repository::{
-    EntryKind, ExtentId, ExtentSink, FileEntry, Repository, SinkError, WantedExtent,
-};
+use holdfast_repository::Repository;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::snapshot::Snapshot;
+use crate::snapshot::contents::read_files;
 
 /// Oids of the catalogs that are read; `pg_class` and `pg_database` are found through the relation
 /// maps, `pg_namespace` through `pg_class`.
@@ -21,8 +19,6 @@ const PG_NAMESPACE: u32 = 2615;
 const PG_DATABASE: u32 = 1262;
 /// Catalogs of one database that are larger are not held in memory: names stay unknown then.
 const CATALOG_BYTES_MAX: u64 = 256 << 20;
-/// Packs read at a time.
-const PARALLEL: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Catalog {
@@ -84,19 +80,22 @@ impl Names {
     ) -> Result<Self> {
         let page_size = usize::try_from(snapshot.block_size).unwrap_or(8192);
         let mut names = Self::none(snapshot.server_version.major(), page_size);
-        let maps = read_files(repository, snapshot, cancel, |entry| {
+        let limit = CATALOG_BYTES_MAX;
+        let maps = read_files(repository, snapshot, cancel, limit, |entry| {
             entry.path.ends_with("/pg_filenode.map")
         })
-        .await?;
+        .await?
+        .unwrap_or_default();
         for (path, bytes) in maps {
             names.map(database_of(&path).unwrap_or(0), &bytes);
         }
         // pg_class first: it tells where pg_namespace is.
         for wanted in [&[Catalog::Class, Catalog::Database][..], &[Catalog::Namespace]] {
-            let files = read_files(repository, snapshot, cancel, |entry| {
+            let files = read_files(repository, snapshot, cancel, limit, |entry| {
                 names.catalog_at(&entry.path).is_some_and(|(_, c)| wanted.contains(&c))
             })
-            .await?;
+            .await?
+            .unwrap_or_default();
             for (path, bytes) in files {
                 names.load(&path, &bytes);
             }
@@ -329,78 +328,6 @@ fn database_of(path: &str) -> Option<u32> {
         "base" => parts.next()?.parse().ok(),
         "pg_tblspc" => parts.nth(2)?.parse().ok(),
         _ => None,
-    }
-}
-
-/// The contents of the files of a snapshot that are wanted, by their paths.
-async fn read_files(
-    repository: &Repository,
-    snapshot: &Snapshot,
-    cancel: &CancellationToken,
-    wanted: impl Fn(&FileEntry) -> bool,
-) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut reader = repository.read_file_table(&snapshot.file_table).await?;
-    let mut files = Vec::new();
-    let mut extents = Vec::new();
-    let mut total = 0u64;
-    while let Some(entry) = reader.next().await? {
-        if entry.kind != EntryKind::File || !wanted(&entry) {
-            continue;
-        }
-        total = total.saturating_add(entry.size);
-        if total > CATALOG_BYTES_MAX {
-            return Ok(Vec::new());
-        }
-        let number = files.len() as u64;
-        for (n, id) in (0u64..).zip(&entry.extents) {
-            if *id != ExtentId::ZERO {
-                extents.push(WantedExtent { id: *id, token: number << 32 | n });
-            }
-        }
-        files.push((entry.path, vec![0; usize::try_from(entry.size).unwrap_or(0)]));
-    }
-    let sink = Arc::new(Memory { extent: repository.extent_size(), files: Mutex::new(files) });
-    repository.fetch_extents(extents, PARALLEL, sink.clone(), cancel).await?;
-    let mut files = sink.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(std::mem::take(&mut *files))
-}
-
-/// Files in memory, by number.
-struct Memory {
-    extent: usize,
-    files: Mutex<Vec<(String, Vec<u8>)>>,
-}
-
-/// Where an extent of `length` bytes goes.
-fn place(
-    files: &mut [(String, Vec<u8>)],
-    extent: usize,
-    token: u64,
-    length: usize,
-) -> Option<&mut [u8]> {
-    let file = usize::try_from(token >> 32).ok()?;
-    let start = usize::try_from(token & 0xFFFF_FFFF).ok()?.checked_mul(extent)?;
-    files.get_mut(file)?.1.get_mut(start..start.checked_add(length)?)
-}
-
-impl ExtentSink for Memory {
-    fn write(
-        &self,
-        token: u64,
-        _id: &ExtentId,
-        bytes: &[u8],
-    ) -> std::result::Result<(), SinkError> {
-        let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(place) = place(&mut files, self.extent, token, bytes.len()) else {
-            let error = EngineError::integrity(
-                "file_table_damaged",
-                "an extent lies outside its file",
-                "This snapshot cannot be read from this copy of the repository. Choose another snapshot.",
-            );
-            return Err(SinkError(Box::new(error)));
-        };
-        place.copy_from_slice(bytes);
-        Ok(())
     }
 }
 

@@ -77,6 +77,8 @@ named! {
         Rescue = "rescue",
         /// Reads the repository back.
         Verify = "verify",
+        /// Makes a bundle.
+        Bundle = "bundle",
         /// Runs the demo.
         Demo = "demo",
     }

@@ -262,7 +262,9 @@ fn facts(summary: &SnapshotSummary) -> SnapshotFacts {
         started_at: summary.started_at,
         finished_at: summary.finished_at,
         bytes_added: summary.bytes_added,
-        degraded: summary.page_findings > 0 || summary.state == PointState::Degraded,
+        degraded: summary.page_findings > 0
+            || summary.state == PointState::Degraded
+            || summary.check.as_ref().is_some_and(|check| !check.ok),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::error::{EngineError, ErrorObject, Result};
 use crate::points::{PointState, SnapshotSummary};
 use crate::snapshot::{self, Proof, Snapshot};
+use crate::verify::checks_of;
 
 /// Metadata is fetched with this many requests at a time.
 const PARALLEL_READS: usize = 8;
@@ -454,8 +455,10 @@ impl Engine {
             found.extend(kept.into_values());
         }
         let proofs = self.load_proofs(cluster, repository).await?;
+        let mut checks = checks_of(self.catalog(), repository, cluster.id).await?;
         for summary in &mut found {
-            summary.judge(proofs.get(&summary.id).cloned());
+            let check = summary.id.parse().ok().and_then(|id: Uuid| checks.remove(&id));
+            summary.judge(proofs.get(&summary.id).cloned(), check);
         }
         found.sort_by(|a, b| (a.start_lsn, &a.id).cmp(&(b.start_lsn, &b.id)));
         Ok(found)
@@ -469,7 +472,10 @@ impl Engine {
     ) -> Result<HashMap<String, Proof>> {
         let mut newest = HashMap::<String, String>::new();
         for entry in repository.list(&format!("proofs/{}/", cluster.id)).await? {
-            if let Some(snapshot) = entry.path.rsplit('/').nth(1) {
+            // Beside those of single snapshots stand the outcomes of verifications.
+            if let Some(snapshot) = entry.path.rsplit('/').nth(1)
+                && Uuid::try_parse(snapshot).is_ok()
+            {
                 let known = newest.entry(snapshot.to_owned()).or_default();
                 if entry.path > *known {
                     known.clone_from(&entry.path);

@@ -12,6 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use super::Backend;
+use super::archive_file::ArchiveFile;
 use crate::error::{RepositoryError, Result};
 use crate::url::{Place, RepositoryUrl};
 
@@ -37,6 +38,9 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
                 operation: "find the current directory",
                 source,
             })?;
+            if root.is_file() {
+                return Ok((Backend::Ready(Arc::new(ArchiveFile::open(&root)?)), String::new()));
+            }
             let (opened, durable) = (OnceLock::new(), Arc::default());
             return Ok((Backend::Local { root, opened, durable }, String::new()));
         }
