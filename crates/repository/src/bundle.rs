@@ -177,6 +177,10 @@ impl Bundle {
     /// # Errors
     /// What the disk says.
     pub fn finish(mut self) -> Result<BundleStats> {
+        // Somebody may have made one meanwhile.
+        if std::fs::symlink_metadata(&self.to).is_ok() {
+            return Err(RepositoryError::AlreadyExists { path: self.to.display().to_string() });
+        }
         std::fs::rename(&self.part, &self.to).map_err(local("name the bundle"))?;
         self.medium = None;
         if cfg!(unix) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use holdfast_postgres::{
     BackupManifest, ChecksumAlgorithm, FileChecksum, Lsn, ManifestFile, ManifestPath,
-    ManifestWriter, TimelineId, crc32c_manifest_bytes, incremental_target,
+    ManifestWriter, TimelineId, WalRange, crc32c_manifest_bytes, incremental_target,
 };
 
 use crate::error::{EngineError, Result};
@@ -19,27 +19,38 @@ pub(crate) fn path_key(path: &[u8]) -> [u8; 16] {
     key
 }
 
-/// What is wrong with a file of `size` bytes and this CRC-32C, going by its entry in the manifest. Checksums
-/// of other kinds than the CRC-32C, which Holdfast never asks a server for, are not compared.
-pub(crate) fn difference(listed: &ManifestFile, size: u64, crc: u32) -> Option<String> {
-    if size != listed.size {
-        return Some(format!("the server lists {} bytes, there are {size}", listed.size));
-    }
-    let other = listed.checksum.as_ref().is_some_and(|checksum| {
-        checksum.algorithm == ChecksumAlgorithm::Crc32c
-            && checksum.value != crc32c_manifest_bytes(crc)
-    });
-    other.then(|| "its CRC-32C is not the one that the server lists".to_owned())
+/// What a manifest says of one file, in little room: there may be millions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed {
+    size: u64,
+    /// None where it is a checksum of another kind, which Holdfast never asks a server for.
+    crc: Option<u32>,
 }
 
-/// Whether the manifest lists the WAL from `start` to `stop`.
-pub(crate) fn covers(
-    manifest: &BackupManifest,
-    timeline: TimelineId,
-    start: Lsn,
-    stop: Lsn,
-) -> bool {
-    manifest.wal_ranges.iter().any(|r| r.timeline == timeline && r.start <= start && r.end >= stop)
+impl Listed {
+    pub(crate) fn of(file: &ManifestFile) -> Self {
+        let crc = file
+            .checksum
+            .as_ref()
+            .filter(|checksum| checksum.algorithm == ChecksumAlgorithm::Crc32c)
+            .and_then(|checksum| checksum.value.as_slice().try_into().ok())
+            .map(u32::from_le_bytes);
+        Self { size: file.size, crc }
+    }
+
+    /// What is wrong with a file of `size` bytes and this CRC-32C.
+    pub(crate) fn difference(self, size: u64, crc: u32) -> Option<String> {
+        if size != self.size {
+            return Some(format!("the server lists {} bytes, there are {size}", self.size));
+        }
+        let other = self.crc.is_some_and(|listed| listed != crc);
+        other.then(|| "its CRC-32C is not the one that the server lists".to_owned())
+    }
+}
+
+/// Whether these ranges hold the WAL from `start` to `stop`.
+pub(crate) fn covers(ranges: &[WalRange], timeline: TimelineId, start: Lsn, stop: Lsn) -> bool {
+    ranges.iter().any(|r| r.timeline == timeline && r.start <= start && r.end >= stop)
 }
 
 /// Compares every file; gives the manifest that was read.
@@ -61,7 +72,7 @@ pub(super) fn with_manifest(
         let Some((size, crc)) = received.get(&path_key(file.path.as_bytes())) else {
             return Err(differs(format!("the server lists {name}, but did not send it")));
         };
-        if let Some(wrong) = difference(file, *size, *crc) {
+        if let Some(wrong) = Listed::of(file).difference(*size, *crc) {
             return Err(differs(format!("{name}: {wrong}")));
         }
         listed += 1;
@@ -70,7 +81,7 @@ pub(super) fn with_manifest(
     if listed != received_count {
         return Err(differs(format!("the server lists {listed} files, {received_count} arrived")));
     }
-    if !covers(&manifest, timeline, start, stop) {
+    if !covers(&manifest.wal_ranges, timeline, start, stop) {
         return Err(differs(format!(
             "the server's manifest does not list the WAL from {start} to {stop} on timeline {timeline}"
         )));

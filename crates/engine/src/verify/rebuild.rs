@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_postgres::{
-    BackupLabel, BackupManifest, ControlFile, ManifestFile, RelationFile, relation_file,
+    BackupLabel, ControlFile, ManifestError, ManifestPath, ManifestReader, RelationFile,
+    relation_file,
 };
 use holdfast_repository::{
     EntryKind, ExtentId, ExtentSink, FileEntry, Repository, SinkError, WantedExtent,
@@ -16,7 +17,7 @@ use holdfast_repository::{
 
 use super::{Depth, FindingSeverity, Sample, VerifyFinding, error, is_damage};
 use crate::backup::checksum::ChecksumJoiner;
-use crate::backup::compare::{covers, difference, path_key};
+use crate::backup::compare::{Listed, covers, path_key};
 use crate::backup::pages::{PageCheck, PageMismatches, Shape};
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
@@ -27,6 +28,8 @@ use crate::snapshot::contents::read_files;
 const PARALLEL: usize = 4;
 /// Extents that are asked for together: 2 GiB of the usual ones, a few megabytes of memory.
 const TOGETHER: usize = 32_768;
+/// Files that are asked for together, where they are small.
+const FILES_TOGETHER: usize = 8_192;
 /// Manifest, label and control file together stay below this.
 const OWN_FILES_LIMIT: u64 = 4 << 30;
 /// At most this many files, or pages, of a snapshot are named; all are counted.
@@ -66,13 +69,13 @@ struct Sound {
 #[derive(Clone)]
 struct Pending {
     entry: FileEntry,
-    listed: Option<ManifestFile>,
+    listed: Option<Listed>,
     relation: Option<RelationFile>,
 }
 
 /// What the snapshot says of itself in its own files.
 struct Own {
-    listed: HashMap<[u8; 16], ManifestFile>,
+    listed: HashMap<[u8; 16], (ManifestPath, Listed)>,
     pages: Option<PageCheck>,
 }
 
@@ -126,7 +129,7 @@ impl<'a> Rebuild<'a> {
                 found.file(&entry.path, "its list of extents does not fit its size");
                 continue;
             }
-            let listed = listed.remove(&path_key(entry.path.as_bytes()));
+            let listed = listed.remove(&path_key(entry.path.as_bytes())).map(|(_, listed)| listed);
             if listed.is_none() && entry.path != "backup_manifest" {
                 found.file(&entry.path, "the server's manifest does not list it");
             }
@@ -143,17 +146,14 @@ impl<'a> Rebuild<'a> {
             }
             extents += pending.entry.extents.len();
             batch.push(pending);
-            if extents >= TOGETHER {
+            if extents >= TOGETHER || batch.len() >= FILES_TOGETHER {
                 done = self.read(std::mem::take(&mut batch), pages, done, found).await?;
                 extents = 0;
             }
         }
         self.read(batch, pages, done, found).await?;
-        for missing in listed.into_values() {
-            found.file(
-                &missing.path.to_string(),
-                "the server lists it, the snapshot does not have it",
-            );
+        for (path, _) in listed.into_values() {
+            found.file(&path.to_string(), "the server lists it, the snapshot does not have it");
         }
         Ok(())
     }
@@ -173,15 +173,22 @@ impl<'a> Rebuild<'a> {
             files.iter().find(|(path, _)| path == name).map_or(&[][..], |(_, bytes)| bytes)
         };
         let mut listed = HashMap::new();
-        match BackupManifest::parse(content(MANIFEST)) {
+        let mut read = || -> Result<_, ManifestError> {
+            let mut reader = ManifestReader::new();
+            reader.push(content(MANIFEST), &mut |file| {
+                let of_file = Listed::of(&file);
+                listed.insert(path_key(file.path.as_bytes()), (file.path, of_file));
+            })?;
+            reader.finish()
+        };
+        match read() {
             Ok(manifest) => {
                 let Snapshot { timeline, start_lsn, stop_lsn, .. } = *snapshot;
-                if !covers(&manifest, timeline, start_lsn, stop_lsn) {
+                if !covers(&manifest.wal_ranges, timeline, start_lsn, stop_lsn) {
                     found.snapshot(format!(
                         "the server's manifest does not list the WAL from {start_lsn} to {stop_lsn} on timeline {timeline}"
                     ));
                 }
-                listed.extend(manifest.files.into_iter().map(|f| (path_key(f.path.as_bytes()), f)));
             }
             Err(problem) => {
                 found.snapshot(format!("the server's manifest in it cannot be read: {problem}"));
@@ -468,8 +475,7 @@ impl<'a> Findings<'a> {
     fn compare(&mut self, file: &Pending, crc: u32) -> bool {
         self.rebuilt.files += 1;
         let path = &file.entry.path;
-        if let Some(wrong) = file.listed.as_ref().and_then(|l| difference(l, file.entry.size, crc))
-        {
+        if let Some(wrong) = file.listed.and_then(|l| l.difference(file.entry.size, crc)) {
             self.file(path, &wrong);
             return false;
         }

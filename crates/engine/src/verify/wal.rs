@@ -14,6 +14,9 @@ use crate::archive::{ArchiveView, NamedPoint, SegmentIndex, StoredSegment, Trans
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
 
+/// Bytes whose records are in memory at a time; a record may be longer.
+const PART_BYTES: usize = 256 * 1024;
+
 /// What reading found.
 #[derive(Debug, Default)]
 pub(super) struct WalRead {
@@ -69,7 +72,7 @@ pub(super) async fn read(
         let outcome;
         (link, outcome) =
             read.await.map_err(|e| EngineError::Fault(format!("a worker thread failed: {e}")))?;
-        found.records += link.records.len() as u64;
+        found.records += link.records;
         let goes_on = chosen.get(n + 1).is_some_and(|(t, _, _)| t == timeline);
         match outcome {
             Ok(index) => {
@@ -104,8 +107,8 @@ struct Chain {
     begin: Lsn,
     reader: WalStreamReader,
     size: holdfast_postgres::WalSegmentSize,
-    /// Those that end in the segment read last.
-    records: Vec<WalRecord>,
+    /// How many end in the segment read last.
+    records: u64,
 }
 
 impl Chain {
@@ -120,26 +123,32 @@ impl Chain {
             begin: start,
             reader: WalStreamReader::at_segment(start, view.segment_size, expected),
             size: view.segment_size,
-            records: Vec::new(),
+            records: 0,
         }
     }
 
     /// Reads one segment's bytes; what recovery can stop at in them.
     fn read(&mut self, segment: SegmentNo, bytes: &[u8]) -> Result<SegmentIndex, WalReadError> {
-        self.records.clear();
-        self.reader.push(bytes, &mut self.records)?;
+        self.records = 0;
         let magic = bytes.get(..2).map_or(0, |m| u16::from_le_bytes([m[0], m[1]]));
         let major = VersionTraits::of_wal_magic(magic).map_or(0, |traits| traits.major);
         let start = self.size.start_of(segment);
         let mut index = SegmentIndex::new(self.timeline, segment, self.size, start);
         // Markers are not compared: what they tell depends on the segments before.
         let mut markers = MarkerGatherer::new();
-        for record in &self.records {
-            // A record that is not understood was refused when the WAL was archived.
-            if index.add(record, major, &mut markers).is_err() {
-                let kind = holdfast_postgres::WalReadErrorKind::Content { what: "a stored" };
-                return Err(WalReadError { lsn: record.span.start, kind });
+        let mut records: Vec<WalRecord> = Vec::new();
+        for part in bytes.chunks(PART_BYTES) {
+            records.clear();
+            let read = self.reader.push(part, &mut records);
+            self.records += records.len() as u64;
+            for record in &records {
+                // A record that is not understood was refused when the WAL was archived.
+                if index.add(record, major, &mut markers).is_err() {
+                    let kind = holdfast_postgres::WalReadErrorKind::Content { what: "stored" };
+                    return Err(WalReadError { lsn: record.span.start, kind });
+                }
             }
+            read?;
         }
         Ok(index)
     }
