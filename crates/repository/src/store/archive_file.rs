@@ -54,7 +54,8 @@ impl ArchiveFile {
     /// Reads where everything is; blocks.
     ///
     /// # Errors
-    /// [`RepositoryError::Corrupt`] when it is no tar file, was cut short, or holds a name twice.
+    /// [`RepositoryError::NotARepository`] when it is no tar file; [`RepositoryError::Corrupt`] when it was cut
+    /// short or holds a name twice.
     pub(super) fn open(path: &FilePath) -> Result<Self, RepositoryError> {
         let location = path.display().to_string();
         let corrupt = |what: &str| RepositoryError::corrupt(&location, what);
@@ -62,18 +63,25 @@ impl ArchiveFile {
         let mut file = File::open(path).map_err(local("open the bundle"))?;
         let length = file.metadata().map_err(local("look at the bundle"))?.len();
         let mut members = BTreeMap::new();
-        let no_tar = |_| corrupt("it is no bundle: not a tar file, or cut short");
+        let cut = || corrupt("it was cut short: copy it again");
         let mut archive = tar::Archive::new(&mut file);
-        for entry in archive.entries_with_seek().map_err(no_tar)? {
-            let entry = entry.map_err(no_tar)?;
+        for entry in archive.entries_with_seek().map_err(|_| cut())? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Not even a first member: something else.
+                Err(_) if members.is_empty() => {
+                    return Err(RepositoryError::NotARepository { location });
+                }
+                Err(_) => return Err(cut()),
+            };
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let name = entry.path().map_err(no_tar)?.to_string_lossy().into_owned();
+            let name = entry.path().map_err(|_| cut())?.to_string_lossy().into_owned();
             let name = name.trim_start_matches("./").to_owned();
             let (start, size) = (entry.raw_file_position(), entry.size());
             if start.checked_add(size).is_none_or(|end| end > length) {
-                return Err(corrupt("it was cut short: copy it again"));
+                return Err(cut());
             }
             let seconds = entry.header().mtime().ok().and_then(|s| i64::try_from(s).ok());
             let modified = seconds
