@@ -1572,11 +1572,7 @@ objects: number,
 /**
  * Their bytes.
  */
-bytes: number, 
-/**
- * Every object was read back and is what it must be.
- */
-verified: boolean, };
+bytes: number, };
 export type FindingSeverity = "info" | "warning" | "error";
 export type VerifyFinding = { 
 /**

@@ -1,9 +1,10 @@
 import { type FormEvent, useState } from "react";
 import { useAction } from "../api/queries";
 import { Button } from "../elements/Button";
-import { Checkbox, Choice, Field } from "../elements/Field";
+import { Checkbox, Field } from "../elements/Field";
 import { Problem } from "../elements/Problem";
 import type { Chosen } from "./RepositoryStep";
+import { UnlockFields, useUnlock } from "./UnlockFields";
 import { urlProblem } from "./validity";
 
 interface AttachRepositoryProps {
@@ -14,25 +15,22 @@ interface AttachRepositoryProps {
 
 export function AttachRepository({ keychain, storeMessage, onAttached }: AttachRepositoryProps) {
   const [url, setUrl] = useState("");
-  const [way, setWay] = useState<"passphrase" | "recovery">("passphrase");
-  const [secret, setSecret] = useState("");
+  const unlock = useUnlock();
   const [store, setStore] = useState(keychain);
   const [tried, setTried] = useState(false);
   const attach = useAction("repository_attach", ({ id, url: attached }) => {
-    setSecret("");
+    unlock.forget();
     onAttached({ id, url: attached });
   });
 
   const urlWrong = urlProblem(url);
-  const word = way === "passphrase" ? "Passphrase" : "Recovery key";
   const submit = (event: FormEvent) => {
     event.preventDefault();
     setTried(true);
-    if (urlWrong !== null || secret === "") return;
+    if (urlWrong !== null || !unlock.given) return;
     attach.mutate({
       url: url.trim(),
-      passphrase: way === "passphrase" ? secret : null,
-      recovery_key: way === "recovery" ? secret.trim() : null,
+      ...unlock.request,
       keychain: store,
     });
   };
@@ -47,26 +45,7 @@ export function AttachRepository({ keychain, storeMessage, onAttached }: AttachR
         onChange={setUrl}
         error={tried ? (urlWrong ?? undefined) : undefined}
       />
-      <Choice
-        legend="Unlock it with"
-        value={way}
-        onChange={(next) => {
-          setWay(next);
-          setSecret("");
-        }}
-        options={[
-          { value: "passphrase", label: "Its passphrase" },
-          { value: "recovery", label: "Its recovery key" },
-        ]}
-        columns="sm:grid-cols-2"
-      />
-      <Field
-        label={word}
-        type="password"
-        value={secret}
-        onChange={setSecret}
-        error={tried && secret === "" ? `Enter the ${word.toLowerCase()}.` : undefined}
-      />
+      <UnlockFields unlock={unlock} tried={tried} />
       <Checkbox
         label="Keep a key in the OS keychain"
         checked={store}

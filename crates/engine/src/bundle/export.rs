@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 use holdfast_postgres::{Lsn, TimelineId};
 use holdfast_repository::{
-    Bundle, EntryKind, Index, ObjectEntry, ObjectKind, PackId, Repository, RepositoryError,
-    Severity, VerifyLevel,
+    Bundle, ObjectEntry, ObjectKind, PackId, Repository, RepositoryError, Severity, VerifyLevel,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,8 @@ use crate::archive::{
 };
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobId, JobKind};
+use crate::jobs::{JobContext, JobKind};
+use crate::snapshot::contents::{Packs, packs_of};
 use crate::snapshot::{Snapshot, proofs_prefix};
 
 /// So often WAL is listed again because slices were sealed while they were copied.
@@ -66,8 +66,6 @@ pub struct BundleResult {
     /// Their bytes.
     #[ts(type = "number")]
     pub bytes: u64,
-    /// Every object was read back and is what it must be.
-    pub verified: bool,
 }
 
 impl Engine {
@@ -89,59 +87,37 @@ impl Engine {
         .await
     }
 
-    /// The same in the background.
-    ///
-    /// # Errors
-    /// When the job cannot be recorded.
-    pub async fn start_bundle(&self, request: BundleRequest) -> Result<JobId> {
-        let engine = self.clone();
-        let (cluster, title) = (request.cluster.clone(), title(&request));
-        self.start_job(JobKind::Bundle, Some(&cluster), title, move |job| async move {
-            engine.export_in(job, request).await
-        })
-        .await
-    }
-
     async fn export_in(&self, job: JobContext, request: BundleRequest) -> Result<BundleResult> {
         job.reporter.phase("choosing", None, None);
         let cluster = self.cluster(&request.cluster).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let view = self.archive_view(&cluster).await?;
-        let way = self.way(&cluster, &view, &request).await?;
-        let mut bundle = Bundle::begin(&request.to).await.map_err(|error| match error {
-            RepositoryError::AlreadyExists { path } => EngineError::refused(
-                "destination_not_empty",
-                format!("{path} exists"),
-                "Name a file or folder that does not exist yet. Nothing was written.",
-            ),
-            other => other.into(),
-        })?;
+        let chosen = self.choose(&cluster, &view, &request).await?;
+        let mut bundle = Bundle::begin(&request.to).await.map_err(taken)?;
         let mut copy = Copying { job: &job, repository: &repository, bundle: &mut bundle, done: 0 };
-        copy.all(self, &cluster, &way).await?;
-        let verified = read_back(&job, &repository, &mut bundle).await;
-        verified?;
-        let stats = bundle.finish()?;
+        copy.all(self, &cluster, &chosen).await?;
+        read_back(&job, &repository, &mut bundle).await?;
+        let stats = bundle.finish().map_err(taken)?;
         Ok(BundleResult {
             job: job.id.to_string(),
             path: request.to.display().to_string(),
-            snapshot: way.snapshot.id.to_string(),
-            timeline: way.timeline.get(),
-            from_lsn: way.snapshot.start_lsn,
-            to_lsn: way.end,
-            last_commit: way.last_commit,
+            snapshot: chosen.snapshot.id.to_string(),
+            timeline: chosen.timeline.get(),
+            from_lsn: chosen.snapshot.start_lsn,
+            to_lsn: chosen.end,
+            last_commit: chosen.last_commit,
             objects: stats.objects,
             bytes: stats.bytes,
-            verified: true,
         })
     }
 
     /// Finds the snapshot and how far its WAL goes.
-    async fn way(
+    async fn choose(
         &self,
         cluster: &Cluster,
         view: &ArchiveView,
         request: &BundleRequest,
-    ) -> Result<WayOut> {
+    ) -> Result<Chosen> {
         let snapshots = self.snapshots(cluster).await?;
         let wanted = |s: &Snapshot| request.snapshot.is_none_or(|id| s.id == id);
         if let Some(id) = request.snapshot
@@ -150,12 +126,12 @@ impl Engine {
             return Err(EngineError::NotFound { what: "snapshot", name: id.to_string() });
         }
         let in_time = |s: &Snapshot| request.through.is_none_or(|time| s.finished_at <= time);
-        let chosen = snapshots
+        let newest = snapshots
             .into_iter()
             .map(|(snapshot, _)| snapshot)
             .rev()
             .find(|s| wanted(s) && in_time(s) && wal_is_whole(view, s.into()));
-        let Some(snapshot) = chosen else {
+        let Some(snapshot) = newest else {
             return Err(EngineError::refused(
                 "no_snapshot",
                 format!(
@@ -201,7 +177,19 @@ impl Engine {
         let last_commit =
             commits().filter(|(span, _)| span.end <= end).map(|(_, at)| at).next_back();
         let timeline = legs.last().map_or(snapshot.timeline, |leg| leg.timeline);
-        Ok(WayOut { snapshot, legs, timeline, end, last_commit })
+        Ok(Chosen { snapshot, legs, timeline, end, last_commit })
+    }
+}
+
+/// A name that somebody has taken.
+fn taken(error: RepositoryError) -> EngineError {
+    match error {
+        RepositoryError::AlreadyExists { path } => EngineError::refused(
+            "destination_not_empty",
+            format!("{path} exists"),
+            "Name a file or folder that does not exist yet. Nothing was written.",
+        ),
+        other => other.into(),
     }
 }
 
@@ -210,7 +198,7 @@ fn title(request: &BundleRequest) -> String {
 }
 
 /// What a bundle takes along.
-struct WayOut {
+struct Chosen {
     snapshot: Snapshot,
     legs: Vec<Leg>,
     timeline: TimelineId,
@@ -218,7 +206,7 @@ struct WayOut {
     last_commit: Option<DateTime<Utc>>,
 }
 
-impl WayOut {
+impl Chosen {
     /// The paths of its WAL.
     fn wal(&self, view: &ArchiveView) -> Vec<String> {
         let size = view.segment_size;
@@ -244,15 +232,20 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    async fn all(&mut self, engine: &Engine, cluster: &Cluster, way: &WayOut) -> Result<()> {
-        let snapshot = &way.snapshot;
-        let packs = self.packs(snapshot).await?;
+    async fn all(&mut self, engine: &Engine, cluster: &Cluster, chosen: &Chosen) -> Result<()> {
+        let snapshot = &chosen.snapshot;
+        let Packs { found, lost } = packs_of(self.repository, snapshot).await?;
+        if let Some(path) = lost {
+            return Err(damaged(&path, "no pack holds all of it"));
+        }
+        let mut packs: Vec<PackId> = found.into_iter().collect();
+        packs.sort_unstable();
         let sizes: HashMap<String, u64> =
             self.repository.list("packs").await?.into_iter().map(|e| (e.path, e.size)).collect();
         let total = packs.iter().filter_map(|pack| sizes.get(&pack.path())).sum::<u64>();
         self.job.reporter.phase("copying", Some("bytes"), None);
         // WAL first: slices of the open segment do not stay.
-        self.wal(engine, cluster, way).await?;
+        self.wal(engine, cluster, chosen).await?;
         self.job.reporter.total(Some(self.done + total));
         for pack in &packs {
             let path = pack.path();
@@ -283,9 +276,9 @@ impl Copying<'_> {
             cluster: cluster.id,
             name: cluster.name.clone(),
             snapshot: snapshot.id,
-            timeline: way.timeline,
+            timeline: chosen.timeline,
             from_lsn: snapshot.start_lsn,
-            to_lsn: way.end,
+            to_lsn: chosen.end,
             made_at: Utc::now(),
             made_by: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -305,26 +298,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// The packs that hold the snapshot's extents.
-    async fn packs(&self, snapshot: &Snapshot) -> Result<Vec<PackId>> {
-        let index: std::sync::Arc<Index> = self.repository.index().await?;
-        let mut packs = HashSet::new();
-        let mut reader = self.repository.read_file_table(&snapshot.file_table).await?;
-        while let Some(entry) = reader.next().await? {
-            if entry.kind != EntryKind::File {
-                continue;
-            }
-            for id in entry.extents.iter().filter(|id| !id.is_zero()) {
-                let pack = index.pack_of(id);
-                packs.insert(pack.ok_or_else(|| damaged(&entry.path, "no pack holds all of it"))?);
-            }
-        }
-        let mut packs: Vec<_> = packs.into_iter().collect();
-        packs.sort_unstable();
-        Ok(packs)
-    }
-
-    async fn wal(&mut self, engine: &Engine, cluster: &Cluster, way: &WayOut) -> Result<()> {
+    async fn wal(&mut self, engine: &Engine, cluster: &Cluster, chosen: &Chosen) -> Result<()> {
         let mut copied = HashSet::new();
         for _ in 0..LISTINGS {
             let view = engine.archive_view(cluster).await?;
@@ -335,7 +309,7 @@ impl Copying<'_> {
                 entries.extend(listed.into_iter().map(|entry| (entry.path.clone(), entry)));
             }
             let mut whole = true;
-            for path in way.wal(&view) {
+            for path in chosen.wal(&view) {
                 if copied.contains(&path) {
                     continue;
                 }

@@ -1,9 +1,10 @@
-//! Single files of a snapshot, in memory.
+//! What a snapshot is made of: its packs, and single files of it in memory.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use holdfast_repository::{
-    EntryKind, ExtentId, ExtentSink, FileEntry, Repository, SinkError, WantedExtent,
+    EntryKind, ExtentId, ExtentSink, FileEntry, PackId, Repository, SinkError, WantedExtent,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,37 @@ use crate::error::{EngineError, Result};
 
 /// Packs read at a time.
 const PARALLEL: usize = 4;
+
+/// The packs that hold a snapshot's extents.
+#[derive(Debug, Default)]
+pub(crate) struct Packs {
+    pub(crate) found: HashSet<PackId>,
+    /// The first file with an extent that no pack holds.
+    pub(crate) lost: Option<String>,
+}
+
+/// Finds the packs of a snapshot.
+///
+/// # Errors
+/// When the index or the list of files cannot be read.
+pub(crate) async fn packs_of(repository: &Repository, snapshot: &Snapshot) -> Result<Packs> {
+    let index = repository.index().await?;
+    let mut reader = repository.read_file_table(&snapshot.file_table).await?;
+    let mut packs = Packs::default();
+    while let Some(entry) = reader.next().await? {
+        for id in entry.extents.iter().filter(|id| !id.is_zero()) {
+            match index.pack_of(id) {
+                Some(pack) => {
+                    packs.found.insert(pack);
+                }
+                None => {
+                    packs.lost.get_or_insert_with(|| entry.path.clone());
+                }
+            }
+        }
+    }
+    Ok(packs)
+}
 
 /// The contents of the files of a snapshot that are wanted, by their paths; none when they are larger than
 /// `limit` bytes together.

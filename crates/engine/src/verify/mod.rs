@@ -205,6 +205,7 @@ impl Engine {
             repository: &repository,
             request: &request,
             scope,
+            snapshots: Vec::new(),
             result: request.blank(),
         };
         run.objects().await?;
@@ -227,7 +228,7 @@ impl Engine {
         clusters: &[&Cluster],
         request: &VerifyRequest,
     ) -> Result<Scope> {
-        let Some(wanted) = request.snapshot else { return Ok(Scope::new(request.sample, None)) };
+        let Some(wanted) = request.snapshot else { return Ok(Scope::new(request.sample)) };
         for cluster in clusters {
             let path = format!("{}{wanted}", snapshot::prefix(cluster.id));
             let kind = holdfast_repository::ObjectKind::Snapshot;
@@ -247,6 +248,8 @@ struct Verification<'a> {
     repository: &'a Repository,
     request: &'a VerifyRequest,
     scope: Scope,
+    /// Those whose manifests are whole.
+    snapshots: Vec<Snapshot>,
     result: VerifyResult,
 }
 
@@ -281,6 +284,7 @@ impl Verification<'_> {
         self.result.skipped.bytes = report.skipped_bytes;
         self.result.findings.extend(report.findings.into_iter().map(VerifyFinding::from));
         self.result.findings.extend(seen.findings());
+        self.snapshots = seen.snapshots;
         Ok(())
     }
 
@@ -296,8 +300,12 @@ impl Verification<'_> {
             self.repository.list("").await?.into_iter().map(|e| e.path).collect();
         let known = engine.catalog().known_objects(summary.id).await?;
         let findings = &mut self.result.findings;
-        // One that cannot be read was found when the objects were.
-        let bundles = BundleContents::of(self.repository).await.unwrap_or_default();
+        let bundles = match BundleContents::of(self.repository).await {
+            Ok(bundles) => bundles,
+            // One that is damaged was found when the objects were read.
+            Err(problem) if is_damage(&problem) => Vec::new(),
+            Err(problem) => return Err(problem),
+        };
         findings
             .extend(known.iter().filter(|path| !present.contains(*path)).map(|path| gone(path)));
         for (path, contents) in &bundles {
@@ -336,19 +344,9 @@ impl Verification<'_> {
     /// Judges the snapshots of a cluster: puts their files together and reads its WAL where that was asked
     /// for, and keeps the outcome in the repository.
     async fn cluster(&mut self, engine: &Engine, cluster: &Cluster) -> Result<()> {
-        let mut snapshots = Vec::new();
-        for entry in self.repository.list(&snapshot::prefix(cluster.id)).await? {
-            if std::path::Path::new(&entry.path).extension().is_some() {
-                continue;
-            }
-            let kind = holdfast_repository::ObjectKind::Snapshot;
-            // One that cannot be read was found when the objects were.
-            if let Ok(found) = self.repository.get_document::<Snapshot>(&entry.path, kind).await
-                && self.scope.judges(&found)
-            {
-                snapshots.push(found);
-            }
-        }
+        // Those that are damaged were found when the objects were read.
+        let own = |s: &&Snapshot| s.cluster == cluster.id && self.scope.judges(s);
+        let mut snapshots: Vec<_> = self.snapshots.iter().filter(own).cloned().collect();
         snapshots.sort_by_key(|s| (s.start_lsn, s.id));
         if self.request.depth >= Depth::Cluster {
             self.rebuild(&snapshots).await?;

@@ -129,7 +129,7 @@ fn holes(view: &ArchiveView) -> Vec<VerifyFinding> {
 pub(super) struct Seen {
     pub(super) wal_segments: u64,
     file_tables: BTreeSet<String>,
-    snapshots: Vec<Snapshot>,
+    pub(super) snapshots: Vec<Snapshot>,
     misnamed: Vec<String>,
 }
 

@@ -7,10 +7,11 @@ use holdfast_repository::{ObjectEntry, Repository};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Checked, Skipped, VerifyResult};
+use super::{Checked, Skipped, VerifyResult, is_damage};
 use crate::archive::{segment_path, slice_directory};
 use crate::error::{EngineError, Result};
 use crate::snapshot::Snapshot;
+use crate::snapshot::contents::{Packs, packs_of};
 
 /// How deep to look; each depth contains those before it.
 #[derive(
@@ -175,34 +176,28 @@ struct Only {
 }
 
 impl Scope {
-    pub(super) fn new(sample: Option<Sample>, only: Option<Snapshot>) -> Self {
-        let only =
-            only.map(|snapshot| Only { packs: HashSet::new(), wal: wal_of(&snapshot), snapshot });
-        Self { sample, only }
+    pub(super) fn new(sample: Option<Sample>) -> Self {
+        Self { sample, only: None }
     }
 
-    /// One snapshot with its packs. One whose list of files cannot be read needs none that could be named.
+    /// One snapshot with its packs. One whose list of files is damaged needs none that could be named: that
+    /// damage is found when the list itself is read.
+    ///
+    /// # Errors
+    /// When the store cannot be reached: what is not known to be needed would pass unread.
     pub(super) async fn of_snapshot(
         repository: &Repository,
         sample: Option<Sample>,
         snapshot: Snapshot,
     ) -> Result<Self> {
-        let index = repository.index().await?;
-        let mut scope = Self::new(sample, Some(snapshot));
-        let Some(only) = &mut scope.only else { return Ok(scope) };
-        let mut ids = HashSet::new();
-        let mut reader = match repository.read_file_table(&only.snapshot.file_table).await {
-            Ok(reader) => reader,
-            Err(problem) => {
-                tracing::warn!(%problem, "the list of files of the snapshot cannot be read");
-                return Ok(scope);
-            }
+        let packs = match packs_of(repository, &snapshot).await {
+            Ok(packs) => packs,
+            Err(problem) if is_damage(&problem) => Packs::default(),
+            Err(problem) => return Err(problem),
         };
-        while let Ok(Some(entry)) = reader.next().await {
-            ids.extend(entry.extents.iter().filter_map(|id| index.pack_of(id)));
-        }
-        only.packs = ids.into_iter().map(|pack| pack.path()).collect();
-        Ok(scope)
+        let packs = packs.found.into_iter().map(|pack| pack.path()).collect();
+        let only = Only { packs, wal: wal_of(&snapshot), snapshot };
+        Ok(Self { sample, only: Some(only) })
     }
 
     /// Whether an object is read. Only packs and WAL are ever left out: all else is small, and tells what

@@ -196,12 +196,15 @@ async fn forks(
         {
             continue;
         }
-        // What cannot be read was found above.
-        let (Ok(before), Ok(after_bytes)) = (
-            view.read_segment(repository, before).await,
-            view.read_segment(repository, after).await,
-        ) else {
-            continue;
+        let read = async {
+            let before = view.read_segment(repository, before).await?;
+            Ok::<_, EngineError>((before, view.read_segment(repository, after).await?))
+        };
+        let (before, after_bytes) = match read.await {
+            Ok(both) => both,
+            // What is damaged was found above.
+            Err(problem) if is_damage(&problem) => continue,
+            Err(problem) => return Err(problem),
         };
         let common = usize::try_from(end.distance_from(start))
             .unwrap_or(usize::MAX)
