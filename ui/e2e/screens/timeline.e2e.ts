@@ -8,11 +8,11 @@ const AWAY = {
   hint: "Check the network and the endpoint. What is stored there is not affected.",
 };
 
+/** By the keyboard, as below: what is still being read may move the button away from under the pointer. */
 async function search(page: Page): Promise<void> {
-  await page.getByRole("button", { name: "Search", exact: true }).click();
+  await page.getByRole("button", { name: "Search", exact: true }).press("Enter");
 }
 
-/** By the keyboard: what is still being read may move the button away from under the pointer. */
 async function previewLoss(page: Page): Promise<void> {
   await page.getByRole("button", { name: "Preview what would be lost" }).press("Enter");
 }

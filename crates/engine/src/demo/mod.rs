@@ -413,7 +413,7 @@ impl Engine {
         );
         let archive = tokio::spawn(stream.run());
         let writers = Writers::start(&dsn, 3).await?;
-        let context = JobContext { cancel: job.cancel.child_token(), ..job.clone() };
+        let context = job.cancelled_by(job.cancel.child_token());
         self.backup_in(
             context,
             cluster.clone(),

@@ -130,7 +130,7 @@ pub struct JobSummary {
 }
 
 /// A running job's own end: report with it, watch its cancellation.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JobContext {
     /// The job.
     pub id: JobId,
@@ -142,6 +142,17 @@ pub struct JobContext {
     pub directory: PathBuf,
     /// Whether somebody asked the job to pause.
     pub(crate) paused: Arc<AtomicBool>,
+    /// What is done once it is recorded that the job ended well.
+    let_go: Arc<Mutex<Vec<LetGo>>>,
+}
+
+/// Gives up what a job has held until it was recorded.
+type LetGo = Box<dyn FnOnce() -> Result<()> + Send>;
+
+impl std::fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobContext").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl JobContext {
@@ -151,6 +162,21 @@ impl JobContext {
     /// [`EngineError::Cancelled`].
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+    }
+
+    /// The same job for a part of its work that is cancelled by itself.
+    pub(crate) fn cancelled_by(&self, cancel: CancellationToken) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
+    /// Has `let_go` called once it is recorded that the job ended well. When the job ends otherwise, or
+    /// its process dies before, it is never called, and dropped: what it holds takes itself back.
+    pub(crate) fn once_recorded(&self, let_go: impl FnOnce() -> Result<()> + Send + 'static) {
+        self.held().push(Box::new(let_go));
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<LetGo>> {
+        self.let_go.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Whether the job is to do nothing for now.
@@ -304,7 +330,9 @@ impl Engine {
         let paused = Arc::new(AtomicBool::new(false));
         let watch =
             Watch::start(directory.clone(), cancel.clone(), paused.clone(), reporter.clone());
-        Ok((JobContext { id, reporter, cancel, directory, paused }, RunLock { lock, watch }))
+        let let_go = Arc::default();
+        let context = JobContext { id, reporter, cancel, directory, paused, let_go };
+        Ok((context, RunLock { lock, watch }))
     }
 
     /// Goes on with a job that was interrupted or failed, under its own name.
@@ -417,6 +445,14 @@ impl Engine {
         };
         // The catalog first: whoever has read the journal to its end then finds the job ended.
         let recorded = self.catalog().finish_job(&summary, result.as_ref()).await;
+        let held = std::mem::take(&mut *context.held());
+        if outcome.is_ok() {
+            for let_go in held {
+                if let Err(error) = let_go() {
+                    tracing::warn!(job = %context.id, %error, "something of the job was left behind");
+                }
+            }
+        }
         context.reporter.ended(event, message);
         self.running().tokens().remove(&context.id);
         drop(lock);
@@ -436,7 +472,14 @@ impl Engine {
         let lock = lock_of_ended(id, &directory).await?;
         let reporter = Reporter::open(id, &directory, self.progress_listener())?;
         self.running().tokens().insert(id, cancel.clone());
-        let context = JobContext { id, reporter, cancel, directory, paused: Arc::default() };
+        let context = JobContext {
+            id,
+            reporter,
+            cancel,
+            directory,
+            paused: Arc::default(),
+            let_go: Arc::default(),
+        };
         Ok(TakenUp { context, engine: self.clone(), _lock: lock })
     }
 

@@ -28,7 +28,7 @@ impl Engine {
             ));
         }
         let taken = self.take_up(job, CancellationToken::new()).await?;
-        if let Some(unfinished) = Unfinished::read(&taken.context.directory)? {
+        if let Some(unfinished) = Unfinished::of(summary.state, &taken.context.directory)? {
             return self.discard_unfinished(job, &taken.context, unfinished).await;
         }
         let record = RestoreRecord::read(&self.home().jobs(), job)?;

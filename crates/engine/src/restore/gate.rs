@@ -108,7 +108,7 @@ impl Engine {
             Err(error) => {
                 context.reporter.warning(format!("the step failed: {}", error.to_object().message));
                 // Whoever cancelled the step did not cancel the way back.
-                let back = JobContext { cancel: CancellationToken::new(), ..context.clone() };
+                let back = context.cancelled_by(CancellationToken::new());
                 record.location.halt(&site.run_as).await?;
                 match replay_again(&back, &mut outlook.here, &outlook.events, &site).await {
                     Ok(proven) => (outlook.here, proven, Some(error)),

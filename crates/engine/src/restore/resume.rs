@@ -40,7 +40,7 @@ impl Engine {
             return self.unpause_job(job).await.map(|()| Resumed::Continues);
         }
         let directory = self.home().jobs().join(job.to_string());
-        if Unfinished::read(&directory)?.is_some() {
+        if Unfinished::of(summary.state, &directory)?.is_some() {
             let engine = self.clone();
             let result = self
                 .continue_job(job, cancel, |context| async move { engine.go_on(context).await })
@@ -69,7 +69,7 @@ impl Engine {
         let directory = self.home().jobs().join(job.to_string());
         let goes_on_here = summary.kind != JobKind::Rescue
             && summary.state != JobState::Running
-            && Unfinished::read(&directory)?.is_some();
+            && Unfinished::of(summary.state, &directory)?.is_some();
         if !goes_on_here {
             return self.resume_restore(job, CancellationToken::new()).await.map(drop);
         }
@@ -95,7 +95,8 @@ impl Engine {
         if unfinished.swapping.is_some() {
             let directory = options.request.destination.clone();
             let result = self.end_swap(&job, &unfinished, &directory).await?;
-            Unfinished::forget(&job.directory)?;
+            let noted_in = job.directory.clone();
+            job.once_recorded(move || Unfinished::forget(&noted_in));
             return Ok(result);
         }
         unfinished.require_ours()?;

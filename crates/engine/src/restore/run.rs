@@ -106,7 +106,8 @@ impl Engine {
         self.restore_from(job, prepared, options, begun).await
     }
 
-    /// Runs a restore from wherever its directory stands, and lets it go.
+    /// Runs a restore from wherever its directory stands, and lets it go as soon as it is recorded: until
+    /// then whoever kills this process finds an interrupted restore that goes on, and no server.
     pub(super) async fn restore_from(
         &self,
         job: JobContext,
@@ -114,11 +115,15 @@ impl Engine {
         options: &RunOptions,
         begun: Begun,
     ) -> Result<RestoreResult> {
-        let (result, server, mut begun) = self.restore_held(job, prepared, options, begun).await?;
-        begun.ended(result.running)?;
-        if let Some(server) = server {
-            server.let_go();
-        }
+        let (result, server, mut begun) =
+            self.restore_held(job.clone(), prepared, options, begun).await?;
+        let running = result.running;
+        job.once_recorded(move || {
+            if let Some(server) = server {
+                server.let_go();
+            }
+            begun.ended(running)
+        });
         Ok(result)
     }
 

@@ -15,7 +15,7 @@ use super::record::{self, RestoreRecord};
 use super::request::RunOptions;
 use super::result::RestoreResult;
 use crate::error::{EngineError, Result};
-use crate::jobs::JobId;
+use crate::jobs::{JobId, JobState};
 use crate::server::identity::RunAs;
 use crate::server::private::ServerLocation;
 
@@ -74,6 +74,15 @@ impl Unfinished {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(EngineError::file("read", path)(e)),
         }
+    }
+
+    /// The unfinished restore of a job that is not running. One that has succeeded has none: where the
+    /// process died before it could forget it, that is done now.
+    pub(super) fn of(job: JobState, directory: &Path) -> Result<Option<Self>> {
+        if job == JobState::Succeeded {
+            return Self::forget(directory).map(|()| None);
+        }
+        Self::read(directory)
     }
 
     pub(super) fn forget(directory: &Path) -> Result<()> {
