@@ -93,6 +93,10 @@ pub fn typescript() -> String {
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
         engine::bundle::BundleResult,
+        engine::replication::Lag,
+        engine::replication::HeldBack,
+        engine::replication::ReplicaResult,
+        engine::replication::ReplicationResult,
         engine::verify::FindingSeverity,
         engine::verify::VerifyFinding,
         engine::verify::Depth,
@@ -124,7 +128,7 @@ pub fn typescript() -> String {
     text.push_str(
         "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
          | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"rescue\" } & RescueResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
-         | ({ kind: \"bundle\" } & BundleResult)\n  \
+         | ({ kind: \"bundle\" } & BundleResult)\n  | ({ kind: \"replication\" } & ReplicationResult)\n  \
          | ({ kind: \"demo\" } & DemoResult);\n",
     );
     text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bundle::BundleCommand;
+use crate::replication::Replicate;
 use crate::retention::{HoldCommand, PolicyCommand, Retention};
 use crate::verify::Verify;
 
@@ -144,6 +145,8 @@ pub(crate) enum Command {
     /// One snapshot with its WAL in a folder or a file that needs no network, no server and no catalog.
     #[command(subcommand)]
     Bundle(BundleCommand),
+    /// Keep the repository in other places too, and tell how far each is behind.
+    Replicate(Replicate),
     /// For restore_command: fetch one WAL file. Exits 0 served, 1 proven absent, 200 anything else.
     #[command(
         after_help = "Example, in postgresql.conf:\n  restore_command = 'holdfast wal-get --repo s3://backups/orders %f %p'"

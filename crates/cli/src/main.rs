@@ -10,6 +10,7 @@ mod bundle;
 mod development_host;
 mod keys;
 mod output;
+mod replication;
 mod retention;
 mod run;
 mod secrets;

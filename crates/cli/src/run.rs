@@ -25,7 +25,7 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{bundle, keys, retention, secrets, tables, verify, wal};
+use crate::{bundle, keys, replication, retention, secrets, tables, verify, wal};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -73,6 +73,7 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Tables(_)
         | Command::Verify(_)
         | Command::Bundle(_)
+        | Command::Replicate(_)
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
         | Command::Repo(Repo::Check { .. } | Repo::Keys(_) | Repo::RecoveryKit { .. }) => true,
         #[cfg(feature = "development-host")]
@@ -187,6 +188,7 @@ async fn dispatch(
         Command::Hold(command) => retention::hold(&engine, command, output).await?,
         Command::Verify(asked) => verify::run(&engine, asked, output, cancel).await?,
         Command::Bundle(command) => bundle::run(&engine, command, output, cancel).await?,
+        Command::Replicate(asked) => replication::run(&engine, asked, output, cancel).await?,
         Command::Jobs(command) => jobs(&engine, command, output).await?,
         Command::Server(Server::Binaries) => {
             let found = engine.server_binaries().await;

@@ -375,6 +375,7 @@ fn repository_code(error: &RepositoryError) -> &'static str {
         RepositoryError::Unreachable { .. } => "repository_unreachable",
         RepositoryError::Permission { .. } => "repository_permission",
         RepositoryError::LastSlot => "last_key_slot",
+        RepositoryError::Occupied { .. } => "place_occupied",
         RepositoryError::Unsuitable { .. } => "repository_unsuitable",
         RepositoryError::LocalFile { .. } => "file_failed",
         RepositoryError::Sink { .. } => "destination_failed",

@@ -313,7 +313,7 @@ pub(crate) async fn unlock_to_attach(given: &secrets::GivenSecrets) -> Result<He
 const FIRST_ANSWER: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Asks the store for the one object that every repository has; whether it is there does not matter yet.
-async fn answers(store: &Store) -> Result<()> {
+pub(crate) async fn answers(store: &Store) -> Result<()> {
     match tokio::time::timeout(FIRST_ANSWER, store.get("holdfast.json")).await {
         Ok(Ok(_) | Err(RepositoryError::NotFound { .. })) => Ok(()),
         Ok(Err(error)) => Err(error.into()),

@@ -97,6 +97,14 @@ pub enum RepositoryError {
         /// What was attempted.
         operation: &'static str,
     },
+    /// What was to become a replica is something else.
+    #[error("{location} holds something else than this repository: {what}")]
+    Occupied {
+        /// Where, without credentials.
+        location: String,
+        /// What is there.
+        what: String,
+    },
     /// The store lacks something a repository needs.
     #[error("this store cannot hold a repository: {what}")]
     Unsuitable {
@@ -189,6 +197,7 @@ impl RepositoryError {
             Self::LastSlot => "repository.last_slot",
             Self::UnsupportedFormat { .. } => "repository.unsupported_format",
             Self::KeyRequired { .. } => "repository.key_required",
+            Self::Occupied { .. } => "repository.occupied",
             Self::Unsuitable { .. } => "repository.unsuitable",
             Self::InvalidUrl { .. } => "repository.invalid_url",
             Self::InvalidArgument { .. } => "repository.invalid_argument",
@@ -235,6 +244,10 @@ impl RepositoryError {
             Self::LastSlot => "Add another passphrase or recovery key first.",
             Self::UnsupportedFormat { .. } => "Use a newer version of Holdfast.",
             Self::KeyRequired { .. } => "Open the repository with a passphrase or a recovery key.",
+            Self::Occupied { .. } => {
+                "Choose a place where nothing is, or a replica of this repository. Nothing was \
+                 written there."
+            }
             Self::Unsuitable { .. } => {
                 "Use another store or file system: see the tested properties."
             }

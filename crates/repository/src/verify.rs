@@ -1,6 +1,7 @@
 //! Reading everything back: every object whole, every byte authenticated.
 
-mod object;
+mod key;
+pub(crate) mod object;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,19 +10,16 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::read_slot;
-use crate::crypto::from_hex;
 use crate::documents::check_path;
 use crate::error::{RepositoryError, Result};
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX, PackId};
 use crate::lease;
 use crate::object::{ObjectEntry, ObjectKind};
 use crate::repository::{Repository, read_root};
-use crate::root::{
-    KEYS_PREFIX, KeyDocument, ROOT_PATH, WRITERS_PREFIX, WriterCertificate, read_key_document,
-};
+use crate::root::{KEYS_PREFIX, ROOT_PATH};
 use crate::signed::MAX_SIGNED_BYTES;
 use crate::slots::parse_slot_path;
+pub(crate) use key::{Key, read_key};
 use object::{Checked, Known};
 
 /// Objects read at once: at most 32 MiB each.
@@ -458,42 +456,21 @@ impl Run<'_> {
                 return self.give_up(&totals);
             }
         };
-        let root = &self.repository.inner.root;
-        let (outcome, consequence) = if let Some(id) = parse_slot_path(path) {
-            let slot = read_slot(path, id, &bytes, root).map(|document| match document {
-                KeyDocument::Own(_) => true,
-                KeyDocument::Foreign => false,
-            });
-            if matches!(slot, Ok(true)) {
-                self.totals().usable_slots += 1;
-            }
-            (slot, "this way in opens nothing")
-        } else if let Some(public) = writer_of(path) {
-            let certificate = read_key_document(
-                path,
-                &bytes,
-                root,
-                |certificate: &WriterCertificate| certificate.repository,
-                |certificate| from_hex(&certificate.root_public_key),
-            )
-            .and_then(|document| match document {
-                KeyDocument::Foreign => Ok(false),
-                KeyDocument::Own(own) if from_hex(&own.public_key) == Some(public) => Ok(true),
-                KeyDocument::Own(_) => {
-                    Err(RepositoryError::corrupt(path, "it certifies another writer"))
-                }
-            });
-            (certificate, "objects of this writer are not trusted until it is certified again")
+        let consequence = if parse_slot_path(path).is_some() {
+            "this way in opens nothing"
         } else {
-            let message = "it is neither a key slot nor a certificate";
-            self.totals().find(Severity::Warning, FindingKind::Unexpected, path, message);
-            return Ok(());
+            "objects of this writer are not trusted until it is certified again"
         };
-        match outcome {
-            Ok(true) => {}
-            Ok(false) => {
+        match read_key(path, &bytes, &self.repository.inner.root) {
+            Ok(Key::Slot) => self.totals().usable_slots += 1,
+            Ok(Key::Certificate) => {}
+            Ok(Key::LeftBehind) => {
                 let message = "left behind by a creation that was interrupted; it may be removed";
                 self.totals().find(Severity::Info, FindingKind::Leftover, path, message);
+            }
+            Ok(Key::Stranger) => {
+                let message = "it is neither a key slot nor a certificate";
+                self.totals().find(Severity::Warning, FindingKind::Unexpected, path, message);
             }
             Err(error) => self.totals().blame(path, error, consequence),
         }
@@ -582,11 +559,6 @@ impl Run<'_> {
     }
 }
 
-fn in_folder(path: &str, folder: &str) -> bool {
+pub(crate) fn in_folder(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn writer_of(path: &str) -> Option<[u8; 32]> {
-    let name = path.strip_prefix(WRITERS_PREFIX)?.strip_prefix('/')?.strip_suffix(".json")?;
-    from_hex(name)
 }

@@ -1573,6 +1573,83 @@ objects: number,
  * Their bytes.
  */
 bytes: number, };
+export type Lag = { 
+/**
+ * Objects that it lacks.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, 
+/**
+ * The age of the oldest of them, in seconds: what was stored before is in the replica. 0 when it lacks
+ * nothing.
+ */
+seconds: number, };
+export type HeldBack = { 
+/**
+ * Which object.
+ */
+object: string, 
+/**
+ * Why.
+ */
+message: string, };
+export type ReplicaResult = { 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * It has all that was in the repository when this began.
+ */
+ok: boolean, 
+/**
+ * Objects that were copied and read back.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, 
+/**
+ * Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole.
+ */
+removed: number, 
+/**
+ * What was not copied.
+ */
+held_back: Array<HeldBack>, 
+/**
+ * What it lacks.
+ */
+lag: Lag, 
+/**
+ * How long it took.
+ */
+seconds: number, 
+/**
+ * Why it could not be brought up to date.
+ */
+error: ErrorObject | null, };
+export type ReplicationResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The repository.
+ */
+repository: string, 
+/**
+ * Every replica is up to date.
+ */
+ok: boolean, 
+/**
+ * Each of them.
+ */
+replicas: Array<ReplicaResult>, };
 export type FindingSeverity = "info" | "warning" | "error";
 export type VerifyFinding = { 
 /**
@@ -1757,7 +1834,7 @@ tables: Array<DemoTable>,
  */
 seconds: { [key in string]: number }, };
 export type JobId = string;
-export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "demo";
+export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "replication" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
 export type JobSummary = { 
 /**
@@ -2024,6 +2101,7 @@ export type JobResult =
   | ({ kind: "rescue" } & RescueResult)
   | ({ kind: "verify" } & VerifyResult)
   | ({ kind: "bundle" } & BundleResult)
+  | ({ kind: "replication" } & ReplicationResult)
   | ({ kind: "demo" } & DemoResult);
 
 /** Every command of the product: name, request, response. */

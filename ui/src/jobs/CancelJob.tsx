@@ -12,6 +12,7 @@ const VERBS: Record<JobKind, string> = {
   rescue: "Cancel this rescue",
   verify: "Cancel this verification",
   bundle: "Cancel this bundle",
+  replication: "Stop replicating",
   demo: "Cancel this demo",
 };
 
@@ -27,6 +28,8 @@ const LEAVES: Record<JobKind, string> = {
     "The private copy is removed and no file is left. A live database is as it was, unless its transaction is being committed at this moment.",
   verify: "Nothing is changed by a verification. What was not read yet stays unverified.",
   bundle: "What was written of the bundle is removed. The repository is not changed.",
+  replication:
+    "What was copied stays in the replica and is not copied again. Until then the replica is behind; what it names is in it.",
   demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",
 };
 

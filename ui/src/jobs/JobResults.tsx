@@ -3,15 +3,18 @@ import type {
   BackupResult,
   BundleResult,
   JobDetail,
+  ReplicationResult,
   VerifyFinding,
   VerifyResult,
 } from "../api/bindings";
 import { Bytes, Count } from "../elements/Bytes";
 import { Findings } from "../elements/Findings";
 import { Mono } from "../elements/Mono";
+import { Notice } from "../elements/Notice";
 import { Facts, Section } from "../elements/Page";
+import { Problem } from "../elements/Problem";
 import { StateBadge } from "../elements/StateBadge";
-import { Time } from "../time/Time";
+import { Duration, Time } from "../time/Time";
 import { GAP_CAUSES } from "../wal/causes";
 import { NeedsSnapshotNotice } from "../wal/NeedsSnapshotNotice";
 import { PhaseTable } from "./Phases";
@@ -157,6 +160,34 @@ function BundleOutcome({ result }: { result: BundleResult }) {
   );
 }
 
+function ReplicationOutcome({ result }: { result: ReplicationResult }) {
+  return (
+    <div className="space-y-4">
+      {result.replicas.map((replica) => (
+        <Section key={replica.url} title={replica.url}>
+          {replica.error && <Problem error={replica.error} title="This replica is not up to date" />}
+          {replica.held_back.length > 0 && (
+            <Notice>
+              Not copied, because it is damaged or needs what is:{" "}
+              {replica.held_back.map((held) => `${held.object} (${held.message})`).join("; ")}
+            </Notice>
+          )}
+          {!replica.error && (
+            <Facts
+              rows={[
+                ["State", replica.ok ? "Up to date, every object read back" : "Incomplete"],
+                ["Copied", <Count key="o" value={replica.objects} />],
+                ["Size", <Bytes key="b" value={replica.bytes} exact />],
+                ["Took", <Duration key="d" seconds={replica.seconds} />],
+              ]}
+            />
+          )}
+        </Section>
+      ))}
+    </div>
+  );
+}
+
 /** The result of a job that has no screen of its own. */
 export function JobResults({ detail }: { detail: JobDetail }) {
   const result = detail.result;
@@ -170,6 +201,8 @@ export function JobResults({ detail }: { detail: JobDetail }) {
       return <VerifyOutcome result={result} />;
     case "bundle":
       return <BundleOutcome result={result} />;
+    case "replication":
+      return <ReplicationOutcome result={result} />;
     default:
       return null;
   }

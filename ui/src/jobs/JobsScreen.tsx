@@ -20,6 +20,7 @@ const KINDS: Record<JobSummary["kind"], string> = {
   restore: "Restore",
   verify: "Verification",
   bundle: "Bundle",
+  replication: "Replication",
   demo: "Demo",
   rescue: "Table rescue",
 };

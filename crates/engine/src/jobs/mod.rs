@@ -79,6 +79,8 @@ named! {
         Verify = "verify",
         /// Makes a bundle.
         Bundle = "bundle",
+        /// Brings replicas of a repository up to date.
+        Replication = "replication",
         /// Runs the demo.
         Demo = "demo",
     }

@@ -1,22 +1,16 @@
 //! Legal holds: what is kept until somebody lifts the hold, whatever the policy says.
-//!
-//! A hold is a document, and lifting it is another one beside it: who lost the second has the hold back.
-
-use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{ObjectKind, Repository};
+use holdfast_repository::Repository;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::error::{EngineError, Result};
-use crate::snapshot::cached_document;
+use crate::standing::{self, Standing};
 
 /// Letters in the reason of a hold.
 const MAX_REASON: usize = 500;
-/// What is added to a hold's path to lift it.
-const RELEASED: &str = ".released";
 
 /// What a hold is placed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,11 +40,10 @@ pub struct Hold {
     pub placed_at: DateTime<Utc>,
 }
 
-/// That a hold was lifted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Release {
-    hold: Uuid,
-    released_at: DateTime<Utc>,
+impl Standing for Hold {
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 impl Hold {
@@ -86,38 +79,17 @@ pub(super) async fn list(
     repository: &Repository,
     cluster: Uuid,
 ) -> Result<Vec<Hold>> {
-    let (lifted, placed): (BTreeSet<_>, Vec<_>) = {
-        let paths = repository.list(&prefix(cluster)).await?.into_iter().map(|e| e.path);
-        let (lifted, placed): (Vec<_>, Vec<_>) = paths.partition(|path| path.ends_with(RELEASED));
-        (lifted.into_iter().collect(), placed)
-    };
-    let mut holds = Vec::new();
-    for path in placed {
-        let hold: Hold = cached_document(catalog, repository, &path, ObjectKind::Policy).await?;
-        let release = format!("{path}{RELEASED}");
-        if lifted.contains(&release) {
-            // One that cannot be read or speaks of another hold lifts nothing.
-            let told: Release =
-                cached_document(catalog, repository, &release, ObjectKind::Policy).await?;
-            if told.hold == hold.id {
-                continue;
-            }
-        }
-        holds.push(hold);
-    }
+    let mut holds: Vec<Hold> = standing::list(catalog, repository, &prefix(cluster)).await?;
     holds.sort_by_key(|hold| (hold.placed_at, hold.id));
     Ok(holds)
 }
 
 /// Places a hold.
 pub(super) async fn place(repository: &Repository, cluster: Uuid, hold: &Hold) -> Result<()> {
-    let path = format!("{}{}", prefix(cluster), hold.id);
-    Ok(repository.put_document(&path, ObjectKind::Policy, hold).await?)
+    standing::place(repository, &prefix(cluster), hold).await
 }
 
 /// Lifts a hold that is there.
 pub(super) async fn lift(repository: &Repository, cluster: Uuid, hold: Uuid) -> Result<()> {
-    let release = Release { hold, released_at: Utc::now() };
-    let path = format!("{}{hold}{RELEASED}", prefix(cluster));
-    Ok(repository.put_document(&path, ObjectKind::Policy, &release).await?)
+    standing::lift(repository, &prefix(cluster), hold).await
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -49,8 +49,22 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
             let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                 .iter()
                 .find_map(|name| std::env::var(name).ok());
+            let own = |setting: &str| std::env::var(bucket_variable(bucket, setting)).ok();
+            let endpoint = own("ENDPOINT").or(endpoint);
             let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
-            let builder = AmazonS3Builder::from_env()
+            let mut builder = AmazonS3Builder::from_env();
+            for (setting, key) in [
+                ("REGION", AmazonS3ConfigKey::Region),
+                ("ENDPOINT", AmazonS3ConfigKey::Endpoint),
+                ("ACCESS_KEY_ID", AmazonS3ConfigKey::AccessKeyId),
+                ("SECRET_ACCESS_KEY", AmazonS3ConfigKey::SecretAccessKey),
+                ("SESSION_TOKEN", AmazonS3ConfigKey::Token),
+            ] {
+                if let Some(value) = own(setting) {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder
                 .with_bucket_name(bucket)
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
                 .with_client_options(client_options("AWS_ALLOW_HTTP", plain))
@@ -75,6 +89,15 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
         }
     };
     Ok((Backend::Ready(store), prefix.clone()))
+}
+
+/// The variable with a setting of one bucket alone: replicas are in other regions, with other credentials.
+fn bucket_variable(bucket: &str, setting: &str) -> String {
+    let name: String = bucket
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect();
+    format!("HOLDFAST_S3_{name}_{setting}")
 }
 
 /// The only place where a local store is opened, because by itself it does not sync: here every
@@ -249,6 +272,12 @@ fn install_tls_provider() {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_bucket_has_settings_of_its_own() {
+        let name = bucket_variable("orders-us.2", "REGION");
+        assert_eq!(name, "HOLDFAST_S3_ORDERS_US_2_REGION");
+    }
 
     #[test]
     fn patience_can_be_shortened_only() {

@@ -18,14 +18,14 @@ use crate::object::{ObjectEntry, ObjectKind};
 use crate::repository::{Inner, Repository};
 
 /// Objects up to this size are read in one piece.
-const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Longer ones in ranges of about this size.
 const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What file tables are compared with.
-pub(super) struct Known {
-    pub(super) index: Arc<Index>,
-    pub(super) damaged: HashSet<PackId>,
+pub(crate) struct Known {
+    pub(crate) index: Arc<Index>,
+    pub(crate) damaged: HashSet<PackId>,
 }
 
 impl Known {
@@ -35,18 +35,18 @@ impl Known {
 }
 
 /// An object that is whole.
-pub(super) struct Checked {
-    pub(super) object: VerifiedObject,
+pub(crate) struct Checked {
+    pub(crate) object: VerifiedObject,
     /// For a pack: itself, its size and the digest of its directory.
-    pub(super) pack: Option<(PackId, u64, [u8; 32])>,
+    pub(crate) pack: Option<(PackId, u64, [u8; 32])>,
     /// For an index object: the packs it names.
-    pub(super) indexed: Vec<(PackId, u64, [u8; 32])>,
+    pub(crate) indexed: Vec<(PackId, u64, [u8; 32])>,
     /// Whole, but what it refers to is not.
-    pub(super) problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 /// Checks the object; `None` when it is a file table and `known` is not.
-pub(super) async fn check(
+pub(crate) async fn check(
     repository: &Repository,
     level: VerifyLevel,
     entry: &ObjectEntry,
@@ -57,6 +57,17 @@ pub(super) async fn check(
         return check_long(repository, level, entry, known).await;
     }
     let bytes = repository.store().get_limited(path, WHOLE_BYTES).await?;
+    check_whole(repository, level, path, bytes, known).await
+}
+
+/// The same for an object whose bytes are at hand.
+pub(crate) async fn check_whole(
+    repository: &Repository,
+    level: VerifyLevel,
+    path: &str,
+    bytes: Bytes,
+    known: Option<Arc<Known>>,
+) -> Result<Option<Checked>> {
     let parts = split(path, &bytes)?;
     let kind = Header::parse(path, parts.header)?.kind;
     if kind == ObjectKind::FileTable && known.is_none() {

@@ -1,0 +1,321 @@
+//! Replication: the same repository in other places.
+//!
+//! Where replicas are is a document in the repository, so that whoever knows one place knows them all. A
+//! replica is a repository: restored from, or attached in place of the one that is lost, with the same keys.
+
+mod places;
+
+use std::num::NonZeroU64;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use holdfast_repository::{
+    Behind, Replica, ReplicaOptions, Replicated, Repository, RepositoryError, RepositoryUrl, Store,
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{EngineError, ErrorObject, Result};
+use crate::jobs::{JobContext, JobKind};
+use crate::repository::answers;
+use crate::{Engine, RepositorySummary};
+pub use places::ReplicaPlace;
+
+/// What is to be brought up to date.
+#[derive(Debug, Clone)]
+pub struct ReplicationRequest {
+    /// Whose repository. All of it is replicated: clusters share what they have in common.
+    pub cluster: String,
+    /// Where to; every known place when none is named. One that is not known becomes known.
+    pub to: Option<String>,
+    /// Bytes a second that may be sent; no limit when none is given.
+    pub bytes_per_second: Option<NonZeroU64>,
+}
+
+/// How far a replica is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Lag {
+    /// Objects that it lacks.
+    #[ts(type = "number")]
+    pub objects: u64,
+    /// Their bytes.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// The age of the oldest of them, in seconds: what was stored before is in the replica. 0 when it lacks
+    /// nothing.
+    #[ts(type = "number")]
+    pub seconds: u64,
+}
+
+impl Lag {
+    fn of(behind: Behind, now: DateTime<Utc>) -> Self {
+        let age = behind.since.map_or(0, |since| (now - since).num_seconds().max(0));
+        Self {
+            objects: behind.objects,
+            bytes: behind.bytes,
+            seconds: u64::try_from(age).unwrap_or_default(),
+        }
+    }
+}
+
+/// What was not replicated, because it is damaged or needs what is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct HeldBack {
+    /// Which object.
+    pub object: String,
+    /// Why.
+    pub message: String,
+}
+
+/// What bringing one replica up to date came to.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct ReplicaResult {
+    /// Where it is.
+    pub url: String,
+    /// It has all that was in the repository when this began.
+    pub ok: bool,
+    /// Objects that were copied and read back.
+    #[ts(type = "number")]
+    pub objects: u64,
+    /// Their bytes.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole.
+    #[ts(type = "number")]
+    pub removed: u64,
+    /// What was not copied.
+    pub held_back: Vec<HeldBack>,
+    /// What it lacks.
+    pub lag: Lag,
+    /// How long it took.
+    pub seconds: f64,
+    /// Why it could not be brought up to date.
+    pub error: Option<ErrorObject>,
+}
+
+/// What a replication came to.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct ReplicationResult {
+    /// The job.
+    pub job: String,
+    /// The repository.
+    pub repository: String,
+    /// Every replica is up to date.
+    pub ok: bool,
+    /// Each of them.
+    pub replicas: Vec<ReplicaResult>,
+}
+
+impl ReplicationResult {
+    /// The error that a replica that is not up to date is for a command.
+    pub fn as_error(&self) -> Option<EngineError> {
+        let replica = self.replicas.iter().find(|replica| !replica.ok)?;
+        let what = match (&replica.error, replica.held_back.first()) {
+            (Some(error), _) if error.retryable => {
+                return Some(EngineError::Repository(RepositoryError::Unreachable {
+                    operation: "replicate to",
+                    path: replica.url.clone(),
+                    source: error.message.clone().into(),
+                }));
+            }
+            (Some(error), _) => error.message.clone(),
+            (None, Some(held)) => format!("{}: {}", held.object, held.message),
+            (None, None) => "it is not up to date".to_owned(),
+        };
+        Some(EngineError::integrity(
+            "replica_incomplete",
+            format!("{}: {what}", replica.url),
+            "Run `holdfast verify` for the extent of the damage. What does not need it was replicated.",
+        ))
+    }
+}
+
+/// Where a replica stands.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct ReplicaState {
+    /// Where it is.
+    pub url: String,
+    /// Since when it is known.
+    #[ts(type = "string")]
+    pub added_at: DateTime<Utc>,
+    /// How far it is behind; null when that cannot be told.
+    pub lag: Option<Lag>,
+    /// Why it cannot be told.
+    pub error: Option<ErrorObject>,
+}
+
+impl Engine {
+    /// Brings replicas of a cluster's repository up to date.
+    ///
+    /// # Errors
+    /// Refused where something else is; when the repository cannot be listed; what went wrong with the only
+    /// replica. With several, each tells for itself.
+    pub async fn replicate(
+        &self,
+        request: ReplicationRequest,
+        cancel: CancellationToken,
+    ) -> Result<ReplicationResult> {
+        let cluster = self.cluster(&request.cluster).await?;
+        let engine = self.clone();
+        let title = match &request.to {
+            Some(url) => format!("Replicate {} to {url}", cluster.name),
+            None => format!("Replicate {}", cluster.name),
+        };
+        self.run_job(JobKind::Replication, Some(&cluster.name), title, cancel, |job| async move {
+            engine.replicate_in(&job, &request).await
+        })
+        .await
+    }
+
+    async fn replicate_in(
+        &self,
+        job: &JobContext,
+        request: &ReplicationRequest,
+    ) -> Result<ReplicationResult> {
+        let cluster = self.cluster(&request.cluster).await?;
+        let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        let known = places::list(self.catalog(), &repository).await?;
+        let to: Vec<RepositoryUrl> = match &request.to {
+            Some(url) => vec![RepositoryUrl::parse(url)?],
+            None => known
+                .iter()
+                .map(|place| RepositoryUrl::parse(&place.url))
+                .collect::<Result<_, _>>()?,
+        };
+        if to.is_empty() {
+            return Err(EngineError::refused(
+                "no_replica",
+                format!("no replica of {} is known", summary.url),
+                "Name a place with --to URL: a folder, s3://, gs:// or az://. From then on it is known.",
+            ));
+        }
+        let options = ReplicaOptions::default().with_bytes_per_second(request.bytes_per_second);
+        let only = to.len() == 1;
+        let mut replicas = Vec::new();
+        for url in to {
+            let began = Instant::now();
+            let is_known = known.iter().any(|place| place.url == url.to_string());
+            let outcome = async {
+                let store = self.place(&summary, &url).await?;
+                let replica = Replica::open(&repository, store).await?;
+                if !is_known {
+                    places::add(&repository, &url).await?;
+                }
+                job.reporter.log(format!("replicating to {url}"));
+                job.reporter.phase("copying", Some("bytes"), None);
+                let progress = |now: holdfast_repository::ReplicaProgress| {
+                    job.reporter.total(Some(now.bytes_total));
+                    job.reporter.done(now.bytes_done);
+                };
+                Ok(replica.update(options, &progress, &job.cancel).await?)
+            }
+            .await;
+            match outcome {
+                Ok(done) => replicas.push(result_of(&url, done, began)),
+                Err(error @ EngineError::Cancelled) => return Err(error),
+                Err(error) if only => return Err(error),
+                Err(error) => {
+                    job.reporter.log(format!("{url}: {error}"));
+                    replicas.push(failed(&url, &error, began));
+                }
+            }
+        }
+        Ok(ReplicationResult {
+            job: job.id.to_string(),
+            repository: summary.url,
+            ok: replicas.iter().all(|replica| replica.ok),
+            replicas,
+        })
+    }
+
+    /// The replicas of a cluster's repository, and how far each is behind.
+    ///
+    /// # Errors
+    /// When the repository cannot be read. What is wrong with a replica is told with it.
+    pub async fn replicas(&self, name: &str) -> Result<Vec<ReplicaState>> {
+        let cluster = self.cluster(name).await?;
+        let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        let mut states = Vec::new();
+        for place in places::list(self.catalog(), &repository).await? {
+            let lag = self.lag(&summary, &repository, &place).await;
+            let error = lag.as_ref().err().map(EngineError::to_object);
+            let ReplicaPlace { url, added_at, .. } = place;
+            states.push(ReplicaState { url, added_at, lag: lag.ok(), error });
+        }
+        Ok(states)
+    }
+
+    async fn lag(
+        &self,
+        summary: &RepositorySummary,
+        repository: &Repository,
+        place: &ReplicaPlace,
+    ) -> Result<Lag> {
+        let store = self.place(summary, &RepositoryUrl::parse(&place.url)?).await?;
+        let behind = Replica::open(repository, store).await?.behind().await?;
+        Ok(Lag::of(behind, Utc::now()))
+    }
+
+    /// Forgets where a replica is. What is there stays.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] where none is known.
+    pub async fn forget_replica(&self, name: &str, url: &str) -> Result<ReplicaPlace> {
+        let cluster = self.cluster(name).await?;
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let url = RepositoryUrl::parse(url)?.to_string();
+        let found = places::list(self.catalog(), &repository)
+            .await?
+            .into_iter()
+            .find(|place| place.url == url)
+            .ok_or(EngineError::NotFound { what: "replica", name: url })?;
+        places::remove(&repository, found.id).await?;
+        Ok(found)
+    }
+
+    /// The store of a replica, which answers and is not the repository's own.
+    async fn place(&self, summary: &RepositorySummary, url: &RepositoryUrl) -> Result<Store> {
+        if places::overlap(&RepositoryUrl::parse(&summary.url)?, url) {
+            return Err(EngineError::usage(
+                format!("{url} is the repository itself, or one lies in the other"),
+                "A replica in the same place is lost with it: name another store, or another disk.",
+            ));
+        }
+        let store = Store::open(url).await?;
+        answers(&store).await?;
+        Ok(store)
+    }
+}
+
+fn result_of(url: &RepositoryUrl, done: Replicated, began: Instant) -> ReplicaResult {
+    let held_back: Vec<_> = done
+        .held_back
+        .into_iter()
+        .map(|held| HeldBack { object: held.object, message: held.what })
+        .collect();
+    ReplicaResult {
+        url: url.to_string(),
+        ok: held_back.is_empty(),
+        objects: done.objects,
+        bytes: done.bytes,
+        removed: done.removed,
+        held_back,
+        lag: Lag::of(done.behind, Utc::now()),
+        seconds: began.elapsed().as_secs_f64(),
+        error: None,
+    }
+}
+
+fn failed(url: &RepositoryUrl, error: &EngineError, began: Instant) -> ReplicaResult {
+    ReplicaResult {
+        url: url.to_string(),
+        ok: false,
+        objects: 0,
+        bytes: 0,
+        removed: 0,
+        held_back: Vec::new(),
+        lag: Lag::default(),
+        seconds: began.elapsed().as_secs_f64(),
+        error: Some(error.to_object()),
+    }
+}

@@ -1,0 +1,466 @@
+//! Replicas: the same repository in another store.
+//!
+//! A replica has the id and the keys of its source, and the same objects under the same names: whoever has a
+//! key to one opens the other. Content is copied before what refers to it, with a barrier between, so that what
+//! a replica names is in it at every moment; the first time `holdfast.json` comes last. An object is
+//! authenticated before it is sent, and read back afterwards. Nothing is taken away from a replica because it
+//! is gone from the source, but for ways in that were closed and parts of WAL segments that it has whole.
+
+mod pace;
+mod stage;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{RepositoryError, Result};
+use crate::index::PackId;
+use crate::object::ObjectEntry;
+use crate::repository::{Repository, read_root};
+use crate::root::{KEYS_PREFIX, RootDocument};
+use crate::signed::MAX_SIGNED_BYTES;
+use crate::slots::parse_slot_path;
+use crate::store::Store;
+use crate::verify::object::{Checked, Known, WHOLE_BYTES, check, check_whole};
+use crate::verify::{Key, VerifyLevel, in_folder, read_key};
+use pace::Pace;
+use stage::{REFERRING, Stage};
+
+/// Objects under way at a time.
+const IN_FLIGHT: usize = 4;
+/// An object that is too long to be in memory is copied in pieces of this size.
+const PIECE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How a replica is brought up to date.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ReplicaOptions {
+    /// Bytes a second that may be sent; no limit when none is given. What is read back does not count.
+    pub bytes_per_second: Option<NonZeroU64>,
+}
+
+impl ReplicaOptions {
+    /// With a limit of bytes a second.
+    #[must_use]
+    pub fn with_bytes_per_second(mut self, limit: Option<NonZeroU64>) -> Self {
+        self.bytes_per_second = limit;
+        self
+    }
+}
+
+/// What a replica lacks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Behind {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the oldest of them was stored, by the clock of the source's store.
+    pub since: Option<DateTime<Utc>>,
+}
+
+impl Behind {
+    fn add(&mut self, entry: &ObjectEntry) {
+        self.objects += 1;
+        self.bytes += entry.size;
+        self.since = Some(self.since.map_or(entry.modified, |since| since.min(entry.modified)));
+    }
+}
+
+/// What was not copied, because it is damaged or needs something that is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldBack {
+    /// Path in the repository.
+    pub object: String,
+    /// Why.
+    pub what: String,
+}
+
+/// What bringing a replica up to date came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Replicated {
+    /// Objects that were copied and read back.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that were removed from the replica: slots that were closed, parts of segments that are whole.
+    pub removed: u64,
+    /// What was not copied, in order of its name.
+    pub held_back: Vec<HeldBack>,
+    /// What it lacks of what was there when it began.
+    pub behind: Behind,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ReplicaProgress {
+    /// Bytes copied and read back.
+    pub bytes_done: u64,
+    /// Bytes to copy.
+    pub bytes_total: u64,
+}
+
+/// The same repository in another store.
+#[derive(Debug)]
+pub struct Replica<'a> {
+    source: &'a Repository,
+    copy: Repository,
+}
+
+/// What one object came to.
+enum Outcome {
+    Copied,
+    /// It is not there any more, or nobody needs it.
+    Gone,
+    HeldBack(String),
+}
+
+/// What is checked before an object of a stage is copied.
+#[derive(Default)]
+struct Needs {
+    /// Packs that the replica lacks.
+    lacking: HashSet<PackId>,
+    /// What lists of files are checked against.
+    known: Option<Arc<Known>>,
+}
+
+impl<'a> Replica<'a> {
+    /// Looks whether `to` is a replica of `source`, or may become one: when nothing is there, or only what a
+    /// first copy has left that was interrupted.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Occupied`] when something else is there; [`RepositoryError::KeyRequired`] without the
+    /// repository key.
+    pub async fn open(source: &'a Repository, to: Store) -> Result<Self> {
+        let occupied =
+            |what: String| RepositoryError::Occupied { location: to.location().to_owned(), what };
+        match read_root(&to).await {
+            Ok(root) if root == source.inner.root => {}
+            Ok(root) => return Err(occupied(format!("the repository {}", root.repository))),
+            Err(RepositoryError::NotARepository { .. }) => {
+                let there = to.list("").await?;
+                if !there.is_empty() {
+                    let own: HashSet<_> =
+                        source.store().list("").await?.into_iter().map(|e| e.path).collect();
+                    let stranger =
+                        there.iter().find(|e| !own.contains(&e.path) && !stage::is_slice(&e.path));
+                    if let Some(entry) = stranger {
+                        return Err(occupied(format!("{}, for one", entry.path)));
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self { source, copy: source.at(to)? })
+    }
+
+    /// What it lacks now.
+    ///
+    /// # Errors
+    /// When one of the stores cannot be listed.
+    pub async fn behind(&self) -> Result<Behind> {
+        let there = self.there().await?;
+        let mut behind = Behind::default();
+        for (_, entry) in self.listed().await? {
+            if there.get(&entry.path) != Some(&entry.size) {
+                behind.add(&entry);
+            }
+        }
+        Ok(behind)
+    }
+
+    /// Brings it up to date with what is there now. What is found damaged is not copied, nor what needs it;
+    /// everything else is.
+    ///
+    /// # Errors
+    /// When a store fails, or what was written is not what is read back: [`RepositoryError::Corrupt`] with the
+    /// replica's name. What was copied until then is whole, and is not copied again.
+    pub async fn update(
+        &self,
+        options: ReplicaOptions,
+        progress: &(dyn Fn(ReplicaProgress) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Replicated> {
+        let listed = self.listed().await?;
+        let mut there = self.there().await?;
+        let mut stages = BTreeMap::<Stage, Vec<ObjectEntry>>::new();
+        let mut now = ReplicaProgress::default();
+        for (stage, entry) in &listed {
+            if there.get(&entry.path) != Some(&entry.size) {
+                now.bytes_total += entry.size;
+                stages.entry(*stage).or_default().push(entry.clone());
+            }
+        }
+        progress(now);
+        let pace = Pace::new(options.bytes_per_second);
+        let mut done = Replicated::default();
+        for (stage, entries) in stages {
+            let needs = self.needs(stage, &listed, &there).await?;
+            let (pace, needs, there_now) = (&pace, &needs, &there);
+            let mut running = futures_util::stream::iter(entries)
+                .map(async |entry| {
+                    let outcome = tokio::select! {
+                        () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
+                        outcome = self.one(stage, &entry, needs, there_now, pace) => outcome?,
+                    };
+                    Ok((entry, outcome))
+                })
+                .buffer_unordered(IN_FLIGHT);
+            let mut copied = Vec::new();
+            while let Some(outcome) = running.next().await {
+                let (entry, outcome) = outcome?;
+                match outcome {
+                    Outcome::Copied => {
+                        done.objects += 1;
+                        done.bytes += entry.size;
+                        now.bytes_done += entry.size;
+                        progress(now);
+                        copied.push(entry);
+                    }
+                    Outcome::Gone => {}
+                    Outcome::HeldBack(what) => {
+                        done.behind.add(&entry);
+                        done.held_back.push(HeldBack { object: entry.path, what });
+                    }
+                }
+            }
+            drop(running);
+            there.extend(copied.into_iter().map(|entry| (entry.path, entry.size)));
+        }
+        done.removed = self.remove_superfluous(&listed, &there).await?;
+        done.held_back.sort_by(|a, b| a.object.cmp(&b.object));
+        Ok(done)
+    }
+
+    /// What is to be in a replica, with the stage of each.
+    async fn listed(&self) -> Result<Vec<(Stage, ObjectEntry)>> {
+        let store = self.source.store();
+        let mut listed = Vec::new();
+        for prefix in REFERRING {
+            listed.extend(store.list(prefix).await?);
+        }
+        let refers = |path: &str| REFERRING.iter().any(|folder| in_folder(path, folder));
+        listed.extend(store.list("").await?.into_iter().filter(|entry| !refers(&entry.path)));
+        Ok(listed.into_iter().filter_map(|entry| Some((Stage::of(&entry.path)?, entry))).collect())
+    }
+
+    /// What it has, with the sizes.
+    async fn there(&self) -> Result<HashMap<String, u64>> {
+        let there = self.copy.store().list("").await?;
+        Ok(there.into_iter().map(|entry| (entry.path, entry.size)).collect())
+    }
+
+    /// Looks what the objects of a stage need; `there` is what the replica has by then.
+    async fn needs(
+        &self,
+        stage: Stage,
+        listed: &[(Stage, ObjectEntry)],
+        there: &HashMap<String, u64>,
+    ) -> Result<Needs> {
+        if !matches!(stage, Stage::Index | Stage::Files) {
+            return Ok(Needs::default());
+        }
+        let has = |pack: &PackId| there.contains_key(&pack.path());
+        let packs = listed.iter().filter_map(|(_, entry)| PackId::parse_path(&entry.path));
+        let mut lacking: HashSet<PackId> = packs.filter(|pack| !has(pack)).collect();
+        if stage == Stage::Index {
+            return Ok(Needs { lacking, known: None });
+        }
+        let index = self.source.load_index(true).await?;
+        lacking.extend(index.packs().filter(|pack| !has(pack)));
+        let known = Known { index, damaged: lacking };
+        Ok(Needs { lacking: HashSet::new(), known: Some(Arc::new(known)) })
+    }
+
+    /// Copies one object and reads it back.
+    async fn one(
+        &self,
+        stage: Stage,
+        entry: &ObjectEntry,
+        needs: &Needs,
+        there: &HashMap<String, u64>,
+        pace: &Pace,
+    ) -> Result<Outcome> {
+        let path = entry.path.as_str();
+        if stage == Stage::Snapshot && !there.contains_key(&stage::files_of(path)) {
+            // A manifest of an earlier time may name its list otherwise: what is there decides.
+            let listed = self.source.store().head(&stage::files_of(path)).await;
+            if !matches!(listed, Err(RepositoryError::NotFound { .. })) {
+                return Ok(Outcome::HeldBack("its list of files was not copied".to_owned()));
+            }
+        }
+        if entry.size > WHOLE_BYTES {
+            return self.long(entry, needs, pace).await;
+        }
+        let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) => return missing(path, error),
+        };
+        match self.authenticate(stage, path, &bytes, needs).await {
+            Ok(Outcome::Copied) => {}
+            Ok(other) => return Ok(other),
+            Err(error) => return damaged(error),
+        }
+        pace.wait_for(bytes.len() as u64).await;
+        let copy = self.copy.store();
+        if there.contains_key(path) {
+            // It was cut short once: what is whole takes its place.
+            copy.put_replacing(path, bytes.clone()).await?;
+        } else {
+            match copy.put_new(path, bytes.clone()).await {
+                // Somebody else copies too. What is there is looked at below.
+                Ok(()) | Err(RepositoryError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let back = copy.get_limited(path, WHOLE_BYTES).await?;
+        if back == bytes {
+            return Ok(Outcome::Copied);
+        }
+        // A slice that somebody else has copied may be sealed otherwise, and is authentic by itself.
+        match self.authenticate(stage, path, &back, needs).await {
+            Ok(Outcome::Copied) if stage::is_slice(path) => Ok(Outcome::Copied),
+            _ => Err(self.not_what_was_sent(path)),
+        }
+    }
+
+    fn not_what_was_sent(&self, path: &str) -> RepositoryError {
+        let location = self.copy.store().location().trim_end_matches('/');
+        RepositoryError::corrupt(
+            format!("{location}/{path}"),
+            "what is read back is not what was written: do not rely on this store",
+        )
+    }
+
+    /// Whether an object may be copied.
+    async fn authenticate(
+        &self,
+        stage: Stage,
+        path: &str,
+        bytes: &Bytes,
+        needs: &Needs,
+    ) -> Result<Outcome> {
+        if stage == Stage::Root {
+            return Ok(if RootDocument::parse(bytes)? == self.source.inner.root {
+                Outcome::Copied
+            } else {
+                Outcome::HeldBack("it was replaced".to_owned())
+            });
+        }
+        if in_folder(path, KEYS_PREFIX) {
+            if bytes.len() as u64 > MAX_SIGNED_BYTES {
+                return Err(RepositoryError::corrupt(path, "it is too long"));
+            }
+            return Ok(match read_key(path, bytes, &self.source.inner.root)? {
+                Key::Slot | Key::Certificate => Outcome::Copied,
+                Key::LeftBehind | Key::Stranger => Outcome::Gone,
+            });
+        }
+        let known = needs.known.clone();
+        let checked =
+            check_whole(self.source, VerifyLevel::Structure, path, bytes.clone(), known).await?;
+        Ok(judged(checked, needs))
+    }
+
+    /// Copies an object in pieces.
+    async fn long(&self, entry: &ObjectEntry, needs: &Needs, pace: &Pace) -> Result<Outcome> {
+        let path = entry.path.as_str();
+        let known = needs.known.clone();
+        match check(self.source, VerifyLevel::Structure, entry, known.clone()).await {
+            Ok(checked) => match judged(checked, needs) {
+                Outcome::Copied => {}
+                other => return Ok(other),
+            },
+            Err(error @ RepositoryError::NotFound { .. }) => return missing(path, error),
+            Err(error) => return damaged(error),
+        }
+        let mut upload = self.copy.store().begin_parts(path).await?;
+        let mut start = 0;
+        while start < entry.size {
+            let length = PIECE_BYTES.min(entry.size - start);
+            let piece = self.source.store().get_range(path, start, length).await?;
+            pace.wait_for(length).await;
+            upload.part(piece).await?;
+            start += length;
+        }
+        upload.complete().await?;
+        match check(&self.copy, VerifyLevel::Structure, entry, known).await {
+            Ok(_) => Ok(Outcome::Copied),
+            Err(error) if is_damage(&error) => {
+                // Nothing names it yet; left there, it would be taken for copied.
+                let _ = self.copy.store().delete(path).await;
+                Err(self.not_what_was_sent(path))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes ways in that are closed at the source, and parts of WAL segments that it has whole.
+    async fn remove_superfluous(
+        &self,
+        listed: &[(Stage, ObjectEntry)],
+        there: &HashMap<String, u64>,
+    ) -> Result<u64> {
+        let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
+        let mut removed = 0;
+        for path in there.keys().filter(|path| !own.contains(path.as_str())) {
+            let sealed = stage::sealed_by(path)
+                .is_some_and(|segment| segment.iter().any(|path| there.contains_key(path)));
+            if !sealed && parse_slot_path(path).is_none() {
+                continue;
+            }
+            match self.copy.store().delete(path).await {
+                Ok(()) => removed += 1,
+                // In a locked bucket a slice costs a little space. An open way in is told.
+                Err(error) if sealed => tracing::info!(%path, %error, "a slice stays in a replica"),
+                Err(error) => return Err(error),
+            }
+            if sealed && let Some((folder, _)) = path.rsplit_once('/') {
+                self.copy.store().remove_folder(folder).await;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether what was found of an object lets it be copied.
+fn judged(checked: Option<Checked>, needs: &Needs) -> Outcome {
+    let Some(checked) = checked else {
+        return Outcome::HeldBack("it is not what belongs in this place".to_owned());
+    };
+    if let Some(problem) = checked.problem {
+        return Outcome::HeldBack(problem);
+    }
+    match checked.indexed.iter().find(|(pack, ..)| needs.lacking.contains(pack)) {
+        Some((pack, ..)) => Outcome::HeldBack(format!("{} was not copied", pack.path())),
+        None => Outcome::Copied,
+    }
+}
+
+/// An object that was listed and is not there: slices go when their segment is sealed.
+fn missing(path: &str, error: RepositoryError) -> Result<Outcome> {
+    match error {
+        RepositoryError::NotFound { .. } if stage::is_slice(path) => Ok(Outcome::Gone),
+        RepositoryError::NotFound { .. } => Ok(Outcome::HeldBack("it is gone".to_owned())),
+        error => damaged(error),
+    }
+}
+
+fn damaged(error: RepositoryError) -> Result<Outcome> {
+    if is_damage(&error) { Ok(Outcome::HeldBack(error.to_string())) } else { Err(error) }
+}
+
+fn is_damage(error: &RepositoryError) -> bool {
+    matches!(
+        error,
+        RepositoryError::Corrupt { .. }
+            | RepositoryError::UntrustedWriter { .. }
+            | RepositoryError::UnsupportedFormat { .. }
+            | RepositoryError::Document { .. }
+    )
+}

@@ -1,0 +1,115 @@
+//! In which order objects are copied: content before what refers to it.
+
+use crate::documents::check_path;
+use crate::index::{INDEX_PREFIX, PACKS_PREFIX};
+use crate::lease::LEASES_PREFIX;
+use crate::root::{KEYS_PREFIX, ROOT_PATH};
+use crate::store::PROBE_PREFIX;
+use crate::verify::in_folder;
+
+/// Where manifests of snapshots and their lists of files are.
+const SNAPSHOTS_PREFIX: &str = "snapshots";
+/// What is added to the path of a manifest for its list of files.
+const FILES: &str = ".files";
+/// Where parts of open WAL segments are; a sealed segment has the same path below `wal`.
+const SLICES_PREFIX: &str = "slices";
+/// What is listed before everything else: a listing takes a while, and what is named by an object that
+/// was listed first is there when the rest is.
+pub(super) const REFERRING: [&str; 4] = [SNAPSHOTS_PREFIX, INDEX_PREFIX, "proofs", "coverage"];
+
+/// The steps, each done before the next begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// What opens the repository, and certifies who wrote the rest.
+    Key,
+    /// Packs, WAL, histories.
+    Content,
+    /// What names packs.
+    Index,
+    /// What names extents.
+    Files,
+    /// What makes a snapshot of all that.
+    Snapshot,
+    /// What tells of these.
+    Record,
+    /// `holdfast.json`: from now on there is a repository.
+    Root,
+}
+
+impl Stage {
+    /// Of the object at `path`; none of what belongs to its store alone: leases, probes, strangers.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        if path == ROOT_PATH {
+            return Some(Self::Root);
+        }
+        if in_folder(path, KEYS_PREFIX) {
+            return Some(Self::Key);
+        }
+        let own = [LEASES_PREFIX, PROBE_PREFIX].iter().any(|folder| in_folder(path, folder));
+        if own || check_path(path).is_err() || path.split('/').any(|part| part.starts_with('.')) {
+            return None;
+        }
+        let content = [PACKS_PREFIX, "wal", SLICES_PREFIX, "history"];
+        Some(if content.iter().any(|folder| in_folder(path, folder)) {
+            Self::Content
+        } else if in_folder(path, INDEX_PREFIX) {
+            Self::Index
+        } else if in_folder(path, SNAPSHOTS_PREFIX) {
+            if path.ends_with(FILES) { Self::Files } else { Self::Snapshot }
+        } else {
+            Self::Record
+        })
+    }
+}
+
+/// The list of files that belongs to the manifest at `path`.
+pub(super) fn files_of(path: &str) -> String {
+    format!("{path}{FILES}")
+}
+
+/// Whether the object is part of an open WAL segment: it goes when the segment is sealed.
+pub(super) fn is_slice(path: &str) -> bool {
+    in_folder(path, SLICES_PREFIX)
+}
+
+/// Where the segment is, or the end of its timeline, that a slice is a part of.
+pub(super) fn sealed_by(slice: &str) -> Option<[String; 2]> {
+    let (segment, _) = slice.strip_prefix(SLICES_PREFIX)?.rsplit_once('/')?;
+    Some([format!("wal{segment}"), format!("wal{segment}.partial")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_comes_before_what_names_it() {
+        let stages: Vec<_> = [
+            "keys/writers/a.json",
+            "packs/ab/abc",
+            "index/1",
+            "snapshots/c/1.files",
+            "snapshots/c/1",
+            "proofs/c/1",
+            "holdfast.json",
+        ]
+        .into_iter()
+        .map(|path| Stage::of(path).unwrap_or_else(|| panic!("{path} is copied")))
+        .collect();
+        assert!(stages.is_sorted_by(|a, b| a < b), "{stages:?}");
+        for content in ["wal/1/00000001/a", "slices/1/00000001/a/0-1"] {
+            assert_eq!(Stage::of(content), Some(Stage::Content), "{content}");
+        }
+        for own in ["leases/a/0000000000000001.json", "probe/1", "a b", ".trash/packs"] {
+            assert_eq!(Stage::of(own), None, "{own}");
+        }
+    }
+
+    #[test]
+    fn a_slice_knows_its_segment() {
+        let of = sealed_by("slices/7/00000001/000000010000000000000002/00000000-000000ff");
+        let segment = "wal/7/00000001/000000010000000000000002";
+        assert_eq!(of, Some([segment.to_owned(), format!("{segment}.partial")]));
+        assert_eq!(sealed_by("wal/7/x"), None);
+    }
+}
