@@ -36,6 +36,10 @@ const IN_FLIGHT: usize = 4;
 /// An object that is too long to be in memory is copied in pieces of this size.
 const PIECE_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Why an object is not replaced by another one of its name.
+const DIVERGED: &str =
+    "the replica has another one of this name, which is whole: somebody writes to both";
+
 /// How a replica is brought up to date.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -167,7 +171,7 @@ impl<'a> Replica<'a> {
         let there = self.there().await?;
         let mut behind = Behind::default();
         for (_, entry) in self.listed().await? {
-            if there.get(&entry.path) != Some(&entry.size) {
+            if !has(&there, &entry) {
                 behind.add(&entry);
             }
         }
@@ -191,7 +195,7 @@ impl<'a> Replica<'a> {
         let mut stages = BTreeMap::<Stage, Vec<ObjectEntry>>::new();
         let mut now = ReplicaProgress::default();
         for (stage, entry) in &listed {
-            if there.get(&entry.path) != Some(&entry.size) {
+            if !has(&there, entry) {
                 now.bytes_total += entry.size;
                 stages.entry(*stage).or_default().push(entry.clone());
             }
@@ -295,7 +299,7 @@ impl<'a> Replica<'a> {
             }
         }
         if entry.size > WHOLE_BYTES {
-            return self.long(entry, needs, pace).await;
+            return self.long(stage, entry, needs, there.contains_key(path), pace).await;
         }
         let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
             Ok(bytes) => bytes,
@@ -306,10 +310,13 @@ impl<'a> Replica<'a> {
             Ok(other) => return Ok(other),
             Err(error) => return damaged(error),
         }
-        pace.wait_for(bytes.len() as u64).await;
         let copy = self.copy.store();
-        if there.contains_key(path) {
-            // It was cut short once: what is whole takes its place.
+        let replaces = there.contains_key(path);
+        if replaces && self.is_whole(stage, path, needs).await? {
+            return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
+        }
+        pace.wait_for(bytes.len() as u64).await;
+        if replaces {
             copy.put_replacing(path, bytes.clone()).await?;
         } else {
             match copy.put_new(path, bytes.clone()).await {
@@ -326,6 +333,28 @@ impl<'a> Replica<'a> {
         match self.authenticate(stage, path, &back, needs).await {
             Ok(Outcome::Copied) if stage::is_slice(path) => Ok(Outcome::Copied),
             _ => Err(self.not_what_was_sent(path)),
+        }
+    }
+
+    /// Whether what the replica has under this name is authentic, though not as long as at the source: then
+    /// somebody writes to both. What was cut short is not.
+    async fn is_whole(&self, stage: Stage, path: &str, needs: &Needs) -> Result<bool> {
+        let outcome = async {
+            let store = self.copy.store();
+            if matches!(stage, Stage::Key | Stage::Root) {
+                let bytes = store.get_limited(path, MAX_SIGNED_BYTES).await?;
+                return self.authenticate(stage, path, &bytes, needs).await;
+            }
+            let there = store.head(path).await?;
+            let known = needs.known.clone();
+            check(&self.copy, VerifyLevel::Structure, &there, known).await?;
+            Ok(Outcome::Copied)
+        };
+        match outcome.await {
+            Ok(outcome) => Ok(matches!(outcome, Outcome::Copied)),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(RepositoryError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -368,7 +397,14 @@ impl<'a> Replica<'a> {
     }
 
     /// Copies an object in pieces.
-    async fn long(&self, entry: &ObjectEntry, needs: &Needs, pace: &Pace) -> Result<Outcome> {
+    async fn long(
+        &self,
+        stage: Stage,
+        entry: &ObjectEntry,
+        needs: &Needs,
+        replaces: bool,
+        pace: &Pace,
+    ) -> Result<Outcome> {
         let path = entry.path.as_str();
         let known = needs.known.clone();
         match check(self.source, VerifyLevel::Structure, entry, known.clone()).await {
@@ -378,6 +414,9 @@ impl<'a> Replica<'a> {
             },
             Err(error @ RepositoryError::NotFound { .. }) => return missing(path, error),
             Err(error) => return damaged(error),
+        }
+        if replaces && self.is_whole(stage, path, needs).await? {
+            return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
         }
         let mut upload = self.copy.store().begin_parts(path).await?;
         let mut start = 0;
@@ -426,6 +465,11 @@ impl<'a> Replica<'a> {
         }
         Ok(removed)
     }
+}
+
+/// Whether a replica has an object. Slices of one name have one content, however they are sealed.
+fn has(there: &HashMap<String, u64>, entry: &ObjectEntry) -> bool {
+    there.get(&entry.path).is_some_and(|size| *size == entry.size || stage::is_slice(&entry.path))
 }
 
 /// Whether what was found of an object lets it be copied.

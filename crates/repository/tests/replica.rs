@@ -265,6 +265,29 @@ async fn an_object_that_was_cut_short_is_replaced() {
     assert_fetches(&open(to).await.unwrap(), &ids, &extents).await;
 }
 
+/// Both were written to, after one took over from the other: neither is overwritten by the other.
+#[tokio::test]
+async fn what_is_whole_is_never_replaced() {
+    let (_, source) = in_memory().await;
+    backup(&source, 1, 3).await;
+    let to = empty();
+    update(&source, &to).await.unwrap();
+    let copy = open(to.clone()).await.unwrap();
+    let path = "wal/7/00000001/both";
+    for (repository, length) in [(&source, 4000), (&copy, 5000)] {
+        let log = noise(3, length);
+        repository
+            .put_sealed(path, ObjectKind::WalSegment, log, &1, PutKind::CreateOnly)
+            .await
+            .unwrap();
+    }
+    let before = to.get(path).await.unwrap();
+    let done = update(&source, &to).await.unwrap();
+    let held: Vec<_> = done.held_back.iter().map(|held| held.object.as_str()).collect();
+    assert_eq!(held, [path], "{:?}", done.held_back);
+    assert_eq!(to.get(path).await.unwrap(), before);
+}
+
 #[tokio::test]
 async fn nothing_else_becomes_a_replica() {
     let (_, source) = in_memory().await;

@@ -1,8 +1,10 @@
+import type { ReactNode } from "react";
 import type {
   ArchiveResult,
   BackupResult,
   BundleResult,
   JobDetail,
+  Lag,
   ReplicationResult,
   VerifyFinding,
   VerifyResult,
@@ -160,6 +162,15 @@ function BundleOutcome({ result }: { result: BundleResult }) {
   );
 }
 
+function behind(lag: Lag): [string, ReactNode] {
+  return [
+    "Behind by",
+    <span key="l">
+      <Duration seconds={lag.seconds} />: <Count value={lag.objects} /> objects, <Bytes value={lag.bytes} />
+    </span>,
+  ];
+}
+
 function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   return (
     <div className="space-y-4">
@@ -167,18 +178,25 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
         <Section key={replica.url} title={replica.url}>
           {replica.error && <Problem error={replica.error} title="This replica is not up to date" />}
           {replica.held_back.length > 0 && (
-            <Notice>
-              Not copied, because it is damaged or needs what is:{" "}
-              {replica.held_back.map((held) => `${held.object} (${held.message})`).join("; ")}
-            </Notice>
+            <>
+              <Notice>Not copied, because it is damaged or needs what is:</Notice>
+              <ul className="my-3 list-disc space-y-1 pl-5 text-small">
+                {replica.held_back.map((held) => (
+                  <li key={held.object} className="break-words">
+                    {held.message.startsWith(held.object) ? held.message : `${held.object}: ${held.message}`}
+                  </li>
+                ))}
+              </ul>
+            </>
           )}
           {!replica.error && (
             <Facts
               rows={[
                 ["State", replica.ok ? "Up to date, every object read back" : "Incomplete"],
-                ["Copied", <Count key="o" value={replica.objects} />],
+                ["Objects copied", <Count key="o" value={replica.objects} />],
                 ["Size", <Bytes key="b" value={replica.bytes} exact />],
                 ["Took", <Duration key="d" seconds={replica.seconds} />],
+                ...(replica.lag.objects > 0 ? [behind(replica.lag)] : []),
               ]}
             />
           )}

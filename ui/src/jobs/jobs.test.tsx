@@ -90,6 +90,14 @@ describe("a job", () => {
     expect(screen.getByRole("list", { name: "Findings" }).textContent).toContain("packs/7f/7f3a91c0");
   });
 
+  test("tells of each replica whether it is up to date, and what it lacks", async () => {
+    mount("/job/job-replication-done");
+    await screen.findByText("Up to date, every object read back");
+    expect(screen.getByText(/^packs\/7f\/7f3a91c0.* is damaged/)).toBeTruthy();
+    expect(screen.getByText("snapshots/0196a0b0/1: its list of files was not copied")).toBeTruthy();
+    expect(screen.getByText(/no space left while writing/)).toBeTruthy();
+  });
+
   test("shows how far an ended archive came, and what it found lost", async () => {
     const gap = {
       from_lsn: "0/9A000000",

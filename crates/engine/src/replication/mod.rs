@@ -174,7 +174,7 @@ impl Engine {
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
-        let known = places::list(self.catalog(), &repository).await?;
+        let known = self.other_places(&summary, &repository).await?;
         let to: Vec<RepositoryUrl> = match &request.to {
             Some(url) => vec![RepositoryUrl::parse(url)?],
             None => known
@@ -196,7 +196,7 @@ impl Engine {
             let began = Instant::now();
             let is_known = known.iter().any(|place| place.url == url.to_string());
             let outcome = async {
-                let store = self.place(&summary, &url).await?;
+                let store = store_of(&summary, &url).await?;
                 let replica = Replica::open(&repository, store).await?;
                 if !is_known {
                     places::add(&repository, &url).await?;
@@ -236,8 +236,8 @@ impl Engine {
         let cluster = self.cluster(name).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
         let mut states = Vec::new();
-        for place in places::list(self.catalog(), &repository).await? {
-            let lag = self.lag(&summary, &repository, &place).await;
+        for place in self.other_places(&summary, &repository).await? {
+            let lag = lag(&summary, &repository, &place).await;
             let error = lag.as_ref().err().map(EngineError::to_object);
             let ReplicaPlace { url, added_at, .. } = place;
             states.push(ReplicaState { url, added_at, lag: lag.ok(), error });
@@ -245,15 +245,19 @@ impl Engine {
         Ok(states)
     }
 
-    async fn lag(
+    /// The known places, but for the one that this machine takes for the repository: it may have been a replica
+    /// before.
+    async fn other_places(
         &self,
         summary: &RepositorySummary,
         repository: &Repository,
-        place: &ReplicaPlace,
-    ) -> Result<Lag> {
-        let store = self.place(summary, &RepositoryUrl::parse(&place.url)?).await?;
-        let behind = Replica::open(repository, store).await?.behind().await?;
-        Ok(Lag::of(behind, Utc::now()))
+    ) -> Result<Vec<ReplicaPlace>> {
+        let own = RepositoryUrl::parse(&summary.url)?;
+        let mut others = places::list(self.catalog(), repository).await?;
+        others.retain(|place| {
+            RepositoryUrl::parse(&place.url).is_ok_and(|url| !places::overlap(&own, &url))
+        });
+        Ok(others)
     }
 
     /// Forgets where a replica is. What is there stays.
@@ -272,19 +276,29 @@ impl Engine {
         places::remove(&repository, found.id).await?;
         Ok(found)
     }
+}
 
-    /// The store of a replica, which answers and is not the repository's own.
-    async fn place(&self, summary: &RepositorySummary, url: &RepositoryUrl) -> Result<Store> {
-        if places::overlap(&RepositoryUrl::parse(&summary.url)?, url) {
-            return Err(EngineError::usage(
-                format!("{url} is the repository itself, or one lies in the other"),
-                "A replica in the same place is lost with it: name another store, or another disk.",
-            ));
-        }
-        let store = Store::open(url).await?;
-        answers(&store).await?;
-        Ok(store)
+async fn lag(
+    summary: &RepositorySummary,
+    repository: &Repository,
+    place: &ReplicaPlace,
+) -> Result<Lag> {
+    let store = store_of(summary, &RepositoryUrl::parse(&place.url)?).await?;
+    let behind = Replica::open(repository, store).await?.behind().await?;
+    Ok(Lag::of(behind, Utc::now()))
+}
+
+/// The store of a replica, which answers and is not the repository's own.
+async fn store_of(summary: &RepositorySummary, url: &RepositoryUrl) -> Result<Store> {
+    if places::overlap(&RepositoryUrl::parse(&summary.url)?, url) {
+        return Err(EngineError::usage(
+            format!("{url} is the repository itself, or one lies in the other"),
+            "A replica in the same place is lost with it: name another store, or another disk.",
+        ));
     }
+    let store = Store::open(url).await?;
+    answers(&store).await?;
+    Ok(store)
 }
 
 fn result_of(url: &RepositoryUrl, done: Replicated, began: Instant) -> ReplicaResult {
