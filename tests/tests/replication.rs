@@ -34,7 +34,6 @@ fn another_region_takes_over() {
         .env()
         .into_iter()
         .map(|(name, value)| (format!("HOLDFAST_S3_BACKUPS_US_{}", &name["AWS_".len()..]), value))
-        .chain([("AWS_ALLOW_HTTP".to_owned(), "true".to_owned())])
         .collect();
     let named: Vec<_> = environment.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
     let server = TestServer::start(17).unwrap();
@@ -155,6 +154,41 @@ fn places_that_are_no_replica_are_refused() {
     assert_eq!((code, &error["code"]), (4, &"not_found".into()), "{error}");
     let slow = ["replicate", CLUSTER, "--to", "/x", "--limit-rate", "fast"];
     assert_eq!(failure(&site.cli, &slow).unwrap().0, 2);
+}
+
+#[test]
+fn each_replica_tells_for_itself_and_one_that_is_gone_is_not_made_anew() {
+    let server = TestServer::start(17).unwrap();
+    let site = Protected::new(server).unwrap();
+    site.backup().unwrap();
+    site.archive().unwrap();
+    let [disk, other] = ["disk", "other"].map(|name| site.destination(name));
+    for to in [&disk, &other] {
+        replicate(&site.cli, &["--to", to]);
+    }
+    // One is not mounted, and its place is an empty folder.
+    fs::rename(&disk, site.destination("unplugged")).unwrap();
+    fs::create_dir(&disk).unwrap();
+    site.backup().unwrap();
+    let finished = site.cli.run(&["--json", "replicate", CLUSTER]).unwrap();
+    assert_eq!(finished.code, 3, "{finished}");
+    let told = finished.json().unwrap();
+    let [missing, whole] = &told["replicas"].as_array().unwrap()[..] else { panic!("{told:#}") };
+    assert_eq!(
+        (&missing["ok"], &missing["error"]["code"]),
+        (&false.into(), &"replica_missing".into())
+    );
+    assert_eq!((&missing["lag"], &whole["ok"]), (&Value::Null, &true.into()), "{told:#}");
+    assert!(whole["objects"].as_u64().unwrap() >= 3, "{told:#}");
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
+    // Back again, it goes on where it was.
+    fs::remove_dir(&disk).unwrap();
+    fs::rename(site.destination("unplugged"), &disk).unwrap();
+    let told = replicate(&site.cli, &[]);
+    assert_eq!(told["ok"], true, "{told:#}");
+    let again = &told["replicas"][0];
+    assert!(again["objects"].as_u64() >= whole["objects"].as_u64(), "{told:#}");
+    assert_eq!(again["ahead"], 0, "{told:#}");
 }
 
 #[test]

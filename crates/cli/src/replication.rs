@@ -18,7 +18,7 @@ use crate::tables::table;
 /// `holdfast replicate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  holdfast replicate orders-eu --to s3://backups-us/orders\n  holdfast replicate orders-eu\n  holdfast replicate orders-eu --status\n\nA replica is a repository with the same keys. When the first is lost:\n  holdfast repo attach s3://backups-us/orders\n\nCredentials come from the environment. Where two buckets need other ones, or are in other regions, name them\nwith the bucket: HOLDFAST_S3_BACKUPS_US_REGION, ..._ENDPOINT, ..._ACCESS_KEY_ID, ..._SECRET_ACCESS_KEY."
+    after_help = "Examples:\n  holdfast replicate orders-eu --to s3://backups-us/orders\n  holdfast replicate orders-eu\n  holdfast replicate orders-eu --status\n\nA replica is a repository with the same keys. When the first is lost:\n  holdfast repo attach s3://backups-us/orders\n\nCredentials come from the environment. Where two S3 buckets need different ones, or are in other regions,\nHOLDFAST_S3_BACKUPS_US_ in place of AWS_ holds for s3://backups-us alone."
 )]
 pub(crate) struct Replicate {
     /// The cluster whose repository is replicated: all of it, since clusters share what they have in common.
@@ -27,7 +27,7 @@ pub(crate) struct Replicate {
     /// brought up to date.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Send no more than this in a second, such as 500kB or 20MB.
+    /// Send no more than this in a second on average, such as 500kB or 20MB.
     #[arg(long, value_name = "SIZE")]
     limit_rate: Option<String>,
     /// Copy nothing: tell how far each replica is behind.
@@ -59,7 +59,7 @@ pub(crate) async fn run(
     let request = ReplicationRequest { cluster: asked.name, to: asked.to, bytes_per_second };
     let result = engine.replicate(request, cancel.clone()).await?;
     let code = output.result(&result, text);
-    Ok(result.as_error().map_or(code, |e| ExitCode::from(e.outcome().exit_code())))
+    Ok(result.outcome().map_or(code, |outcome| ExitCode::from(outcome.exit_code())))
 }
 
 fn rate(text: &str) -> Result<NonZeroU64> {
@@ -90,6 +90,14 @@ fn text(result: &ReplicationResult) -> String {
             bytes(replica.bytes),
             replica.seconds
         );
+        if replica.ahead > 0 {
+            let _ = write!(
+                text,
+                "\n  {} objects are there that the repository lacks: somebody writes to the replica, or the repository \
+                 has lost them.\n  Key slots were neither added nor removed.",
+                replica.ahead
+            );
+        }
         for held in &replica.held_back {
             let _ = write!(text, "\n  not copied: {}: {}", held.object, held.message);
         }

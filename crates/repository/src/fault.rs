@@ -24,6 +24,8 @@ pub enum Fault {
     ErrorAfterSuccess,
     /// A read gives half of the bytes, without an error. Other operations fail with an error.
     TruncatedBody,
+    /// A write keeps other bytes than it was given, without an error. Other operations fail with an error.
+    CorruptedWrite,
     /// A listing lacks its first entry. Other operations fail with an error.
     LostListEntry,
     /// It takes this long.
@@ -121,11 +123,23 @@ fn full() -> object_store::Error {
     }
 }
 
+/// The payload with one bit of it turned.
+fn corrupted(payload: &PutPayload) -> Vec<u8> {
+    let mut bytes: Vec<u8> = payload.iter().flatten().copied().collect();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    bytes
+}
+
 /// Runs `operation` as `fault` wants it.
 async fn under<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T>>) -> Result<T> {
     match fault {
         None => operation.await,
-        Some(Fault::Error | Fault::TruncatedBody | Fault::LostListEntry) => Err(injected()),
+        Some(
+            Fault::Error | Fault::TruncatedBody | Fault::LostListEntry | Fault::CorruptedWrite,
+        ) => Err(injected()),
         Some(Fault::Full) => Err(full()),
         Some(Fault::ErrorAfterSuccess) => {
             operation.await?;
@@ -147,6 +161,10 @@ impl ObjectStore for FaultStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         let fault = self.control.next(Operation::Write);
+        if fault == Some(Fault::CorruptedWrite) {
+            let payload = PutPayload::from(corrupted(&payload));
+            return self.inner.put_opts(location, payload, options).await;
+        }
         under(fault, self.inner.put_opts(location, payload, options)).await
     }
 
@@ -242,6 +260,9 @@ impl fmt::Debug for FaultUpload {
 impl MultipartUpload for FaultUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let fault = self.control.next(Operation::Write);
+        if fault == Some(Fault::CorruptedWrite) {
+            return self.inner.put_part(PutPayload::from(corrupted(&data)));
+        }
         under(fault, self.inner.put_part(data)).boxed()
     }
 

@@ -29,10 +29,12 @@ use crate::store::Store;
 use crate::verify::object::{Checked, Known, WHOLE_BYTES, check, check_whole};
 use crate::verify::{Key, VerifyLevel, in_folder, read_key};
 use pace::Pace;
-use stage::{REFERRING, Stage};
+use stage::{FIRST, Stage};
 
 /// Objects under way at a time.
 const IN_FLIGHT: usize = 4;
+/// So often WAL is listed again because slices were sealed while they were copied.
+const LISTINGS: usize = 5;
 /// An object that is too long to be in memory is copied in pieces of this size.
 const PIECE_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -96,8 +98,11 @@ pub struct Replicated {
     pub removed: u64,
     /// What was not copied, in order of its name.
     pub held_back: Vec<HeldBack>,
-    /// What it lacks of what was there when it began.
+    /// What it lacks now, by listings that were made when all else was done.
     pub behind: Behind,
+    /// Objects that it has and the source lacks: somebody writes to it, or the source has lost them. Ways in
+    /// are neither added nor removed then.
+    pub ahead: u64,
 }
 
 /// How far it is.
@@ -151,10 +156,11 @@ impl<'a> Replica<'a> {
                 if !there.is_empty() {
                     let own: HashSet<_> =
                         source.store().list("").await?.into_iter().map(|e| e.path).collect();
-                    let stranger =
-                        there.iter().find(|e| !own.contains(&e.path) && !stage::is_slice(&e.path));
-                    if let Some(entry) = stranger {
-                        return Err(occupied(format!("{}, for one", entry.path)));
+                    for entry in there {
+                        let known = own.contains(&entry.path) || stage::is_slice(&entry.path);
+                        if !known && !is_own_key(source, &to, &entry.path).await? {
+                            return Err(occupied(format!("{}, for one", entry.path)));
+                        }
                     }
                 }
             }
@@ -183,60 +189,49 @@ impl<'a> Replica<'a> {
     ///
     /// # Errors
     /// When a store fails, or what was written is not what is read back: [`RepositoryError::Corrupt`] with the
-    /// replica's name. What was copied until then is whole, and is not copied again.
+    /// replica's name. What was copied and read back until then is not copied again.
     pub async fn update(
         &self,
         options: ReplicaOptions,
         progress: &(dyn Fn(ReplicaProgress) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<Replicated> {
-        let listed = self.listed().await?;
-        let mut there = self.there().await?;
+        // What a killed copy has left on a file system may not be durable, and is taken for copied below.
+        self.copy.store().settle("").await?;
+        let mut listed = self.listed().await?;
+        let there = self.there().await?;
+        let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
+        let ahead = there.keys().filter(|path| is_ahead(path, &own)).count() as u64;
+        if ahead > 0 {
+            listed.retain(|(stage, entry)| *stage != Stage::Key || !is_slot(&entry.path));
+        }
+        let mut run = Run {
+            replica: self,
+            pace: Pace::new(options.bytes_per_second),
+            progress,
+            cancel,
+            there,
+            now: ReplicaProgress::default(),
+            done: Replicated { ahead, ..Replicated::default() },
+        };
         let mut stages = BTreeMap::<Stage, Vec<ObjectEntry>>::new();
-        let mut now = ReplicaProgress::default();
         for (stage, entry) in &listed {
-            if !has(&there, entry) {
-                now.bytes_total += entry.size;
+            if !has(&run.there, entry) {
+                run.now.bytes_total += entry.size;
                 stages.entry(*stage).or_default().push(entry.clone());
             }
         }
-        progress(now);
-        let pace = Pace::new(options.bytes_per_second);
-        let mut done = Replicated::default();
+        progress(run.now);
         for (stage, entries) in stages {
-            let needs = self.needs(stage, &listed, &there).await?;
-            let (pace, needs, there_now) = (&pace, &needs, &there);
-            let mut running = futures_util::stream::iter(entries)
-                .map(async |entry| {
-                    let outcome = tokio::select! {
-                        () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
-                        outcome = self.one(stage, &entry, needs, there_now, pace) => outcome?,
-                    };
-                    Ok((entry, outcome))
-                })
-                .buffer_unordered(IN_FLIGHT);
-            let mut copied = Vec::new();
-            while let Some(outcome) = running.next().await {
-                let (entry, outcome) = outcome?;
-                match outcome {
-                    Outcome::Copied => {
-                        done.objects += 1;
-                        done.bytes += entry.size;
-                        now.bytes_done += entry.size;
-                        progress(now);
-                        copied.push(entry);
-                    }
-                    Outcome::Gone => {}
-                    Outcome::HeldBack(what) => {
-                        done.behind.add(&entry);
-                        done.held_back.push(HeldBack { object: entry.path, what });
-                    }
-                }
+            let needs = self.needs(stage, &listed, &run.there).await?;
+            let gone = run.stage(stage, entries, &needs).await?;
+            if stage == Stage::Content && gone > 0 {
+                run.follow_the_archive().await?;
             }
-            drop(running);
-            there.extend(copied.into_iter().map(|entry| (entry.path, entry.size)));
         }
-        done.removed = self.remove_superfluous(&listed, &there).await?;
+        let Run { there, mut done, .. } = run;
+        done.removed = self.remove_superfluous(&listed, &there, ahead == 0).await?;
+        done.behind = self.behind().await?;
         done.held_back.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(done)
     }
@@ -245,11 +240,14 @@ impl<'a> Replica<'a> {
     async fn listed(&self) -> Result<Vec<(Stage, ObjectEntry)>> {
         let store = self.source.store();
         let mut listed = Vec::new();
-        for prefix in REFERRING {
-            listed.extend(store.list(prefix).await?);
+        for folder in FIRST {
+            listed.extend(store.list(folder).await?);
         }
-        let refers = |path: &str| REFERRING.iter().any(|folder| in_folder(path, folder));
-        listed.extend(store.list("").await?.into_iter().filter(|entry| !refers(&entry.path)));
+        let apart =
+            |path: &str| FIRST.iter().chain([&KEYS_PREFIX]).any(|folder| in_folder(path, folder));
+        listed.extend(store.list("").await?.into_iter().filter(|entry| !apart(&entry.path)));
+        // Whoever has written what is listed by now was certified before.
+        listed.extend(store.list(KEYS_PREFIX).await?);
         Ok(listed.into_iter().filter_map(|entry| Some((Stage::of(&entry.path)?, entry))).collect())
     }
 
@@ -291,63 +289,72 @@ impl<'a> Replica<'a> {
         pace: &Pace,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
-        if stage == Stage::Snapshot && !there.contains_key(&stage::files_of(path)) {
-            // A manifest of an earlier time may name its list otherwise: what is there decides.
-            let listed = self.source.store().head(&stage::files_of(path)).await;
-            if !matches!(listed, Err(RepositoryError::NotFound { .. })) {
-                return Ok(Outcome::HeldBack("its list of files was not copied".to_owned()));
-            }
-        }
         if entry.size > WHOLE_BYTES {
-            return self.long(stage, entry, needs, there.contains_key(path), pace).await;
+            return self.long(stage, entry, needs, there, pace).await;
         }
         let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
             Ok(bytes) => bytes,
             Err(error) => return missing(path, error),
         };
-        match self.authenticate(stage, path, &bytes, needs).await {
+        match self.authenticate(stage, path, &bytes, needs, there).await {
             Ok(Outcome::Copied) => {}
             Ok(other) => return Ok(other),
             Err(error) => return damaged(error),
         }
         let copy = self.copy.store();
         let replaces = there.contains_key(path);
-        if replaces && self.is_whole(stage, path, needs).await? {
+        if replaces && self.is_whole(stage, path, needs, there).await? {
             return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
         }
         pace.wait_for(bytes.len() as u64).await;
         if replaces {
             copy.put_replacing(path, bytes.clone()).await?;
-        } else {
-            match copy.put_new(path, bytes.clone()).await {
-                // Somebody else copies too. What is there is looked at below.
-                Ok(()) | Err(RepositoryError::AlreadyExists { .. }) => {}
-                Err(error) => return Err(error),
+        } else if let Err(error) = copy.put_new(path, bytes.clone()).await {
+            let RepositoryError::AlreadyExists { .. } = error else { return Err(error) };
+            // Somebody else copies too, or writes here.
+            return match self.is_whole(stage, path, needs, there).await? {
+                true if stage::is_slice(path) => Ok(Outcome::Copied),
+                true => Ok(Outcome::HeldBack(DIVERGED.to_owned())),
+                false => Err(self.not_what_was_sent(path)),
+            };
+        }
+        match copy.get_limited(path, WHOLE_BYTES).await {
+            Ok(back) if back == bytes => Ok(Outcome::Copied),
+            Ok(_) => Err(self.take_back(path).await),
+            Err(error) => {
+                // What was not read back must not be taken for copied the next time.
+                let _ = self.take_back(path).await;
+                Err(error)
             }
         }
-        let back = copy.get_limited(path, WHOLE_BYTES).await?;
-        if back == bytes {
-            return Ok(Outcome::Copied);
+    }
+
+    /// Removes what was written and is not what was sent, and says so.
+    async fn take_back(&self, path: &str) -> RepositoryError {
+        if let Err(error) = self.copy.store().delete(path).await {
+            tracing::warn!(%path, %error, "what was not read back stays in a replica");
         }
-        // A slice that somebody else has copied may be sealed otherwise, and is authentic by itself.
-        match self.authenticate(stage, path, &back, needs).await {
-            Ok(Outcome::Copied) if stage::is_slice(path) => Ok(Outcome::Copied),
-            _ => Err(self.not_what_was_sent(path)),
-        }
+        self.not_what_was_sent(path)
     }
 
     /// Whether what the replica has under this name is authentic, though not as long as at the source: then
     /// somebody writes to both. What was cut short is not.
-    async fn is_whole(&self, stage: Stage, path: &str, needs: &Needs) -> Result<bool> {
+    async fn is_whole(
+        &self,
+        stage: Stage,
+        path: &str,
+        needs: &Needs,
+        there: &HashMap<String, u64>,
+    ) -> Result<bool> {
         let outcome = async {
             let store = self.copy.store();
             if matches!(stage, Stage::Key | Stage::Root) {
                 let bytes = store.get_limited(path, MAX_SIGNED_BYTES).await?;
-                return self.authenticate(stage, path, &bytes, needs).await;
+                return self.authenticate(stage, path, &bytes, needs, there).await;
             }
-            let there = store.head(path).await?;
+            let entry = store.head(path).await?;
             let known = needs.known.clone();
-            check(&self.copy, VerifyLevel::Structure, &there, known).await?;
+            check(&self.copy, VerifyLevel::Structure, &entry, known).await?;
             Ok(Outcome::Copied)
         };
         match outcome.await {
@@ -373,6 +380,7 @@ impl<'a> Replica<'a> {
         path: &str,
         bytes: &Bytes,
         needs: &Needs,
+        there: &HashMap<String, u64>,
     ) -> Result<Outcome> {
         if stage == Stage::Root {
             return Ok(if RootDocument::parse(bytes)? == self.source.inner.root {
@@ -386,14 +394,16 @@ impl<'a> Replica<'a> {
                 return Err(RepositoryError::corrupt(path, "it is too long"));
             }
             return Ok(match read_key(path, bytes, &self.source.inner.root)? {
-                Key::Slot | Key::Certificate => Outcome::Copied,
-                Key::LeftBehind | Key::Stranger => Outcome::Gone,
+                // What another creation has left opens nothing anywhere.
+                Key::Slot | Key::Certificate | Key::LeftBehind => Outcome::Copied,
+                Key::Stranger => Outcome::HeldBack("it is no key".to_owned()),
             });
         }
         let known = needs.known.clone();
+        // By the certificates that the replica has: with them alone it has to be read one day.
         let checked =
-            check_whole(self.source, VerifyLevel::Structure, path, bytes.clone(), known).await?;
-        Ok(judged(checked, needs))
+            check_whole(&self.copy, VerifyLevel::Structure, path, bytes.clone(), known).await?;
+        Ok(judged(stage, checked, needs, there))
     }
 
     /// Copies an object in pieces.
@@ -402,21 +412,27 @@ impl<'a> Replica<'a> {
         stage: Stage,
         entry: &ObjectEntry,
         needs: &Needs,
-        replaces: bool,
+        there: &HashMap<String, u64>,
         pace: &Pace,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         let known = needs.known.clone();
         match check(self.source, VerifyLevel::Structure, entry, known.clone()).await {
-            Ok(checked) => match judged(checked, needs) {
+            Ok(checked) => match judged(stage, checked, needs, there) {
                 Outcome::Copied => {}
                 other => return Ok(other),
             },
             Err(error @ RepositoryError::NotFound { .. }) => return missing(path, error),
             Err(error) => return damaged(error),
         }
-        if replaces && self.is_whole(stage, path, needs).await? {
-            return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
+        // An upload in parts replaces whatever is there, so that is looked at last.
+        if self.is_whole(stage, path, needs, there).await? {
+            let size = self.copy.store().size(path).await?;
+            return Ok(if size == entry.size {
+                Outcome::Copied
+            } else {
+                Outcome::HeldBack(DIVERGED.to_owned())
+            });
         }
         let mut upload = self.copy.store().begin_parts(path).await?;
         let mut start = 0;
@@ -430,27 +446,28 @@ impl<'a> Replica<'a> {
         upload.complete().await?;
         match check(&self.copy, VerifyLevel::Structure, entry, known).await {
             Ok(_) => Ok(Outcome::Copied),
-            Err(error) if is_damage(&error) => {
-                // Nothing names it yet; left there, it would be taken for copied.
-                let _ = self.copy.store().delete(path).await;
-                Err(self.not_what_was_sent(path))
+            Err(error) if is_damage(&error) => Err(self.take_back(path).await),
+            Err(error) => {
+                let _ = self.take_back(path).await;
+                Err(error)
             }
-            Err(error) => Err(error),
         }
     }
 
-    /// Removes ways in that are closed at the source, and parts of WAL segments that it has whole.
+    /// Removes parts of WAL segments that it has whole and, with `slots`, ways in that are closed at the source.
     async fn remove_superfluous(
         &self,
         listed: &[(Stage, ObjectEntry)],
         there: &HashMap<String, u64>,
+        slots: bool,
     ) -> Result<u64> {
         let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
         let mut removed = 0;
         for path in there.keys().filter(|path| !own.contains(path.as_str())) {
             let sealed = stage::sealed_by(path)
                 .is_some_and(|segment| segment.iter().any(|path| there.contains_key(path)));
-            if !sealed && parse_slot_path(path).is_none() {
+            let closed = slots && is_slot(path) && self.is_closed(path, listed, there).await?;
+            if !sealed && !closed {
                 continue;
             }
             match self.copy.store().delete(path).await {
@@ -465,6 +482,131 @@ impl<'a> Replica<'a> {
         }
         Ok(removed)
     }
+
+    /// Whether a way in of the replica is closed at the source. That it was not listed proves nothing: the
+    /// source has to be there, with another way in that the replica has too, and to say so by name.
+    async fn is_closed(
+        &self,
+        slot: &str,
+        listed: &[(Stage, ObjectEntry)],
+        there: &HashMap<String, u64>,
+    ) -> Result<bool> {
+        let store = self.source.store();
+        if read_root(store).await? != self.source.inner.root {
+            return Ok(false);
+        }
+        let mut opens = false;
+        for (_, entry) in listed.iter().filter(|(_, entry)| is_slot(&entry.path)) {
+            if there.get(&entry.path) == Some(&entry.size) {
+                let bytes = store.get_limited(&entry.path, MAX_SIGNED_BYTES).await?;
+                let key = read_key(&entry.path, &bytes, &self.source.inner.root);
+                opens |= matches!(key, Ok(Key::Slot));
+            }
+        }
+        match store.head(slot).await {
+            Err(RepositoryError::NotFound { .. }) => Ok(opens),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A replica being brought up to date.
+struct Run<'a> {
+    replica: &'a Replica<'a>,
+    pace: Pace,
+    progress: &'a (dyn Fn(ReplicaProgress) + Send + Sync),
+    cancel: &'a CancellationToken,
+    /// What the replica has, with the sizes.
+    there: HashMap<String, u64>,
+    now: ReplicaProgress,
+    done: Replicated,
+}
+
+impl Run<'_> {
+    /// Copies the objects of one stage; gives how many had gone.
+    async fn stage(
+        &mut self,
+        stage: Stage,
+        entries: Vec<ObjectEntry>,
+        needs: &Needs,
+    ) -> Result<u64> {
+        let (replica, cancel) = (self.replica, self.cancel);
+        let (pace, there) = (&self.pace, &self.there);
+        let mut running = futures_util::stream::iter(entries)
+            .map(async |entry| {
+                let outcome = tokio::select! {
+                    () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
+                    outcome = replica.one(stage, &entry, needs, there, pace) => outcome?,
+                };
+                Ok((entry, outcome))
+            })
+            .buffer_unordered(IN_FLIGHT);
+        let (mut copied, mut gone) = (Vec::new(), 0);
+        while let Some(outcome) = running.next().await {
+            let (entry, outcome) = outcome?;
+            match outcome {
+                Outcome::Copied => {
+                    self.done.objects += 1;
+                    self.done.bytes += entry.size;
+                    self.now.bytes_done += entry.size;
+                    (self.progress)(self.now);
+                    copied.push(entry);
+                }
+                Outcome::Gone => gone += 1,
+                Outcome::HeldBack(what) => {
+                    self.done.held_back.push(HeldBack { object: entry.path, what });
+                }
+            }
+        }
+        drop(running);
+        self.there.extend(copied.into_iter().map(|entry| (entry.path, entry.size)));
+        Ok(gone)
+    }
+
+    /// Slices have gone because their segments were sealed meanwhile: copies these, before any snapshot that
+    /// needs them.
+    async fn follow_the_archive(&mut self) -> Result<()> {
+        for _ in 0..LISTINGS {
+            let store = self.replica.source.store();
+            let mut entries = Vec::new();
+            for folder in stage::WAL {
+                entries.extend(store.list(folder).await?);
+            }
+            entries.retain(|entry| !has(&self.there, entry));
+            // What is held back already is not tried again.
+            entries.retain(|e| !self.done.held_back.iter().any(|held| held.object == e.path));
+            self.now.bytes_total += entries.iter().map(|entry| entry.size).sum::<u64>();
+            if self.stage(Stage::Content, entries, &Needs::default()).await? == 0 {
+                return Ok(());
+            }
+        }
+        self.done.held_back.push(HeldBack {
+            object: stage::WAL[0].to_owned(),
+            what: "WAL was sealed faster than it could be copied: run it again".to_owned(),
+        });
+        Ok(())
+    }
+}
+
+fn is_slot(path: &str) -> bool {
+    parse_slot_path(path).is_some()
+}
+
+/// Whether an object of a replica tells that somebody writes there, or that the source has lost something.
+fn is_ahead(path: &str, own: &HashSet<&str>) -> bool {
+    let told = |stage| !matches!(stage, Stage::Key) && !stage::is_slice(path);
+    !own.contains(path) && Stage::of(path).is_some_and(told)
+}
+
+/// Whether an object is a way in, or a writer's certificate, that this repository has signed.
+async fn is_own_key(source: &Repository, store: &Store, path: &str) -> Result<bool> {
+    if Stage::of(path) != Some(Stage::Key) {
+        return Ok(false);
+    }
+    let bytes = store.get_limited(path, MAX_SIGNED_BYTES).await?;
+    let key = read_key(path, &bytes, &source.inner.root);
+    Ok(matches!(key, Ok(Key::Slot | Key::Certificate)))
 }
 
 /// Whether a replica has an object. Slices of one name have one content, however they are sealed.
@@ -473,12 +615,23 @@ fn has(there: &HashMap<String, u64>, entry: &ObjectEntry) -> bool {
 }
 
 /// Whether what was found of an object lets it be copied.
-fn judged(checked: Option<Checked>, needs: &Needs) -> Outcome {
+fn judged(
+    stage: Stage,
+    checked: Option<Checked>,
+    needs: &Needs,
+    there: &HashMap<String, u64>,
+) -> Outcome {
     let Some(checked) = checked else {
         return Outcome::HeldBack("it is not what belongs in this place".to_owned());
     };
     if let Some(problem) = checked.problem {
         return Outcome::HeldBack(problem);
+    }
+    if stage == Stage::Snapshot {
+        let files = checked.object.metadata.pointer("/file_table/path");
+        if !files.and_then(|path| path.as_str()).is_some_and(|path| there.contains_key(path)) {
+            return Outcome::HeldBack("its list of files was not copied".to_owned());
+        }
     }
     match checked.indexed.iter().find(|(pack, ..)| needs.lacking.contains(pack)) {
         Some((pack, ..)) => Outcome::HeldBack(format!("{} was not copied", pack.path())),

@@ -65,9 +65,9 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Connects to what `url` names. Credentials and endpoints come from the environment: `AWS_*`,
-    /// `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_*`; for one S3 bucket alone `HOLDFAST_S3_<BUCKET>_REGION`,
-    /// `…_ENDPOINT`, `…_ACCESS_KEY_ID`, `…_SECRET_ACCESS_KEY`, `…_SESSION_TOKEN`, the bucket's name in capitals
-    /// with `_` for what is neither letter nor digit. A local directory need not exist yet.
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_*`; what is to hold for one S3 bucket alone has
+    /// `HOLDFAST_S3_<BUCKET>_` in place of `AWS_`, the bucket's name in capitals with `_` for what is neither
+    /// letter nor digit. A local directory need not exist yet.
     ///
     /// # Errors
     /// [`RepositoryError::InvalidUrl`] or [`RepositoryError::Unreachable`] when the configuration

@@ -59,7 +59,8 @@ async fn backup(repository: &Repository, seed: u64, count: u64) -> (Vec<ExtentId
         .await
         .unwrap();
     let manifest = format!("snapshots/c/{seed}");
-    repository.put_document(&manifest, ObjectKind::Snapshot, &table).await.unwrap();
+    let body = serde_json::json!({ "file_table": table });
+    repository.put_document(&manifest, ObjectKind::Snapshot, &body).await.unwrap();
     let proof = format!("proofs/c/{seed}");
     repository.put_document(&proof, ObjectKind::Proof, &"restored").await.unwrap();
     (ids, extents)
@@ -201,6 +202,7 @@ async fn what_is_damaged_is_not_copied_nor_what_needs_it() {
     assert!(held.contains(&"snapshots/c/2") && held.contains(&"snapshots/c/2.files"), "{held:?}");
     assert!(held.iter().any(|path| path.starts_with("index/")), "{held:?}");
     assert_eq!(done.behind.objects, held.len() as u64);
+    assert_eq!(done.ahead, 0);
     let copy = open(to.clone()).await.unwrap();
     assert_clean(&copy).await;
     let names: Vec<_> = to.list("").await.unwrap().into_iter().map(|e| e.path).collect();
@@ -228,6 +230,105 @@ async fn a_lost_pack_keeps_its_snapshot_back() {
     let held: Vec<_> = done.held_back.iter().map(|held| held.object.as_str()).collect();
     assert!(held.contains(&"snapshots/c/1"), "{held:?}");
     assert!(to.list("snapshots").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_list_of_files_keeps_its_snapshot_back() {
+    let (store, source) = in_memory().await;
+    backup(&source, 1, 12).await;
+    store.delete("snapshots/c/1.files").await.unwrap();
+    let to = empty();
+    let done = update(&source, &to).await.unwrap();
+    let held: Vec<_> = done.held_back.iter().map(|held| held.object.as_str()).collect();
+    assert_eq!(held, ["snapshots/c/1"]);
+}
+
+/// What the replica is read by one day are its own certificates.
+#[tokio::test]
+async fn what_nobody_has_certified_there_is_held_back() {
+    let (store, source) = in_memory().await;
+    backup(&source, 1, 3).await;
+    let certificate = store.list("keys/writers").await.unwrap().remove(0);
+    let whole = store.get(&certificate.path).await.unwrap();
+    store.put_replacing(&certificate.path, whole.slice(..whole.len() / 2)).await.unwrap();
+    let to = empty();
+    let done = update(&source, &to).await.unwrap();
+    assert!(done.held_back.iter().any(|held| held.object == certificate.path));
+    assert!(to.list("packs").await.unwrap().is_empty() && to.list("wal").await.unwrap().is_empty());
+    store.put_replacing(&certificate.path, whole).await.unwrap();
+    assert!(update(&source, &to).await.unwrap().held_back.is_empty());
+    assert_same(&source, &to).await;
+}
+
+/// A bit that turns on the way into the store is noticed, and not forgotten by the next time.
+#[tokio::test]
+async fn what_a_store_keeps_wrongly_is_taken_back() {
+    let (_, source) = in_memory().await;
+    backup(&source, 1, 12).await;
+    let long = noise(7, 33 << 20);
+    source
+        .put_sealed("wal/7/00000001/long", ObjectKind::WalSegment, long, &1, PutKind::CreateOnly)
+        .await
+        .unwrap();
+    let mut refused = 0;
+    for nth in 0.. {
+        let faulty = FaultStore::new(memory());
+        let to = Store::from_object_store(Arc::new(faulty.clone()), "replica");
+        faulty.arm(nth, 1, Fault::CorruptedWrite);
+        let outcome = update(&source, &to).await;
+        let finished = faulty.operations() <= nth;
+        faulty.disarm();
+        refused += u64::from(outcome.is_err());
+        assert!(outcome.is_err() || !finished || nth > 0, "{nth}: {outcome:?}");
+        update(&source, &to).await.unwrap();
+        assert_same(&source, &to).await;
+        assert_clean(&open(to).await.unwrap()).await;
+        if finished {
+            break;
+        }
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+/// A segment is sealed, and its slices go, while they are copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_that_is_sealed_meanwhile_comes_before_the_snapshot() {
+    let beneath = memory();
+    let faulty = FaultStore::new(Arc::clone(&beneath));
+    let store = Store::from_object_store(Arc::new(faulty.clone()), "p");
+    let source = create(store.clone()).await.unwrap();
+    slice(&source, &format!("{:024}", 1)).await;
+    let to = empty();
+    let replica = Replica::open(&source, to.clone()).await.unwrap();
+    let sealed = std::sync::atomic::AtomicBool::new(false);
+    // The first thing that progress is told of is what was listed.
+    let handle = tokio::runtime::Handle::current();
+    let seal = |_: holdfast_repository::ReplicaProgress| {
+        if !sealed.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            tokio::task::block_in_place(|| {
+                handle.block_on(async {
+                    let path = format!("wal/7/00000001/{:024}", 1);
+                    source
+                        .put_sealed(
+                            &path,
+                            ObjectKind::WalSegment,
+                            noise(5, 500),
+                            &1,
+                            PutKind::CreateOnly,
+                        )
+                        .await
+                        .unwrap();
+                    for entry in store.list("slices").await.unwrap() {
+                        store.delete(&entry.path).await.unwrap();
+                    }
+                });
+            });
+        }
+    };
+    let cancel = CancellationToken::new();
+    let done = replica.update(ReplicaOptions::default(), &seal, &cancel).await.unwrap();
+    assert!(done.held_back.is_empty() && done.behind.objects == 0, "{done:?}");
+    assert_same(&source, &to).await;
 }
 
 #[tokio::test]
@@ -320,6 +421,32 @@ async fn a_way_in_that_is_closed_is_closed_in_the_replica() {
     let done = update(&source, &to).await.unwrap();
     assert_eq!(done.removed, 1);
     assert_same(&source, &to).await;
+}
+
+/// Only the source itself can say so: not a listing that shows nothing, and not one that is behind.
+#[tokio::test]
+async fn no_way_in_is_lost_with_the_source_or_by_one_that_is_behind() {
+    let (store, source) = in_memory().await;
+    backup(&source, 1, 3).await;
+    let to = empty();
+    update(&source, &to).await.unwrap();
+    let keys = to.list("keys").await.unwrap().len();
+    // The replica took over, and has a way in of its own.
+    let copy = open(to.clone()).await.unwrap();
+    let secret = secrecy::SecretString::from("another way in");
+    copy.add_slot(NewSlot::Passphrase(&secret), "another").await.unwrap();
+    backup(&copy, 2, 3).await;
+    let done = update(&source, &to).await.unwrap();
+    assert!(done.ahead >= 4 && done.removed == 0, "{done:?}");
+    assert_eq!(to.list("keys").await.unwrap().len(), keys + 1);
+    // The source is wiped under an open repository.
+    for entry in store.list("").await.unwrap() {
+        store.delete(&entry.path).await.unwrap();
+    }
+    let done = update(&source, &to).await.unwrap();
+    assert_eq!((done.objects, done.removed), (0, 0));
+    assert_eq!(to.list("keys").await.unwrap().len(), keys + 1);
+    assert_clean(&copy).await;
 }
 
 #[tokio::test]

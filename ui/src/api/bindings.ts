@@ -1602,7 +1602,7 @@ export type ReplicaResult = {
  */
 url: string, 
 /**
- * It has all that was in the repository when this began.
+ * It has all that was in the repository when this began, and no damage was found.
  */
 ok: boolean, 
 /**
@@ -1622,9 +1622,14 @@ removed: number,
  */
 held_back: Array<HeldBack>, 
 /**
- * What it lacks.
+ * What it lacks now; null when that is not known.
  */
-lag: Lag, 
+lag: Lag | null, 
+/**
+ * Objects that it has and the repository lacks: somebody writes to it, or the repository has lost them.
+ * Key slots are neither added nor removed then.
+ */
+ahead: number, 
 /**
  * How long it took.
  */

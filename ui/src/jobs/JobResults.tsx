@@ -171,6 +171,16 @@ function behind(lag: Lag): [string, ReactNode] {
   ];
 }
 
+function ahead(objects: number): [string, ReactNode] {
+  return [
+    "Ahead by",
+    <span key="a">
+      <Count value={objects} /> objects that the repository lacks: somebody writes to the replica, or the
+      repository has lost them. Key slots were neither added nor removed.
+    </span>,
+  ];
+}
+
 function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   return (
     <div className="space-y-4">
@@ -196,7 +206,8 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
                 ["Objects copied", <Count key="o" value={replica.objects} />],
                 ["Size", <Bytes key="b" value={replica.bytes} exact />],
                 ["Took", <Duration key="d" seconds={replica.seconds} />],
-                ...(replica.lag.objects > 0 ? [behind(replica.lag)] : []),
+                ...(replica.lag && replica.lag.objects > 0 ? [behind(replica.lag)] : []),
+                ...(replica.ahead > 0 ? [ahead(replica.ahead)] : []),
               ]}
             />
           )}

@@ -171,8 +171,9 @@ impl JobContext {
         Self { cancel, ..self.clone() }
     }
 
-    /// Has `let_go` called once it is recorded that the job ended well. When the job ends otherwise, or
-    /// its process dies before, it is never called, and dropped: what it holds takes itself back.
+    /// Has `let_go` called once it is recorded that the job ended well, or could not be recorded: the work is
+    /// done then all the same. When the job ends otherwise it is dropped without having been called: what it
+    /// holds takes itself back.
     pub(crate) fn once_recorded(&self, let_go: impl FnOnce() -> Result<()> + Send + 'static) {
         self.held().push(Box::new(let_go));
     }
@@ -447,13 +448,18 @@ impl Engine {
         };
         // The catalog first: whoever has read the journal to its end then finds the job ended.
         let recorded = self.catalog().finish_job(&summary, result.as_ref()).await;
+        // Before anybody else may take up the job. What is dropped here takes itself back, which blocks.
         let held = std::mem::take(&mut *context.held());
-        if outcome.is_ok() {
+        let (id, well) = (context.id, outcome.is_ok());
+        let given_up = tokio::task::spawn_blocking(move || {
             for let_go in held {
-                if let Err(error) = let_go() {
-                    tracing::warn!(job = %context.id, %error, "something of the job was left behind");
+                if well && let Err(error) = let_go() {
+                    tracing::warn!(job = %id, %error, "something of the job was left behind");
                 }
             }
+        });
+        if let Err(error) = given_up.await {
+            tracing::warn!(job = %id, %error, "something of the job was left behind");
         }
         context.reporter.ended(event, message);
         self.running().tokens().remove(&context.id);

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use holdfast_repository::{
-    Behind, Replica, ReplicaOptions, Replicated, Repository, RepositoryError, RepositoryUrl, Store,
+    Behind, Replica, ReplicaOptions, Replicated, Repository, RepositoryUrl, Store,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{EngineError, ErrorObject, Result};
+use crate::error::{EngineError, ErrorObject, Outcome, Result};
 use crate::jobs::{JobContext, JobKind};
 use crate::repository::answers;
 use crate::{Engine, RepositorySummary};
@@ -72,7 +72,7 @@ pub struct HeldBack {
 pub struct ReplicaResult {
     /// Where it is.
     pub url: String,
-    /// It has all that was in the repository when this began.
+    /// It has all that was in the repository when this began, and no damage was found.
     pub ok: bool,
     /// Objects that were copied and read back.
     #[ts(type = "number")]
@@ -85,12 +85,19 @@ pub struct ReplicaResult {
     pub removed: u64,
     /// What was not copied.
     pub held_back: Vec<HeldBack>,
-    /// What it lacks.
-    pub lag: Lag,
+    /// What it lacks now; null when that is not known.
+    pub lag: Option<Lag>,
+    /// Objects that it has and the repository lacks: somebody writes to it, or the repository has lost them.
+    /// Key slots are neither added nor removed then.
+    #[ts(type = "number")]
+    pub ahead: u64,
     /// How long it took.
     pub seconds: f64,
     /// Why it could not be brought up to date.
     pub error: Option<ErrorObject>,
+    #[serde(skip)]
+    #[ts(skip)]
+    outcome: Option<Outcome>,
 }
 
 /// What a replication came to.
@@ -107,26 +114,10 @@ pub struct ReplicationResult {
 }
 
 impl ReplicationResult {
-    /// The error that a replica that is not up to date is for a command.
-    pub fn as_error(&self) -> Option<EngineError> {
+    /// How a command ends when a replica is not up to date.
+    pub fn outcome(&self) -> Option<Outcome> {
         let replica = self.replicas.iter().find(|replica| !replica.ok)?;
-        let what = match (&replica.error, replica.held_back.first()) {
-            (Some(error), _) if error.retryable => {
-                return Some(EngineError::Repository(RepositoryError::Unreachable {
-                    operation: "replicate to",
-                    path: replica.url.clone(),
-                    source: error.message.clone().into(),
-                }));
-            }
-            (Some(error), _) => error.message.clone(),
-            (None, Some(held)) => format!("{}: {}", held.object, held.message),
-            (None, None) => "it is not up to date".to_owned(),
-        };
-        Some(EngineError::integrity(
-            "replica_incomplete",
-            format!("{}: {what}", replica.url),
-            "Run `holdfast verify` for the extent of the damage. What does not need it was replicated.",
-        ))
+        Some(replica.outcome.unwrap_or(Outcome::Integrity))
     }
 }
 
@@ -174,13 +165,16 @@ impl Engine {
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
-        let known = self.other_places(&summary, &repository).await?;
-        let to: Vec<RepositoryUrl> = match &request.to {
-            Some(url) => vec![RepositoryUrl::parse(url)?],
-            None => known
-                .iter()
-                .map(|place| RepositoryUrl::parse(&place.url))
-                .collect::<Result<_, _>>()?,
+        let known = self.other_places(&summary, &repository).await;
+        let (known, to) = match &request.to {
+            // A place that is named does not depend on what is known of others.
+            Some(url) => (known.unwrap_or_default(), vec![places::absolute(url)?]),
+            None => {
+                let known = known?;
+                let to = known.iter().map(|place| RepositoryUrl::parse(&place.url));
+                let to = to.collect::<Result<_, _>>()?;
+                (known, to)
+            }
         };
         if to.is_empty() {
             return Err(EngineError::refused(
@@ -197,6 +191,13 @@ impl Engine {
             let is_known = known.iter().any(|place| place.url == url.to_string());
             let outcome = async {
                 let store = store_of(&summary, &url).await?;
+                if request.to.is_none() && store.list("").await?.is_empty() {
+                    return Err(EngineError::refused(
+                        "replica_missing",
+                        format!("nothing is at {url}, where a replica was"),
+                        "Is the disk mounted? Name the place with --to to make the replica anew.",
+                    ));
+                }
                 let replica = Replica::open(&repository, store).await?;
                 if !is_known {
                     places::add(&repository, &url).await?;
@@ -255,7 +256,7 @@ impl Engine {
         let own = RepositoryUrl::parse(&summary.url)?;
         let mut others = places::list(self.catalog(), repository).await?;
         others.retain(|place| {
-            RepositoryUrl::parse(&place.url).is_ok_and(|url| !places::overlap(&own, &url))
+            !RepositoryUrl::parse(&place.url).is_ok_and(|url| places::overlap(&own, &url))
         });
         Ok(others)
     }
@@ -267,7 +268,7 @@ impl Engine {
     pub async fn forget_replica(&self, name: &str, url: &str) -> Result<ReplicaPlace> {
         let cluster = self.cluster(name).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let url = RepositoryUrl::parse(url)?.to_string();
+        let url = places::absolute(url)?.to_string();
         let found = places::list(self.catalog(), &repository)
             .await?
             .into_iter()
@@ -314,9 +315,11 @@ fn result_of(url: &RepositoryUrl, done: Replicated, began: Instant) -> ReplicaRe
         bytes: done.bytes,
         removed: done.removed,
         held_back,
-        lag: Lag::of(done.behind, Utc::now()),
+        lag: Some(Lag::of(done.behind, Utc::now())),
+        ahead: done.ahead,
         seconds: began.elapsed().as_secs_f64(),
         error: None,
+        outcome: None,
     }
 }
 
@@ -328,8 +331,10 @@ fn failed(url: &RepositoryUrl, error: &EngineError, began: Instant) -> ReplicaRe
         bytes: 0,
         removed: 0,
         held_back: Vec::new(),
-        lag: Lag::default(),
+        lag: None,
+        ahead: 0,
         seconds: began.elapsed().as_secs_f64(),
         error: Some(error.to_object()),
+        outcome: Some(error.outcome()),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::standing::{self, Standing};
 
 const PREFIX: &str = "policies/replicas/";
@@ -38,6 +38,14 @@ pub(super) async fn list(catalog: &Catalog, repository: &Repository) -> Result<V
     let mut seen = std::collections::HashSet::new();
     places.retain(|place| seen.insert(place.url.clone()));
     Ok(places)
+}
+
+/// An address as it is stored: a folder from the root on, since it is read elsewhere too.
+pub(super) fn absolute(url: &str) -> Result<RepositoryUrl> {
+    let url = RepositoryUrl::parse(url)?;
+    let Some(path) = url.local_path() else { return Ok(url) };
+    let path = std::path::absolute(path).map_err(EngineError::file("resolve", path))?;
+    Ok(RepositoryUrl::parse(&path.display().to_string())?)
 }
 
 pub(super) async fn add(repository: &Repository, url: &RepositoryUrl) -> Result<()> {

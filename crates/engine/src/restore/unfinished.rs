@@ -79,10 +79,17 @@ impl Unfinished {
     /// The unfinished restore of a job that is not running. One that has succeeded has none: where the
     /// process died before it could forget it, that is done now.
     pub(super) fn of(job: JobState, directory: &Path) -> Result<Option<Self>> {
-        if job == JobState::Succeeded {
-            return Self::forget(directory).map(|()| None);
+        let unfinished = Self::read(directory)?;
+        if job != JobState::Succeeded {
+            return Ok(unfinished);
         }
-        Self::read(directory)
+        if let Some(unfinished) = unfinished {
+            if !unfinished.server.as_ref().is_some_and(ServerLocation::is_running) {
+                place::remove(&unfinished.work_directory)?;
+            }
+            Self::forget(directory)?;
+        }
+        Ok(None)
     }
 
     pub(super) fn forget(directory: &Path) -> Result<()> {

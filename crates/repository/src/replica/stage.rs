@@ -3,7 +3,8 @@
 use crate::documents::check_path;
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX};
 use crate::lease::LEASES_PREFIX;
-use crate::root::{KEYS_PREFIX, ROOT_PATH};
+use crate::root::{KEYS_PREFIX, ROOT_PATH, WRITERS_PREFIX};
+use crate::slots::parse_slot_path;
 use crate::store::PROBE_PREFIX;
 use crate::verify::in_folder;
 
@@ -13,9 +14,12 @@ const SNAPSHOTS_PREFIX: &str = "snapshots";
 const FILES: &str = ".files";
 /// Where parts of open WAL segments are; a sealed segment has the same path below `wal`.
 const SLICES_PREFIX: &str = "slices";
-/// What is listed before everything else: a listing takes a while, and what is named by an object that
-/// was listed first is there when the rest is.
-pub(super) const REFERRING: [&str; 4] = [SNAPSHOTS_PREFIX, INDEX_PREFIX, "proofs", "coverage"];
+/// WAL, parts first: what is sealed in between is listed as a whole.
+pub(super) const WAL: [&str; 2] = [SLICES_PREFIX, "wal"];
+/// What is listed before everything else, in this order. Listings take a while: what an object names is there
+/// when it is listed after it.
+pub(super) const FIRST: [&str; 6] =
+    ["proofs", SNAPSHOTS_PREFIX, INDEX_PREFIX, "coverage", WAL[0], WAL[1]];
 
 /// The steps, each done before the next begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +47,11 @@ impl Stage {
             return Some(Self::Root);
         }
         if in_folder(path, KEYS_PREFIX) {
-            return Some(Self::Key);
+            let known = parse_slot_path(path).is_some() || in_folder(path, WRITERS_PREFIX);
+            return known.then_some(Self::Key);
+        }
+        if !path.contains('/') {
+            return None;
         }
         let own = [LEASES_PREFIX, PROBE_PREFIX].iter().any(|folder| in_folder(path, folder));
         if own || check_path(path).is_err() || path.split('/').any(|part| part.starts_with('.')) {
@@ -60,11 +68,6 @@ impl Stage {
             Self::Record
         })
     }
-}
-
-/// The list of files that belongs to the manifest at `path`.
-pub(super) fn files_of(path: &str) -> String {
-    format!("{path}{FILES}")
 }
 
 /// Whether the object is part of an open WAL segment: it goes when the segment is sealed.
@@ -100,7 +103,14 @@ mod tests {
         for content in ["wal/1/00000001/a", "slices/1/00000001/a/0-1"] {
             assert_eq!(Stage::of(content), Some(Stage::Content), "{content}");
         }
-        for own in ["leases/a/0000000000000001.json", "probe/1", "a b", ".trash/packs"] {
+        for own in [
+            "leases/a/0000000000000001.json",
+            "probe/1",
+            "notes.txt",
+            "keys/notes.txt",
+            "a b",
+            ".trash/packs",
+        ] {
             assert_eq!(Stage::of(own), None, "{own}");
         }
     }

@@ -1,6 +1,7 @@
 //! From an address to an object store, with the settings that make it durable and patient.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
@@ -46,28 +47,17 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
         }
         Place::S3 { bucket, prefix } => {
             install_tls_provider();
-            let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+            let builder = s3_settings(bucket, std::env::vars_os());
+            let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
                 .iter()
-                .find_map(|name| std::env::var(name).ok());
-            let own = |setting: &str| std::env::var(bucket_variable(bucket, setting)).ok();
-            let endpoint = own("ENDPOINT").or(endpoint);
+                .find_map(|key| builder.get_config_value(key));
             let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
-            let mut builder = AmazonS3Builder::from_env();
-            for (setting, key) in [
-                ("REGION", AmazonS3ConfigKey::Region),
-                ("ENDPOINT", AmazonS3ConfigKey::Endpoint),
-                ("ACCESS_KEY_ID", AmazonS3ConfigKey::AccessKeyId),
-                ("SECRET_ACCESS_KEY", AmazonS3ConfigKey::SecretAccessKey),
-                ("SESSION_TOKEN", AmazonS3ConfigKey::Token),
-            ] {
-                if let Some(value) = own(setting) {
-                    builder = builder.with_config(key, value);
-                }
-            }
+            let own = format!("{}ALLOW_HTTP", bucket_prefix(bucket));
+            let allow = allows("AWS_ALLOW_HTTP") || allows(&own);
             let builder = builder
                 .with_bucket_name(bucket)
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
-                .with_client_options(client_options("AWS_ALLOW_HTTP", plain))
+                .with_client_options(client_options(allow, plain))
                 .with_retry(retry());
             (Arc::new(builder.build().map_err(failed)?), prefix)
         }
@@ -75,7 +65,7 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
             install_tls_provider();
             let builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
-                .with_client_options(client_options("GOOGLE_ALLOW_HTTP", false))
+                .with_client_options(client_options(allows("GOOGLE_ALLOW_HTTP"), false))
                 .with_retry(retry());
             (Arc::new(builder.build().map_err(failed)?), prefix)
         }
@@ -83,7 +73,7 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
             install_tls_provider();
             let builder = MicrosoftAzureBuilder::from_env()
                 .with_container_name(container)
-                .with_client_options(client_options("AZURE_ALLOW_HTTP", false))
+                .with_client_options(client_options(allows("AZURE_ALLOW_HTTP"), false))
                 .with_retry(retry());
             (Arc::new(builder.build().map_err(failed)?), prefix)
         }
@@ -91,13 +81,54 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
     Ok((Backend::Ready(store), prefix.clone()))
 }
 
-/// The variable with a setting of one bucket alone: replicas are in other regions, with other credentials.
-fn bucket_variable(bucket: &str, setting: &str) -> String {
+/// What the names of variables begin with that hold for one bucket alone: replicas are in other regions, with
+/// other credentials.
+fn bucket_prefix(bucket: &str) -> String {
     let name: String = bucket
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
         .collect();
-    format!("HOLDFAST_S3_{name}_{setting}")
+    format!("HOLDFAST_S3_{name}_")
+}
+
+/// The settings of a bucket: `AWS_*`, and its own before them. An own key is used with nothing of another's,
+/// and an own endpoint stands in for all.
+fn s3_settings(
+    bucket: &str,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> AmazonS3Builder {
+    let prefix = bucket_prefix(bucket);
+    let (mut common, mut own) = (Vec::new(), Vec::new());
+    for (name, value) in variables {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+        let key = |setting: &str| format!("aws_{}", setting.to_ascii_lowercase()).parse().ok();
+        if let Some(key) = name.strip_prefix(&prefix).and_then(key) {
+            own.push((key, value));
+        } else if let Some(key) = name.strip_prefix("AWS_").and_then(key) {
+            common.push((key, value));
+        }
+    }
+    for together in [
+        &[
+            AmazonS3ConfigKey::AccessKeyId,
+            AmazonS3ConfigKey::SecretAccessKey,
+            AmazonS3ConfigKey::Token,
+        ][..],
+        &[AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint][..],
+    ] {
+        if own.iter().any(|(key, _)| together.contains(key)) {
+            common.retain(|(key, _)| !together.contains(key));
+        }
+    }
+    common
+        .into_iter()
+        .chain(own)
+        .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
+fn allows(variable: &str) -> bool {
+    std::env::var(variable)
+        .is_ok_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"))
 }
 
 /// The only place where a local store is opened, because by itself it does not sync: here every
@@ -234,9 +265,7 @@ fn retry() -> RetryConfig {
     }
 }
 
-fn client_options(allow_http: &str, plain: bool) -> ClientOptions {
-    let allow = std::env::var(allow_http)
-        .is_ok_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"));
+fn client_options(allow: bool, plain: bool) -> ClientOptions {
     let patience = Patience::from_env();
     let mut options = ClientOptions::new()
         .with_timeout_disabled()
@@ -275,8 +304,33 @@ mod tests {
 
     #[test]
     fn a_bucket_has_settings_of_its_own() {
-        let name = bucket_variable("orders-us.2", "REGION");
-        assert_eq!(name, "HOLDFAST_S3_ORDERS_US_2_REGION");
+        let variables = [
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "common"),
+            ("AWS_SECRET_ACCESS_KEY", "common's"),
+            ("AWS_SESSION_TOKEN", "common's too"),
+            ("AWS_ENDPOINT_URL_S3", "https://eu.example.org"),
+            ("HOLDFAST_S3_ORDERS_US_2_ACCESS_KEY_ID", "own"),
+            ("HOLDFAST_S3_ORDERS_US_2_SECRET_ACCESS_KEY", "own's"),
+            ("HOLDFAST_S3_ORDERS_US_2_ENDPOINT", "https://us.example.org"),
+            ("HOLDFAST_S3_ORDERS_US_2_NONSENSE", "x"),
+        ];
+        let settings = |bucket: &str| {
+            let all = variables.iter().map(|(name, value)| (OsString::from(name), value.into()));
+            let builder = s3_settings(bucket, all);
+            [
+                AmazonS3ConfigKey::Region,
+                AmazonS3ConfigKey::AccessKeyId,
+                AmazonS3ConfigKey::Token,
+                AmazonS3ConfigKey::S3Endpoint,
+                AmazonS3ConfigKey::Endpoint,
+            ]
+            .map(|key| builder.get_config_value(&key).unwrap_or_default())
+        };
+        let own = ["eu-central-1", "own", "", "", "https://us.example.org"];
+        assert_eq!(settings("orders-us.2"), own);
+        let common = ["eu-central-1", "common", "common's too", "https://eu.example.org", ""];
+        assert_eq!(settings("orders"), common);
     }
 
     #[test]
