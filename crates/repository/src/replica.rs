@@ -184,6 +184,26 @@ impl<'a> Replica<'a> {
         Ok(behind)
     }
 
+    /// Takes the place with what opens the repository and certifies its writers, before anything else is there:
+    /// from then on it is told from an empty place.
+    ///
+    /// # Errors
+    /// As [`Replica::update`].
+    pub async fn begin(&self, cancel: &CancellationToken) -> Result<()> {
+        let mut run = Run {
+            replica: self,
+            pace: Pace::new(None),
+            progress: &|_| {},
+            cancel,
+            there: self.there().await?,
+            now: ReplicaProgress::default(),
+            done: Replicated::default(),
+        };
+        let mut keys = self.source.store().list(KEYS_PREFIX).await?;
+        keys.retain(|entry| Stage::of(&entry.path).is_some() && !has(&run.there, entry));
+        run.stage(Stage::Key, keys, &Needs::default()).await.map(drop)
+    }
+
     /// Brings it up to date with what is there now. What is found damaged is not copied, nor what needs it;
     /// everything else is.
     ///

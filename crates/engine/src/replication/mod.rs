@@ -166,15 +166,14 @@ impl Engine {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
         let known = self.other_places(&summary, &repository).await;
-        let (known, to) = match &request.to {
-            // A place that is named does not depend on what is known of others.
-            Some(url) => (known.unwrap_or_default(), vec![places::absolute(url)?]),
-            None => {
-                let known = known?;
-                let to = known.iter().map(|place| RepositoryUrl::parse(&place.url));
-                let to = to.collect::<Result<_, _>>()?;
-                (known, to)
-            }
+        // A place that is named does not depend on what is known of others.
+        let (known, to) = if let Some(url) = &request.to {
+            (known.unwrap_or_default(), vec![places::absolute(url)?])
+        } else {
+            let known = known?;
+            let to = known.iter().map(|place| RepositoryUrl::parse(&place.url));
+            let to = to.collect::<Result<_, _>>()?;
+            (known, to)
         };
         if to.is_empty() {
             return Err(EngineError::refused(
@@ -200,6 +199,8 @@ impl Engine {
                 }
                 let replica = Replica::open(&repository, store).await?;
                 if !is_known {
+                    // Before it is known: a known place at which nothing is has lost something.
+                    replica.begin(&job.cancel).await?;
                     places::add(&repository, &url).await?;
                 }
                 job.reporter.log(format!("replicating to {url}"));
