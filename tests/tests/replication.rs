@@ -65,6 +65,10 @@ fn another_region_takes_over() {
     assert_eq!(second["replicas"][0]["objects"], behind["objects"], "{second}");
     assert_eq!(lag(&site)["objects"], 0);
 
+    let score = &replicate(&site.cli, &["--status"])["score"];
+    let of = ["copies", "media", "off_site", "immutable", "errors"].map(|name| &score[name]);
+    assert_eq!(of, [&2.into(), &2.into(), &1.into(), &Value::Null, &0.into()], "{score}");
+
     // The first region is lost, and the laptop with it.
     fs::remove_dir_all(site.url()).unwrap();
     let other = Cli::new(site.root().join("other-home"))

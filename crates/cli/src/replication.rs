@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdfast_engine::cluster::parse_size;
-use holdfast_engine::replication::{Lag, ReplicaState, ReplicationRequest, ReplicationResult};
+use holdfast_engine::replication::{
+    Lag, ReplicaState, ReplicationRequest, ReplicationResult, Score,
+};
 use holdfast_engine::size::bytes;
 use holdfast_engine::{Engine, EngineError, Result};
 use serde_json::json;
@@ -52,8 +54,9 @@ pub(crate) async fn run(
     }
     if asked.status {
         let replicas = engine.replicas(&asked.name).await?;
-        let document = json!({ "cluster": asked.name, "replicas": replicas });
-        return Ok(output.result(&document, |_| states(&replicas)));
+        let score = engine.replication_score(&asked.name, &replicas).await?;
+        let document = json!({ "cluster": asked.name, "replicas": replicas, "score": score });
+        return Ok(output.result(&document, |_| states(&replicas, score)));
     }
     let bytes_per_second = asked.limit_rate.as_deref().map(rate).transpose()?;
     let request = ReplicationRequest { cluster: asked.name, to: asked.to, bytes_per_second };
@@ -105,10 +108,7 @@ fn text(result: &ReplicationResult) -> String {
     text
 }
 
-fn states(replicas: &[ReplicaState]) -> String {
-    if replicas.is_empty() {
-        return "No replica is known. Make one with --to URL.".to_owned();
-    }
+fn states(replicas: &[ReplicaState], score: Score) -> String {
     let rows = replicas.iter().map(|replica| {
         let lag = match (&replica.lag, &replica.error) {
             (Some(Lag { objects: 0, .. }), _) => "up to date".to_owned(),
@@ -122,5 +122,14 @@ fn states(replicas: &[ReplicaState]) -> String {
         };
         vec![replica.url.clone(), lag]
     });
-    table(&["REPLICA", "STATE"], &rows.collect::<Vec<_>>())
+    let listed = if replicas.is_empty() {
+        "No replica is known. Make one with --to URL.".to_owned()
+    } else {
+        table(&["REPLICA", "STATE"], &rows.collect::<Vec<_>>())
+    };
+    let Score { copies, media, off_site, errors, .. } = score;
+    format!(
+        "{listed}\n3-2-1-1-0: {copies} of 3 copies, {media} of 2 media, {off_site} of 1 off-site, immutable not known, \
+         {errors} errors"
+    )
 }

@@ -19,7 +19,6 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{RepositoryError, Result};
-use crate::index::PackId;
 use crate::object::ObjectEntry;
 use crate::repository::{Repository, read_root};
 use crate::root::{KEYS_PREFIX, RootDocument};
@@ -129,14 +128,8 @@ enum Outcome {
     HeldBack(String),
 }
 
-/// What is checked before an object of a stage is copied.
-#[derive(Default)]
-struct Needs {
-    /// Packs that the replica lacks.
-    lacking: HashSet<PackId>,
-    /// What lists of files are checked against.
-    known: Option<Arc<Known>>,
-}
+/// What lists of files are checked against; none for other objects.
+type Extents = Option<Arc<Known>>;
 
 impl<'a> Replica<'a> {
     /// Looks whether `to` is a replica of `source`, or may become one: when nothing is there, or only what a
@@ -201,7 +194,7 @@ impl<'a> Replica<'a> {
         };
         let mut keys = self.source.store().list(KEYS_PREFIX).await?;
         keys.retain(|entry| Stage::of(&entry.path).is_some() && !has(&run.there, entry));
-        run.stage(Stage::Key, keys, &Needs::default()).await.map(drop)
+        run.stage(Stage::Key, keys, &None).await.map(drop)
     }
 
     /// Brings it up to date with what is there now. What is found damaged is not copied, nor what needs it;
@@ -243,8 +236,11 @@ impl<'a> Replica<'a> {
         }
         progress(run.now);
         for (stage, entries) in stages {
-            let needs = self.needs(stage, &listed, &run.there).await?;
-            let gone = run.stage(stage, entries, &needs).await?;
+            let extents = match stage {
+                Stage::Files => Some(Arc::new(self.extents(&run.there).await?)),
+                _ => None,
+            };
+            let gone = run.stage(stage, entries, &extents).await?;
             if stage == Stage::Content && gone > 0 {
                 run.follow_the_archive().await?;
             }
@@ -277,26 +273,11 @@ impl<'a> Replica<'a> {
         Ok(there.into_iter().map(|entry| (entry.path, entry.size)).collect())
     }
 
-    /// Looks what the objects of a stage need; `there` is what the replica has by then.
-    async fn needs(
-        &self,
-        stage: Stage,
-        listed: &[(Stage, ObjectEntry)],
-        there: &HashMap<String, u64>,
-    ) -> Result<Needs> {
-        if !matches!(stage, Stage::Index | Stage::Files) {
-            return Ok(Needs::default());
-        }
-        let has = |pack: &PackId| there.contains_key(&pack.path());
-        let packs = listed.iter().filter_map(|(_, entry)| PackId::parse_path(&entry.path));
-        let mut lacking: HashSet<PackId> = packs.filter(|pack| !has(pack)).collect();
-        if stage == Stage::Index {
-            return Ok(Needs { lacking, known: None });
-        }
+    /// The extents that are in packs of the replica; `there` is what it has by then.
+    async fn extents(&self, there: &HashMap<String, u64>) -> Result<Known> {
         let index = self.source.load_index(true).await?;
-        lacking.extend(index.packs().filter(|pack| !has(pack)));
-        let known = Known { index, damaged: lacking };
-        Ok(Needs { lacking: HashSet::new(), known: Some(Arc::new(known)) })
+        let lacking = index.packs().filter(|pack| !there.contains_key(&pack.path())).collect();
+        Ok(Known { index, damaged: lacking })
     }
 
     /// Copies one object and reads it back.
@@ -304,26 +285,26 @@ impl<'a> Replica<'a> {
         &self,
         stage: Stage,
         entry: &ObjectEntry,
-        needs: &Needs,
+        extents: &Extents,
         there: &HashMap<String, u64>,
         pace: &Pace,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         if entry.size > WHOLE_BYTES {
-            return self.long(stage, entry, needs, there, pace).await;
+            return self.long(stage, entry, extents, there, pace).await;
         }
         let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
             Ok(bytes) => bytes,
             Err(error) => return missing(path, error),
         };
-        match self.authenticate(stage, path, &bytes, needs, there).await {
+        match self.authenticate(stage, path, &bytes, extents, there).await {
             Ok(Outcome::Copied) => {}
             Ok(other) => return Ok(other),
             Err(error) => return damaged(error),
         }
         let copy = self.copy.store();
         let replaces = there.contains_key(path);
-        if replaces && self.is_whole(stage, path, needs, there).await? {
+        if replaces && self.is_whole(stage, path, extents, there).await? {
             return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
         }
         pace.wait_for(bytes.len() as u64).await;
@@ -332,7 +313,7 @@ impl<'a> Replica<'a> {
         } else if let Err(error) = copy.put_new(path, bytes.clone()).await {
             let RepositoryError::AlreadyExists { .. } = error else { return Err(error) };
             // Somebody else copies too, or writes here.
-            return match self.is_whole(stage, path, needs, there).await? {
+            return match self.is_whole(stage, path, extents, there).await? {
                 true if stage::is_slice(path) => Ok(Outcome::Copied),
                 true => Ok(Outcome::HeldBack(DIVERGED.to_owned())),
                 false => Err(self.not_what_was_sent(path)),
@@ -363,17 +344,17 @@ impl<'a> Replica<'a> {
         &self,
         stage: Stage,
         path: &str,
-        needs: &Needs,
+        extents: &Extents,
         there: &HashMap<String, u64>,
     ) -> Result<bool> {
         let outcome = async {
             let store = self.copy.store();
             if matches!(stage, Stage::Key | Stage::Root) {
                 let bytes = store.get_limited(path, MAX_SIGNED_BYTES).await?;
-                return self.authenticate(stage, path, &bytes, needs, there).await;
+                return self.authenticate(stage, path, &bytes, extents, there).await;
             }
             let entry = store.head(path).await?;
-            let known = needs.known.clone();
+            let known = extents.clone();
             check(&self.copy, VerifyLevel::Structure, &entry, known).await?;
             Ok(Outcome::Copied)
         };
@@ -399,7 +380,7 @@ impl<'a> Replica<'a> {
         stage: Stage,
         path: &str,
         bytes: &Bytes,
-        needs: &Needs,
+        extents: &Extents,
         there: &HashMap<String, u64>,
     ) -> Result<Outcome> {
         if stage == Stage::Root {
@@ -419,11 +400,11 @@ impl<'a> Replica<'a> {
                 Key::Stranger => Outcome::HeldBack("it is no key".to_owned()),
             });
         }
-        let known = needs.known.clone();
+        let known = extents.clone();
         // By the certificates that the replica has: with them alone it has to be read one day.
         let checked =
             check_whole(&self.copy, VerifyLevel::Structure, path, bytes.clone(), known).await?;
-        Ok(judged(stage, checked, needs, there))
+        Ok(judged(stage, checked, there))
     }
 
     /// Copies an object in pieces.
@@ -431,14 +412,14 @@ impl<'a> Replica<'a> {
         &self,
         stage: Stage,
         entry: &ObjectEntry,
-        needs: &Needs,
+        extents: &Extents,
         there: &HashMap<String, u64>,
         pace: &Pace,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
-        let known = needs.known.clone();
+        let known = extents.clone();
         match check(self.source, VerifyLevel::Structure, entry, known.clone()).await {
-            Ok(checked) => match judged(stage, checked, needs, there) {
+            Ok(checked) => match judged(stage, checked, there) {
                 Outcome::Copied => {}
                 other => return Ok(other),
             },
@@ -446,7 +427,7 @@ impl<'a> Replica<'a> {
             Err(error) => return damaged(error),
         }
         // An upload in parts replaces whatever is there, so that is looked at last.
-        if self.is_whole(stage, path, needs, there).await? {
+        if self.is_whole(stage, path, extents, there).await? {
             let size = self.copy.store().size(path).await?;
             return Ok(if size == entry.size {
                 Outcome::Copied
@@ -549,7 +530,7 @@ impl Run<'_> {
         &mut self,
         stage: Stage,
         entries: Vec<ObjectEntry>,
-        needs: &Needs,
+        extents: &Extents,
     ) -> Result<u64> {
         let (replica, cancel) = (self.replica, self.cancel);
         let (pace, there) = (&self.pace, &self.there);
@@ -557,7 +538,7 @@ impl Run<'_> {
             .map(async |entry| {
                 let outcome = tokio::select! {
                     () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
-                    outcome = replica.one(stage, &entry, needs, there, pace) => outcome?,
+                    outcome = replica.one(stage, &entry, extents, there, pace) => outcome?,
                 };
                 Ok((entry, outcome))
             })
@@ -597,7 +578,7 @@ impl Run<'_> {
             // What is held back already is not tried again.
             entries.retain(|e| !self.done.held_back.iter().any(|held| held.object == e.path));
             self.now.bytes_total += entries.iter().map(|entry| entry.size).sum::<u64>();
-            if self.stage(Stage::Content, entries, &Needs::default()).await? == 0 {
+            if self.stage(Stage::Content, entries, &None).await? == 0 {
                 return Ok(());
             }
         }
@@ -635,12 +616,7 @@ fn has(there: &HashMap<String, u64>, entry: &ObjectEntry) -> bool {
 }
 
 /// Whether what was found of an object lets it be copied.
-fn judged(
-    stage: Stage,
-    checked: Option<Checked>,
-    needs: &Needs,
-    there: &HashMap<String, u64>,
-) -> Outcome {
+fn judged(stage: Stage, checked: Option<Checked>, there: &HashMap<String, u64>) -> Outcome {
     let Some(checked) = checked else {
         return Outcome::HeldBack("it is not what belongs in this place".to_owned());
     };
@@ -653,7 +629,7 @@ fn judged(
             return Outcome::HeldBack("its list of files was not copied".to_owned());
         }
     }
-    match checked.indexed.iter().find(|(pack, ..)| needs.lacking.contains(pack)) {
+    match checked.indexed.iter().find(|(pack, ..)| !there.contains_key(&pack.path())) {
         Some((pack, ..)) => Outcome::HeldBack(format!("{} was not copied", pack.path())),
         None => Outcome::Copied,
     }

@@ -42,7 +42,7 @@ lookAt([
       await page
         .getByRole("button", { name: /^Go to just before transaction/ })
         .first()
-        .click();
+        .press("Enter");
       await previewLoss(page);
       await page.getByText("Committed transactions").waitFor();
     },

@@ -4,6 +4,7 @@
 //! replica is a repository: restored from, or attached in place of the one that is lost, with the same keys.
 
 mod places;
+mod score;
 
 use std::num::NonZeroU64;
 use std::time::Instant;
@@ -20,6 +21,7 @@ use crate::jobs::{JobContext, JobKind};
 use crate::repository::answers;
 use crate::{Engine, RepositorySummary};
 pub use places::ReplicaPlace;
+pub use score::Score;
 
 /// What is to be brought up to date.
 #[derive(Debug, Clone)]

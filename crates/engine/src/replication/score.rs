@@ -1,0 +1,97 @@
+//! How much would have to be lost for everything to be lost: three copies, on two media, one off-site, one
+//! that nobody can change, no errors.
+
+use std::collections::BTreeSet;
+
+use holdfast_repository::RepositoryUrl;
+use serde::{Deserialize, Serialize};
+
+use super::{Lag, ReplicaState};
+use crate::Engine;
+use crate::error::Result;
+use crate::verify::checks_of;
+
+/// A replica that is further behind is not counted as a copy.
+const FRESH_SECONDS: u64 = 3600;
+
+/// The 3-2-1-1-0 of a cluster's backups. The database itself is not counted: it is what may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// The repository, and each replica that answers and is behind by an hour at most.
+    pub copies: u64,
+    /// Buckets and file systems that these are on.
+    pub media: u64,
+    /// How many of them are in an object store.
+    pub off_site: u64,
+    /// How many of them cannot be changed for a while; null because no store is asked for its locks yet.
+    pub immutable: Option<u64>,
+    /// Snapshots that the newest verification of each found damaged.
+    pub errors: u64,
+}
+
+impl Engine {
+    /// The score of a cluster with the replicas that [`Engine::replicas`] has told of.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn replication_score(&self, name: &str, replicas: &[ReplicaState]) -> Result<Score> {
+        let cluster = self.cluster(name).await?;
+        let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        let checks = checks_of(self.catalog(), &repository, cluster.id).await?;
+        let errors = checks.values().filter(|check| !check.ok).count() as u64;
+        let fresh = |lag: &Lag| lag.seconds <= FRESH_SECONDS;
+        let copies = std::iter::once(summary.url.as_str()).chain(
+            replicas.iter().filter(|r| r.lag.as_ref().is_some_and(fresh)).map(|r| r.url.as_str()),
+        );
+        Ok(score_of(copies, errors))
+    }
+}
+
+fn score_of<'a>(copies: impl Iterator<Item = &'a str>, errors: u64) -> Score {
+    let mut score = Score { copies: 0, media: 0, off_site: 0, immutable: None, errors };
+    let mut media = BTreeSet::new();
+    for url in copies {
+        score.copies += 1;
+        let Ok(parsed) = RepositoryUrl::parse(url) else { continue };
+        if parsed.local_path().is_none() {
+            score.off_site += 1;
+        }
+        media.insert(medium_of(&parsed));
+    }
+    score.media = media.len() as u64;
+    score
+}
+
+/// What is lost at once: a bucket, or the file system that a folder is on.
+fn medium_of(url: &RepositoryUrl) -> String {
+    let Some(path) = url.local_path() else {
+        return url.to_string().splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        if let Ok(found) = std::fs::metadata(path) {
+            return format!("device {}", found.dev());
+        }
+    }
+    path.ancestors().last().unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_at_once_counts_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [one, other] = ["one", "other"].map(|name| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).expect("a directory");
+            path.display().to_string()
+        });
+        let copies = [one.as_str(), &other, "s3://backups/a", "s3://backups/b", "gs://backups"];
+        let score = score_of(copies.into_iter(), 2);
+        let expected = Score { copies: 5, media: 3, off_site: 3, immutable: None, errors: 2 };
+        assert_eq!(score, expected);
+    }
+}
