@@ -156,6 +156,8 @@ fn places_that_are_no_replica_are_refused() {
     assert_eq!((code, &error["code"]), (3, &"no_replica".into()), "{error}");
     let (code, error) = failure(&site.cli, &["replicate", CLUSTER, "--forget", &other]).unwrap();
     assert_eq!((code, &error["code"]), (4, &"not_found".into()), "{error}");
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.contains("holdfast replicate NAME --status"), "{hint}");
     let slow = ["replicate", CLUSTER, "--to", "/x", "--limit-rate", "fast"];
     assert_eq!(failure(&site.cli, &slow).unwrap().0, 2);
 }

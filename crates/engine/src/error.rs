@@ -270,10 +270,14 @@ impl EngineError {
             | Self::Integrity { hint, .. }
             | Self::NotPermitted { hint, .. }
             | Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::NotFound { what, .. } => Some(format!("List what there is with `holdfast {} list`.", match *what {
-                "job" => "jobs",
-                "repository" => "repo",
-                other => other,
+            Self::NotFound { what, .. } => Some(format!("List what there is with `holdfast {}`.", match *what {
+                "job" | "restore" | "directory set aside by the restore" => "jobs list",
+                "cluster" => "cluster list",
+                "repository" => "repo list",
+                "key slot" => "repo keys list",
+                "hold" => "hold list NAME",
+                "replica" => "replicate NAME --status",
+                _ => "points NAME",
             })),
             Self::Program { output, .. } => Some(output.clone()),
             Self::Resumable { job, source } => Some(format!(
