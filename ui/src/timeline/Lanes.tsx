@@ -5,6 +5,7 @@ import { GAP_CAUSES } from "../wal/causes";
 import type { Coverage, Fork, Span } from "../wal/coverage";
 import { EVENT_WORDS, isLoss, type TableEvent, unknownSpan } from "../wal/events";
 import type { Tick } from "./axis";
+import { Glyphs } from "./Glyphs";
 import { type NameSide, placeNames } from "./names";
 import { BESIDE } from "./request";
 import { position } from "./viewport";
@@ -65,33 +66,30 @@ export const AxisLane = memo(function AxisLane({
   height,
 }: Lane & { ticks: Tick[]; height: number }) {
   const x = position(view, width);
+  const places = ticks.map((tick) => ({ tick, at: Math.round(x(tick.time)) + 0.5 }));
   let free = Number.NEGATIVE_INFINITY;
+  const named = places.filter(({ at }) => {
+    // At the edges a name would be cut in half.
+    if (at < free || Math.min(Math.abs(at), Math.abs(at - width)) < LABEL_HALF) return false;
+    free = at + LABEL_ROOM;
+    return true;
+  });
   return (
     <g>
-      {ticks.map((tick) => {
-        const at = Math.round(x(tick.time)) + 0.5;
-        // At the edges a name would be cut in half.
-        const cut = Math.min(Math.abs(at), Math.abs(at - width)) < LABEL_HALF;
-        const labelled = at >= free && !cut;
-        if (labelled) free = at + LABEL_ROOM;
-        return (
-          <g key={tick.time}>
-            <line x1={at} x2={at} y1={AXIS - 6} y2={height} stroke="var(--line)" />
-            {labelled && (
-              <text
-                x={at}
-                y={14}
-                fontSize="11.5"
-                textAnchor="middle"
-                fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
-                fontWeight={tick.strong ? 600 : 400}
-              >
-                {tick.label}
-              </text>
-            )}
-          </g>
-        );
-      })}
+      <path d={places.map(({ at }) => `M${at} ${AXIS - 6}V${height}`).join("")} stroke="var(--line)" />
+      {named.map(({ tick, at }) => (
+        <text
+          key={tick.time}
+          x={at}
+          y={14}
+          fontSize="11.5"
+          textAnchor="middle"
+          fill={tick.strong ? "var(--ink)" : "var(--ink-2)"}
+          fontWeight={tick.strong ? 600 : 400}
+        >
+          {tick.label}
+        </text>
+      ))}
     </g>
   );
 });
@@ -101,65 +99,20 @@ export function BaseLine({ y, width, strong }: { y: number; width: number; stron
   return <line x1="0" x2={width} y1={y} y2={y} stroke={strong ? "var(--line-strong)" : "var(--line)"} />;
 }
 
-/** One shape for each state, so that colour is never alone. */
-function Glyph({ state, cx, cy }: { state: RecoverabilityState; cx: number; cy: number }) {
-  const colour = `var(--${state})`;
-  const at = `translate(${cx} ${cy})`;
-  const halo = { stroke: "var(--surface)", strokeWidth: 1.5 };
-  switch (state) {
-    case "proven":
-      return (
-        <g transform={at}>
-          <path d="M0 -9 L7.5 -6 V1 C7.5 5 4 8 0 9 C-4 8 -7.5 5 -7.5 1 V-6 Z" fill={colour} {...halo} />
-          <path d="M-3.4 0 L-0.8 2.8 L3.6 -2.8" fill="none" stroke="var(--surface)" strokeWidth="1.8" />
-        </g>
-      );
-    case "verified":
-      return (
-        <g transform={at}>
-          <circle r="7.5" fill={colour} {...halo} />
-          <path d="M-3.2 0.2 L-0.8 2.6 L3.4 -2.4" fill="none" stroke="var(--surface)" strokeWidth="1.8" />
-        </g>
-      );
-    case "stored":
-      return (
-        <g transform={at}>
-          <circle r="7" fill="var(--surface)" stroke={colour} strokeWidth="2" />
-          <circle r="2.2" fill={colour} />
-        </g>
-      );
-    case "degraded":
-      return (
-        <g transform={at}>
-          <path d="M0 -8 L8.5 7 H-8.5 Z" fill={colour} {...halo} />
-          <path d="M0 -2.5 V2.5 M0 4.6 V5" stroke="var(--surface)" strokeWidth="1.8" />
-        </g>
-      );
-    case "broken":
-      return (
-        <g transform={at}>
-          <path d="M-3.3 -8 H3.3 L8 -3.3 V3.3 L3.3 8 H-3.3 L-8 3.3 V-3.3 Z" fill={colour} {...halo} />
-          <path d="M-2.8 -2.8 L2.8 2.8 M2.8 -2.8 L-2.8 2.8" stroke="var(--surface)" strokeWidth="1.8" />
-        </g>
-      );
-    default:
-      return (
-        <g transform={at}>
-          <circle
-            r="7.5"
-            fill="var(--surface)"
-            stroke="var(--unknown)"
-            strokeWidth="1.8"
-            strokeDasharray="3 2"
-          />
-        </g>
-      );
-  }
-}
-
 /** Room for a shape, and for a count beneath it, in pixels. */
 const GLYPH_ROOM = 19;
 const COUNT_ROOM = 38;
+
+/** The round end of a bar, in pixels. */
+const CAP = 3;
+
+/** What is drawn of the snapshots of one state. */
+interface Drawn {
+  /** Lines from when the first began to when the last ended. */
+  bars: string;
+  /** Middles of the shapes. */
+  places: number[];
+}
 
 /** Snapshots; those that lie too close together stand as the worst of them, with their number. */
 export const SnapshotLane = memo(function SnapshotLane({
@@ -172,42 +125,51 @@ export const SnapshotLane = memo(function SnapshotLane({
   const middle = top + LABEL + 10;
   let glyphs = Number.NEGATIVE_INFINITY;
   let counts = Number.NEGATIVE_INFINITY;
+  const states = new Map<RecoverabilityState, Drawn>();
+  const numbers: { at: number; count: number }[] = [];
+  for (const group of snapshots) {
+    const one = group.snapshot;
+    const from = x(Date.parse(one?.started_at ?? group.span.from));
+    const to = x(Date.parse(group.span.to));
+    if (!drawn(width, from, to)) continue;
+    const state = group.states[0]?.[0] ?? "unknown";
+    const of = states.get(state) ?? { bars: "", places: [] };
+    states.set(state, of);
+    const at = one ? to : (from + to) / 2;
+    const shaped = at - glyphs >= GLYPH_ROOM;
+    if (to - from > 4 || !shaped) {
+      const bar = cut(width, from, to);
+      const end = Math.max(bar.left + CAP, bar.right - CAP);
+      of.bars += `M${(bar.left + CAP).toFixed(1)} ${middle}H${end.toFixed(1)}`;
+    }
+    if (!shaped) continue;
+    glyphs = at;
+    of.places.push(at);
+    if (group.count > 1 && at - counts >= COUNT_ROOM) {
+      counts = at;
+      numbers.push({ at, count: group.count });
+    }
+  }
   return (
     <g>
-      {snapshots.map((group) => {
-        const one = group.snapshot;
-        const from = x(Date.parse(one?.started_at ?? group.span.from));
-        const to = x(Date.parse(group.span.to));
-        if (!drawn(width, from, to)) return null;
-        const state = group.states[0]?.[0] ?? "unknown";
-        const at = one ? to : (from + to) / 2;
-        const shaped = at - glyphs >= GLYPH_ROOM;
-        if (shaped) glyphs = at;
-        const counted = group.count > 1 && shaped && at - counts >= COUNT_ROOM;
-        if (counted) counts = at;
-        const bar = cut(width, from, to);
-        return (
-          <g key={one?.id ?? group.span.from}>
-            {(to - from > 4 || !shaped) && (
-              <rect
-                x={bar.left}
-                y={middle - 3}
-                width={Math.max(3, bar.right - bar.left)}
-                height="6"
-                rx="3"
-                fill={`var(--${state})`}
-                opacity="0.45"
-              />
-            )}
-            {shaped && <Glyph state={state} cx={at} cy={middle} />}
-            {counted && (
-              <text x={at} y={middle + 20} fontSize="11" textAnchor="middle" fill="var(--ink-2)">
-                {group.count > 9999 ? `${Math.round(group.count / 1000)}k` : group.count}
-              </text>
-            )}
-          </g>
-        );
-      })}
+      {[...states].map(([state, { bars }]) => (
+        <path
+          key={state}
+          d={bars}
+          stroke={`var(--${state})`}
+          strokeWidth={CAP * 2}
+          strokeLinecap="round"
+          opacity="0.45"
+        />
+      ))}
+      {[...states].map(([state, { places }]) => (
+        <Glyphs key={state} state={state} places={places} y={middle} />
+      ))}
+      {numbers.map(({ at, count }) => (
+        <text key={at} x={at} y={middle + 20} fontSize="11" textAnchor="middle" fill="var(--ink-2)">
+          {count > 9999 ? `${Math.round(count / 1000)}k` : count}
+        </text>
+      ))}
     </g>
   );
 });

@@ -1,4 +1,4 @@
-import { useId } from "react";
+import { memo, useId } from "react";
 import type { Coverage, Span } from "../wal/coverage";
 
 interface OverviewStripProps {
@@ -10,9 +10,38 @@ interface OverviewStripProps {
 
 const WIDTH = 1000;
 
+/** What is stored and what is missing; it stays as it is while the frame moves over it. */
+const Everything = memo(function Everything({
+  coverage,
+  bounds,
+}: Pick<OverviewStripProps, "coverage" | "bounds">) {
+  const id = useId();
+  const scale = WIDTH / (bounds.to - bounds.from);
+  /** One shape for all spans: they are as many as the history is long. */
+  const bars = (spans: readonly Span[], top: number, height: number, least: number) =>
+    spans
+      .map(({ from, to }) => {
+        const wide = Math.max(least, (to - from) * scale);
+        return `M${((from - bounds.from) * scale).toFixed(2)} ${top}h${wide.toFixed(2)}v${height}h${-wide.toFixed(2)}z`;
+      })
+      .join("");
+  return (
+    <>
+      <defs>
+        <pattern id={id} width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+          <rect width="8" height="8" fill="var(--broken-soft)" />
+          <rect width="3" height="8" fill="var(--broken)" />
+        </pattern>
+      </defs>
+      <rect width={WIDTH} height="20" fill="var(--sunken)" />
+      <path d={bars(coverage.windows, 6, 8, 2)} fill="var(--chart)" opacity="0.7" />
+      <path d={bars(coverage.gaps, 4, 12, 4)} fill={`url(#${id})`} />
+    </>
+  );
+});
+
 /** Everything at once, with a frame around what is shown above. A click moves the frame there. */
 export function OverviewStrip({ coverage, bounds, view, onView }: OverviewStripProps) {
-  const id = useId();
   const x = (time: number) => ((time - bounds.from) / (bounds.to - bounds.from)) * WIDTH;
   const whole = view.to - view.from >= (bounds.to - bounds.from) * 0.999;
   return (
@@ -33,34 +62,7 @@ export function OverviewStrip({ coverage, bounds, view, onView }: OverviewStripP
         className="block h-5 w-full"
         role="presentation"
       >
-        <defs>
-          <pattern id={id} width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-            <rect width="8" height="8" fill="var(--broken-soft)" />
-            <rect width="3" height="8" fill="var(--broken)" />
-          </pattern>
-        </defs>
-        <rect width={WIDTH} height="20" fill="var(--sunken)" />
-        {coverage.windows.map((span) => (
-          <rect
-            key={`${span.timeline} ${span.from}`}
-            x={x(span.from)}
-            y="6"
-            width={Math.max(2, x(span.to) - x(span.from))}
-            height="8"
-            fill="var(--chart)"
-            opacity="0.7"
-          />
-        ))}
-        {coverage.gaps.map((span) => (
-          <rect
-            key={span.gap.from_lsn}
-            x={x(span.from)}
-            y="4"
-            width={Math.max(4, x(span.to) - x(span.from))}
-            height="12"
-            fill={`url(#${id})`}
-          />
-        ))}
+        <Everything coverage={coverage} bounds={bounds} />
         {!whole && (
           <rect
             x={Math.max(1, x(view.from))}

@@ -1,8 +1,9 @@
+import { memo } from "react";
 import type { SnapshotGroup } from "../api/bindings";
 import { lookOf, WORST_FIRST } from "../elements/StateBadge";
 
 /** What the shapes in the snapshot lane mean; only those that occur. */
-export function StateLegend({ snapshots }: { snapshots: readonly SnapshotGroup[] }) {
+export const StateLegend = memo(function StateLegend({ snapshots }: { snapshots: readonly SnapshotGroup[] }) {
   const states = [...WORST_FIRST]
     .reverse()
     .filter((state) => snapshots.some((group) => group.states.some(([each]) => each === state)));
@@ -25,4 +26,4 @@ export function StateLegend({ snapshots }: { snapshots: readonly SnapshotGroup[]
       })}
     </ul>
   );
-}
+});

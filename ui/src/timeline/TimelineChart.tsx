@@ -1,4 +1,4 @@
-import { type PointerEvent, useEffect, useId, useMemo, useRef, useState } from "react";
+import { memo, type PointerEvent, useEffect, useId, useMemo, useRef, useState } from "react";
 import type { Markers, Timeline } from "../api/bindings";
 import { formatTime } from "../time/format";
 import { useZone } from "../time/zone";
@@ -46,6 +46,8 @@ interface TimelineChartProps {
   /** `free` asks for this very time instead of the nearest commit. */
   onPick: (time: number, free: boolean) => void;
   onKey: (event: React.KeyboardEvent) => void;
+  /** Told while a hand or a wheel moves the picture. */
+  onMove: () => void;
 }
 
 const CLICK_SLACK = 4;
@@ -118,9 +120,9 @@ function HoverLine({ x, time, height, width }: { x: number; time: number; height
 }
 
 /** The picture. Its table twin says the same; the cursor on it moves from commit to commit. */
-export function TimelineChart(props: TimelineChartProps) {
+export const TimelineChart = memo(function TimelineChart(props: TimelineChartProps) {
   const { timeline, coverage, forks, events, eventsNote, markers, view, bounds } = props;
-  const { cursor, valueText, onView, onPick, onKey } = props;
+  const { cursor, valueText, onView, onPick, onKey, onMove } = props;
   const frame = useRef<HTMLDivElement>(null);
   const picture = useRef<SVGGElement>(null);
   // Drawn once the width is known, not for a guess first: laying it out is most of the first paint.
@@ -129,7 +131,7 @@ export function TimelineChart(props: TimelineChartProps) {
   const { zone } = useZone();
   const [hover, setHover] = useState<number | null>(null);
   const drag = useRef<{ x: number; view: Span; moved: boolean } | null>(null);
-  const { glideTo, settle, where } = useGlide(picture, { view, width, onView });
+  const { glideTo, settle, where } = useGlide(picture, { view, width, onView, onMove });
   const id = useId();
   const patterns = useMemo(() => ({ gap: `${id}gap`, tail: `${id}tail` }), [id]);
 
@@ -317,4 +319,4 @@ export function TimelineChart(props: TimelineChartProps) {
       </span>
     </div>
   );
-}
+});

@@ -3,7 +3,7 @@ import type { Commit, Markers, SnapshotGroup, Timeline } from "../api/bindings";
 import { Button } from "../elements/Button";
 import { Bytes, Count } from "../elements/Bytes";
 import { Mono } from "../elements/Mono";
-import { StateBadge } from "../elements/StateBadge";
+import { lookOf, StateBadge } from "../elements/StateBadge";
 import { Table } from "../elements/Table";
 import { Time } from "../time/Time";
 import { GAP_CAUSES } from "../wal/causes";
@@ -31,7 +31,12 @@ const KINDS: Record<Commit["kind"], string> = {
   restore_point: "restore point",
 };
 
-function statesOf(group: SnapshotGroup): ReactNode {
+/** Unseen, the words say it all: badges are most of what a table would hold. */
+function statesOf(group: SnapshotGroup, visible: boolean): ReactNode {
+  if (!visible)
+    return group.states
+      .map(([state, count]) => `${group.count > 1 ? `${count} ` : ""}${lookOf(state).word}`)
+      .join(", ");
   return (
     <span className="inline-flex flex-wrap gap-2">
       {group.states.map(([state, count]) => (
@@ -43,11 +48,11 @@ function statesOf(group: SnapshotGroup): ReactNode {
   );
 }
 
-function snapshotCells(group: SnapshotGroup): ReactNode[] {
+function snapshotCells(group: SnapshotGroup, visible: boolean): ReactNode[] {
   const one = group.snapshot;
   if (one === null)
     return [
-      statesOf(group),
+      statesOf(group, visible),
       <span key="t">
         <Time value={group.span.from} digits={0} /> to <Time value={group.span.to} digits={0} />
       </span>,
@@ -58,7 +63,7 @@ function snapshotCells(group: SnapshotGroup): ReactNode[] {
       "",
     ];
   return [
-    statesOf(group),
+    statesOf(group, visible),
     <Time key="t" value={one.finished_at} />,
     one.kind,
     one.timeline,
@@ -111,7 +116,7 @@ export const TimelineTables = memo(function TimelineTables(props: TimelineTables
         heads={["State", "Consistent at", "Kind", "Timeline", "Usable from", "Database", "Added"]}
         rows={timeline.snapshots.map((group) => ({
           key: group.snapshot?.id ?? group.span.from,
-          cells: snapshotCells(group),
+          cells: snapshotCells(group, visible),
         }))}
       />
       <Table

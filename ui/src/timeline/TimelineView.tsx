@@ -1,34 +1,42 @@
 import { useSearch } from "@tanstack/react-router";
-import { ChevronLeft, ChevronRight, Maximize2, Table2, ZoomIn, ZoomOut } from "lucide-react";
-import { type KeyboardEvent, useCallback, useDeferredValue, useEffect, useMemo, useState } from "react";
+import {
+  type KeyboardEvent,
+  useCallback,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import type { Commit, Markers, Timeline } from "../api/bindings";
-import { Button } from "../elements/Button";
 import { Notice } from "../elements/Notice";
 import { Problem } from "../elements/Problem";
 import { readSpan } from "../shell/links";
 import { matchShortcut, pressOf, type ShortcutId } from "../shell/shortcuts";
-import { formatDuration, formatTime, type Zone } from "../time/format";
+import { formatTime, type Zone } from "../time/format";
 import { useZone } from "../time/zone";
 import { commitName } from "../wal/commit";
 import { type Coverage, forksOf, type Span } from "../wal/coverage";
 import { allEvents, eventsNote, neighbour, type TableEvent } from "../wal/events";
-import { BranchChoice } from "./BranchChoice";
 import { FindPanel, type Search } from "./FindPanel";
-import { GoTo } from "./GoTo";
 import type { Wanted } from "./goto";
 import { OverviewStrip } from "./OverviewStrip";
 import { StateLegend } from "./StateLegend";
 import { type Side, TargetPanel } from "./TargetPanel";
 import { TimelineChart } from "./TimelineChart";
 import { TimelineTables } from "./TimelineTables";
+import { TimelineToolbar } from "./TimelineToolbar";
 import { UnknownEvents } from "./UnknownEvents";
 import { useAddress } from "./useAddress";
 import { type CommitCursor, isStop, useCommits } from "./useCommits";
+import { useRested } from "./useRested";
 import { useSettled } from "./useSettled";
 import { useMarkers, useTimeline } from "./useTimeline";
 import { around, fullView, pan, reveal, zoom } from "./viewport";
 
 const SETTLE_MS = 150;
+/** How long the picture must have been still before its tables, while nobody sees them, follow it. */
+const TABLES_MS = 600;
 /** What is shown of the newest commits when they are asked for. */
 const NOW_SPAN = 15 * 60_000;
 /** What is shown around an event that is gone to. */
@@ -95,8 +103,10 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   // What has arrived is drawn between the frames.
   const timeline = useDeferredValue(drawn.data ?? all);
   const known = useDeferredValue(markers.data);
-  // The tables are many elements: the picture does not wait for them.
-  const told = useDeferredValue<Timeline | null>(timeline, null);
+  // The tables are many elements: the picture does not wait for them, and a hand that moves it does not
+  // meet them on its way.
+  const { rested, onMove } = useRested(timeline, TABLES_MS);
+  const told = useDeferredValue<Timeline | null>(table ? timeline : rested, null);
   const forks = useMemo(() => forksOf(all.branches), [all.branches]);
   const events = useMemo(() => allEvents([known], finding?.found?.events ?? []), [known, finding]);
   const note = eventsNote(known, events, markers.isError);
@@ -164,14 +174,24 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
     },
     preview: () => setPreview(true),
   };
-  const onKey = (event: KeyboardEvent) => {
-    const press = pressOf(event);
-    const match = press === null ? null : matchShortcut(press, "timeline", null);
-    if (match === null || !("id" in match)) return;
-    event.preventDefault();
-    actions[match.id]?.();
-  };
-  const run = (id: ShortcutId) => () => actions[id]?.();
+  // What is pressed always finds the newest of them; what is drawn need not be drawn anew for that.
+  const newestActions = useRef(actions);
+  newestActions.current = actions;
+  const onRun = useCallback((id: ShortcutId) => newestActions.current[id]?.(), []);
+  const onPan = useCallback(
+    (part: number) => setView((current) => pan(current ?? bounds, part, bounds)),
+    [bounds],
+  );
+  const onKey = useCallback(
+    (event: KeyboardEvent) => {
+      const press = pressOf(event);
+      const match = press === null ? null : matchShortcut(press, "timeline", null);
+      if (match === null || !("id" in match)) return;
+      event.preventDefault();
+      onRun(match.id);
+    },
+    [onRun],
+  );
 
   const commits = page?.commits ?? NO_COMMITS;
   const index = commits.findIndex((each) => each.lsn === commit?.lsn);
@@ -181,6 +201,13 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   );
   const [previous, next] = neighboursOf(commits, index, free);
   const cursorTime = free === null ? commit?.time : new Date(free).toISOString();
+  const mark = useMemo(
+    () =>
+      at === null || cursorTime === undefined
+        ? null
+        : { time: at, text: formatTime(cursorTime, zone)?.slice(11) ?? "", free: free !== null },
+    [at, cursorTime, zone, free],
+  );
   const points = useMemo(
     () => timeline.restore_points.flatMap((group) => (group.point ? [group.point] : [])),
     [timeline.restore_points],
@@ -189,37 +216,17 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
     <div className="space-y-4">
       <div className="grid grid-cols-1 items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">
         <section aria-label="Stored history" className="card min-w-0">
-          <div className="flex flex-wrap items-center gap-1.5 border-b border-line px-3 py-2">
-            <Button size="small" icon={ZoomIn} onClick={run("zoom-in")}>
-              Zoom in
-            </Button>
-            <Button size="small" icon={ZoomOut} onClick={run("zoom-out")}>
-              Zoom out
-            </Button>
-            <Button size="small" icon={Maximize2} onClick={run("zoom-fit")}>
-              Everything
-            </Button>
-            <Button size="small" aria-label="Earlier" onClick={() => setView(pan(view, -0.5, bounds))}>
-              <ChevronLeft aria-hidden className="size-4" />
-            </Button>
-            <Button size="small" aria-label="Later" onClick={() => setView(pan(view, 0.5, bounds))}>
-              <ChevronRight aria-hidden className="size-4" />
-            </Button>
-            <span className="px-2 text-small text-ink-3 max-sm:hidden">
-              {formatDuration((view.to - view.from) / 1000)} shown, in {zone === "utc" ? "UTC" : "local time"}
-            </span>
-            <BranchChoice all={all} way={way} />
-            <GoTo points={points} onGo={go} />
-            <Button
-              size="small"
-              icon={Table2}
-              aria-pressed={table}
-              onClick={() => setTable(!table)}
-              className="ml-auto"
-            >
-              {table ? "Hide tables" : "Show as tables"}
-            </Button>
-          </div>
+          <TimelineToolbar
+            all={all}
+            way={way}
+            shown={view.to - view.from}
+            points={points}
+            table={table}
+            onTable={setTable}
+            onRun={onRun}
+            onPan={onPan}
+            onGo={go}
+          />
           <div className="px-3 pt-2">
             <TimelineChart
               timeline={timeline}
@@ -230,15 +237,12 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
               markers={known}
               view={view}
               bounds={bounds}
-              cursor={
-                at === null || cursorTime === undefined
-                  ? null
-                  : { time: at, text: formatTime(cursorTime, zone)?.slice(11) ?? "", free: free !== null }
-              }
+              cursor={mark}
               valueText={describe(cursor, zone)}
               onView={setView}
               onPick={onPick}
               onKey={onKey}
+              onMove={onMove}
             />
           </div>
           <div className="px-3 pt-1 pb-3">

@@ -9,13 +9,14 @@ interface Glide {
   view: Span;
   width: number;
   onView: (view: Span) => void;
+  onMove: () => void;
 }
 
 /**
  * Moves what is drawn without drawing it: while a hand or a wheel moves it, only one attribute changes a
  * frame. When it comes to rest the view follows.
  */
-export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, onView }: Glide) {
+export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, onView, onMove }: Glide) {
   const latest = useRef({ view, width, onView });
   latest.current = { view, width, onView };
   const target = useRef<Span | null>(null);
@@ -47,12 +48,13 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
   const glideTo = useCallback(
     (to: Span) => {
       target.current = to;
+      onMove();
       clearTimeout(rest.current);
       rest.current = setTimeout(settle, SETTLE_MS);
       if (Math.abs(shift()) > latest.current.width * DRAW_ANEW) settle();
       else if (frame.current === 0) frame.current = requestAnimationFrame(draw);
     },
-    [draw, settle, shift],
+    [draw, settle, shift, onMove],
   );
 
   /** Where the picture is now, moved or not. */
