@@ -26,8 +26,12 @@ use holdfast_engine::{Engine, Home};
 use holdfast_postgres::{
     Lsn, PgTimestamp, RecordSpan, SegmentNo, TimelineId, WalFileName, WalSegmentSize, Xid,
 };
-use holdfast_repository::{ObjectKind, PutKind, Repository};
-use holdfast_tests::{cli::Cli, protected::PASSPHRASE};
+use holdfast_repository::{
+    EntryKind, FileEntry, FileTableRef, ObjectKind, PutKind, Repository,
+};
+use holdfast_tests::cli::Cli;
+use holdfast_tests::places::{age, files_below};
+use holdfast_tests::protected::PASSPHRASE;
 use serde_json::{Value, json};
 
 const NAME: &str = "ten-years";
@@ -45,6 +49,8 @@ struct Size {
     folder: PathBuf,
     /// Left where it is, for the browser.
     kept: bool,
+    /// Its snapshots have content, each some of its own and some in common.
+    stored: bool,
 }
 
 impl Size {
@@ -56,6 +62,7 @@ impl Size {
             snapshots: parts.next()?.parse().ok()?,
             folder: parts.next()?.into(),
             kept: true,
+            stored: false,
         })
     }
 
@@ -178,13 +185,42 @@ fn snapshot_of(number: u64, size: &Size) -> Value {
     value
 }
 
+/// What a snapshot holds: something that all hold, something that its neighbours hold, something of its own.
+async fn content_of(number: u64, repository: &Repository, path: &str) -> FileTableRef {
+    let ingest = repository.begin_ingest().await.unwrap();
+    let mut table = ingest.begin_file_table().await.unwrap();
+    let mut extents = Vec::new();
+    for text in ["all".to_owned(), format!("few {}", number / 5), format!("own {number}")] {
+        extents.push(ingest.add_extent(text.repeat(1000).into()).await.unwrap());
+    }
+    ingest.flush().await.unwrap();
+    let entry = FileEntry {
+        path: "base/1/2".to_owned(),
+        size: 0,
+        mode: 0o600,
+        mtime: 0,
+        crc32c: None,
+        kind: EntryKind::File,
+        extents,
+        extent_crc32c: Vec::new(),
+    };
+    table.add(&entry).await.unwrap();
+    table.finish(path).await.unwrap()
+}
+
 async fn write_snapshots(repository: &Repository, size: &Size) {
     futures_util::stream::iter(0..size.snapshots)
         .map(|number| {
-            let manifest = snapshot_of(number, size);
+            let mut manifest = snapshot_of(number, size);
             let path = format!("snapshots/{CLUSTER}/{}", manifest["id"].as_str().unwrap());
             let repository = repository.clone();
-            async move { repository.put_document(&path, ObjectKind::Snapshot, &manifest).await }
+            async move {
+                if size.stored {
+                    let table = content_of(number, &repository, &format!("{path}.files")).await;
+                    manifest["file_table"] = serde_json::to_value(table).unwrap();
+                }
+                repository.put_document(&path, ObjectKind::Snapshot, &manifest).await
+            }
         })
         .buffer_unordered(16)
         .try_for_each(|()| async { Ok(()) })
@@ -273,6 +309,7 @@ async fn a_long_history_is_drawn_rightly() {
         snapshots: 300,
         folder: root.path().to_owned(),
         kept: false,
+        stored: false,
     });
     // One that was kept is measured again.
     let home = size.folder.join("home");
@@ -373,4 +410,59 @@ async fn a_long_history_is_drawn_rightly() {
     let (oldest, _) = call(&engine, "commits", around(json!({ "around": begin() }))).await;
     assert_eq!((&oldest["earlier"], &oldest["later"]), (&json!(false), &json!(true)));
     assert_eq!(oldest["commits"][0]["xid"], "1000");
+}
+
+/// Ten years are let go of as the policy says, and nothing else; what is left is whole for whoever comes anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_policy_does_not_keep_is_removed_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().to_owned();
+    let size = Size { commits: 4000, snapshots: 60, folder, kept: false, stored: true };
+    drop(write(&size).await);
+    let (home, repository) = (size.folder.join("home"), size.folder.join("repository"));
+    let cli = Cli::new(home).unwrap().env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+    let plan = cli.json(&["retention", "plan", NAME]).unwrap();
+    let fates = |list: &Value, kept: bool| -> Vec<Value> {
+        list.as_array().unwrap().iter().filter(|f| f["kept"] == kept).cloned().collect()
+    };
+    let segments = |fates: &[Value]| fates.iter().map(|f| f["segments"].as_u64().unwrap()).sum::<u64>();
+    let (dying, kept) = (fates(&plan["snapshots"], false), fates(&plan["snapshots"], true));
+    let (wal_dying, wal_kept) = (fates(&plan["wal"], false), fates(&plan["wal"], true));
+    assert!(dying.len() > 40 && kept.len() > 2, "{} {}", dying.len(), kept.len());
+    assert!(segments(&wal_dying) > 20 && segments(&wal_kept) > 0, "{wal_kept:#?}");
+
+    let marked = cli.json(&["retention", "apply", NAME]).unwrap();
+    assert_eq!(marked["removed"]["objects"], 0);
+    assert_eq!(marked["marked"]["snapshots"].as_array().unwrap().len(), dying.len());
+    assert_eq!(marked["marked"]["wal_segments"], segments(&wal_dying));
+    let packs = marked["marked"]["packs"].as_u64().unwrap();
+    assert!(packs > 40, "those that only they need: {packs}");
+    let before = files_below(&repository).unwrap();
+    assert_eq!(cli.json(&["retention", "apply", NAME]).unwrap()["marked"], Value::Null);
+    age(&repository.join("tombstones"), Duration::from_secs(8 * 86_400)).unwrap();
+    let done = cli.json(&["retention", "apply", NAME]).unwrap();
+    assert_eq!(done["removed"]["snapshots"].as_array().unwrap().len(), dying.len(), "{done:#}");
+    assert_eq!(done["removed"]["wal_segments"], segments(&wal_dying));
+    assert_eq!(done["removed"]["packs"], packs);
+    assert_eq!((&done["spared"], &done["waiting"], &done["queue"]), (&json!([]), &json!([]), &json!([])));
+
+    let after = files_below(&repository).unwrap();
+    let below = |folder: &str| after.iter().filter(|path| path.starts_with(folder)).count() as u64;
+    assert_eq!(below("snapshots"), 2 * kept.len() as u64);
+    assert_eq!(below("wal"), segments(&wal_kept));
+    assert_eq!(below("leases"), 1, "what is left of the lease of whoever collects");
+    assert!(after.len() + 100 < before.len(), "{} of {}", after.len(), before.len());
+    let again = cli.json(&["retention", "plan", NAME]).unwrap();
+    assert!(fates(&again["snapshots"], false).is_empty() && fates(&again["wal"], false).is_empty());
+
+    // Neither this home nor a new one takes what was removed for lost.
+    let new = Cli::new(size.folder.join("new")).unwrap().env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+    new.json(&["repo", "attach", repository.to_str().unwrap()]).unwrap();
+    for cli in [&cli, &new] {
+        let verified = cli.json(&["verify", NAME, "--level", "structure"]).unwrap();
+        let findings = verified["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|f| f["severity"] != "error"), "{findings:#?}");
+        let points = cli.json(&["points", NAME]).unwrap();
+        assert_eq!(points["snapshots"].as_array().unwrap().len(), kept.len());
+    }
 }

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holdfast_tests::pg::TestServer;
+use holdfast_tests::places::age;
 use holdfast_tests::protected::{CLUSTER, Protected, failure};
 use serde_json::{Value, json};
 
@@ -124,4 +126,123 @@ fn what_a_plan_keeps_is_enough() {
     assert_eq!((code, error["code"].as_str()), (4, Some("not_found")));
     let past = ["policy", "simulate", CLUSTER, "--at", "2026-01-01T00:00:00Z"];
     assert_eq!(failure(&site.cli, &past).unwrap().0, 2);
+}
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+fn ids(list: &Value) -> Vec<&str> {
+    words(list)
+}
+
+/// A server with three snapshots, of which a policy keeps the newest.
+fn three_snapshots() -> (Protected, Vec<String>) {
+    let server = TestServer::start(17).unwrap();
+    server.psql("CREATE TABLE t AS SELECT generate_series(1, 1000) n").unwrap();
+    let site = Protected::new(server).unwrap();
+    let mut snapshots = Vec::new();
+    for n in 0..3 {
+        snapshots.push(site.backup().unwrap()["snapshot"]["id"].as_str().unwrap().to_owned());
+        let sql = format!(
+            "CREATE TABLE of_{n} AS SELECT md5(random()::text || g) FROM generate_series(1, 30000) g; INSERT INTO t SELECT 1"
+        );
+        site.server.psql(&sql).unwrap();
+    }
+    site.archive().unwrap();
+    let file = site.destination("policy.json");
+    fs::write(&file, r#"{"format":1,"keep":{"weekly":"2w"}}"#).unwrap();
+    site.cli.json(&["policy", "set", CLUSTER, &file]).unwrap();
+    (site, snapshots)
+}
+
+/// Catalogue 14 to 16: marked, taken back, marked again, held, removed once due, whole afterwards.
+#[test]
+fn what_is_marked_can_be_taken_back_until_it_is_due() {
+    let (site, snapshots) = three_snapshots();
+    let tombstones = Path::new(site.url()).join("tombstones");
+    let apply = || site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    let marked = apply();
+    assert_eq!(ids(&marked["marked"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{marked:#}");
+    assert_eq!(marked["removed"]["objects"], 0);
+    let queue = site.cli.json(&["retention", "queue", CLUSTER]).unwrap();
+    assert_eq!(queue["queue"], marked["queue"]);
+
+    // What is marked is still there, and can be restored.
+    let copy = site.restore("immediate", "marked", &["--start", "--snapshot", &snapshots[0]]).unwrap();
+    assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "1000");
+    copy.discard().unwrap();
+    let undone = site.cli.json(&["retention", "undelete", CLUSTER]).unwrap();
+    assert_eq!(undone["undeleted"][0]["id"], marked["marked"]["id"]);
+    let (code, error) = failure(&site.cli, &["retention", "undelete", CLUSTER]).unwrap();
+    assert_eq!((code, error["code"].as_str()), (4, Some("not_found")));
+    age(&tombstones, WEEK * 2).unwrap();
+    let again = apply();
+    assert_eq!(again["removed"]["objects"], 0, "it was taken back");
+    assert_eq!(ids(&again["marked"]["snapshots"]).len(), 2);
+
+    // A hold that was placed since keeps it; the other one goes. A backup meanwhile shares with neither.
+    let hold = ["hold", "add", CLUSTER, "--snapshot", &snapshots[0], "--reason", "case 12"];
+    site.cli.json(&hold).unwrap();
+    let newer = site.backup().unwrap()["snapshot"]["id"].as_str().unwrap().to_owned();
+    age(&tombstones, WEEK * 2).unwrap();
+    // Due, but not gone yet: nobody may begin to rely on it.
+    let due = site.destination("due");
+    let (code, error) =
+        site.refusal("immediate", &due, &["--snapshot", &snapshots[1]]).unwrap();
+    assert_eq!((code, error["code"].as_str()), (3, Some("marked_for_removal")), "{error:#}");
+    let done = apply();
+    assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[1]], "{done:#}");
+    assert_eq!(ids(&done["spared"]), [&snapshots[0]]);
+    let points = site.points().unwrap();
+    let left: Vec<_> =
+        points["snapshots"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
+    assert_eq!(left, [&snapshots[0], &snapshots[2], &newer]);
+
+    // Everything that is left is whole, for this home and for a new one.
+    let verified = site.cli.json(&["verify", CLUSTER, "--level", "pages"]).unwrap();
+    assert_eq!(verified["ok"], true, "{verified:#}");
+    for (snapshot, rows) in [(&snapshots[0], "1000"), (&snapshots[2], "1002"), (&newer, "1003")] {
+        let more = ["--start", "--snapshot", snapshot];
+        let copy = site.restore("immediate", &format!("left-{rows}"), &more).unwrap();
+        assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), rows);
+        copy.discard().unwrap();
+    }
+    let copy = site.restore("latest", "newest", &["--start"]).unwrap();
+    assert_eq!(copy.psql("SELECT count(*) FROM of_2").unwrap(), "30000");
+    copy.discard().unwrap();
+    assert!(named(&Path::new(site.url()).join("leases"), "").len() <= 1, "no lease is left");
+}
+
+/// Catalogue 16: what somebody may be reading stays, also when that somebody was killed.
+#[test]
+fn a_removal_waits_for_whoever_holds_a_lease() {
+    let (site, snapshots) = three_snapshots();
+    let repository = Path::new(site.url());
+    site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    let replica = site.destination("replica");
+    let slowly = ["replicate", CLUSTER, "--to", &replica, "--limit-rate", "100kB"];
+    let mut replication = site.cli.start_job(&slowly).unwrap();
+    assert!(replication.reaches("copying"), "{}", replication.stderr());
+    age(&repository.join("tombstones"), WEEK * 2).unwrap();
+    replication.kill().unwrap();
+    let leases = named(&repository.join("leases"), "");
+    let of_it: Vec<_> =
+        leases.iter().filter(|p| p.to_str().unwrap().contains("replication-")).collect();
+    assert_eq!(of_it.len(), 1, "{leases:?}");
+    let waiting = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    assert_eq!(waiting["removed"]["objects"], 0, "{waiting:#}");
+    let holder = waiting["waiting"][0]["holder"].as_str().unwrap();
+    assert!(holder.starts_with("replication "), "{holder}");
+    // Its lease has ended by itself.
+    age(of_it[0].parent().unwrap(), Duration::from_secs(3600)).unwrap();
+    let done = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{done:#}");
+    // The replica is brought up to date and lets go of the same.
+    let result = site.cli.json(&["replicate", CLUSTER, "--to", &replica]).unwrap();
+    let replicated = &result["replicas"][0];
+    assert_eq!((&replicated["ok"], &replicated["ahead"]), (&json!(true), &json!(0)), "{result:#}");
+    let manifests = |folder: &Path| {
+        let all = named(&folder.join("snapshots"), "");
+        all.iter().filter(|path| path.extension().is_none()).count()
+    };
+    assert_eq!((manifests(Path::new(&replica)), manifests(repository)), (1, 1));
 }

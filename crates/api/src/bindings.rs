@@ -97,6 +97,11 @@ pub fn typescript() -> String {
         engine::replication::HeldBack,
         engine::replication::ReplicaResult,
         engine::replication::ReplicationResult,
+        engine::retention::Queued,
+        engine::retention::RemovedTotals,
+        engine::retention::Waiting,
+        engine::retention::KeptByStore,
+        engine::retention::RetentionApplied,
         engine::verify::FindingSeverity,
         engine::verify::VerifyFinding,
         engine::verify::Depth,
@@ -129,6 +134,7 @@ pub fn typescript() -> String {
         "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
          | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"rescue\" } & RescueResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
          | ({ kind: \"bundle\" } & BundleResult)\n  | ({ kind: \"replication\" } & ReplicationResult)\n  \
+         | ({ kind: \"retention\" } & RetentionApplied)\n  \
          | ({ kind: \"demo\" } & DemoResult);\n",
     );
     text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");

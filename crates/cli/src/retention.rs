@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use holdfast_engine::retention::{
-    Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Reason, RetentionPlan,
+    DEFAULT_DELAY, Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued, Reason,
+    RetentionApplied, RetentionPlan, Span,
 };
 use holdfast_engine::size::bytes;
 use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::target::parse_time;
 use holdfast_engine::{Engine, EngineError, Result};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::output::Output;
 use crate::tables::{table, time};
@@ -25,6 +27,37 @@ pub(crate) enum Retention {
     Plan {
         /// The cluster.
         name: String,
+    },
+    /// Mark what the plan does not keep, and remove what was marked long enough ago.
+    ///
+    /// What is marked stays as it is until its delay has passed and this is run again; until then
+    /// `holdfast retention undelete` takes the mark back. What the plan of that time keeps, what a hold was placed
+    /// on, and what a backup, restore or replication under way may need is not removed.
+    #[command(
+        after_help = "Examples:\n  holdfast retention apply orders-eu\n  holdfast retention apply orders-eu --delay 48h"
+    )]
+    Apply {
+        /// The cluster.
+        name: String,
+        /// How long what is marked now can be taken back: a whole number and h, d, w, mo or y.
+        #[arg(long, value_name = "SPAN", default_value_t = DEFAULT_DELAY)]
+        delay: Span,
+    },
+    /// What is marked for removal, and until when that can be taken back.
+    #[command(after_help = "Example:\n  holdfast retention queue orders-eu")]
+    Queue {
+        /// The cluster.
+        name: String,
+    },
+    /// Take marks for removal back. What the plan still does not keep is marked again the next time; a hold keeps it.
+    #[command(
+        after_help = "Examples:\n  holdfast retention undelete orders-eu\n  holdfast retention undelete orders-eu 0198f0a0-0000-7000-8000-000000000000"
+    )]
+    Undelete {
+        /// The cluster.
+        name: String,
+        /// This mark alone; all of the cluster when none is given.
+        id: Option<String>,
     },
 }
 
@@ -113,9 +146,98 @@ pub(crate) async fn retention(
     engine: &Engine,
     command: Retention,
     output: Output,
+    cancel: &CancellationToken,
 ) -> Result<ExitCode> {
-    let Retention::Plan { name } = command;
-    Ok(output.result(&engine.retention_plan(&name).await?, plan_text))
+    match command {
+        Retention::Plan { name } => {
+            Ok(output.result(&engine.retention_plan(&name).await?, plan_text))
+        }
+        Retention::Apply { name, delay } => {
+            let applied = engine.apply_retention(&name, Some(delay), cancel.clone()).await?;
+            Ok(output.result(&applied, applied_text))
+        }
+        Retention::Queue { name } => {
+            let queue = engine.retention_queue(&name).await?;
+            Ok(output.result(&json!({ "queue": queue }), |_| queue_text(&queue)))
+        }
+        Retention::Undelete { name, id } => {
+            let mark = id
+                .map(|id| {
+                    id.parse()
+                        .map_err(|_| EngineError::NotFound { what: "mark for removal", name: id })
+                })
+                .transpose()?;
+            let lifted = engine.undelete(&name, mark).await?;
+            Ok(output.result(&json!({ "undeleted": lifted }), |_| {
+                format!("Not marked any more:\n\n{}", queue_text(&lifted))
+            }))
+        }
+    }
+}
+
+fn applied_text(applied: &RetentionApplied) -> String {
+    let removed = &applied.removed;
+    let mut text = if removed.objects == 0 {
+        "Nothing was removed.".to_owned()
+    } else {
+        format!(
+            "Removed: {} snapshots, {} WAL segments, {} packs; {} in {} objects.",
+            removed.snapshots.len(),
+            removed.wal_segments,
+            removed.packs,
+            bytes(removed.bytes),
+            removed.objects
+        )
+    };
+    for id in &applied.spared {
+        let _ = write!(text, "\nKept after all: snapshot {id}.");
+    }
+    for waiting in &applied.waiting {
+        let _ = write!(
+            text,
+            "\nWaits for {} (until {} unless it goes on): what was marked as {}.",
+            waiting.holder,
+            time(waiting.until),
+            waiting.id
+        );
+    }
+    for kept in &applied.kept_by_store {
+        let _ = write!(text, "\nThe store kept {}: {}", kept.object, kept.message);
+    }
+    match &applied.marked {
+        None => text.push_str("\nNothing new is marked."),
+        Some(marked) => {
+            let _ = write!(
+                text,
+                "\nMarked now; `holdfast retention undelete {}` takes it back until {}.",
+                applied.cluster,
+                time(marked.due_at)
+            );
+        }
+    }
+    if !applied.queue.is_empty() {
+        let _ = write!(text, "\n\n{}", queue_text(&applied.queue));
+    }
+    text
+}
+
+fn queue_text(queue: &[Queued]) -> String {
+    if queue.is_empty() {
+        return "Nothing is marked for removal.".to_owned();
+    }
+    let row = |each: &Queued| {
+        vec![
+            each.id.clone(),
+            time(each.marked_at),
+            if each.removing { "being removed".to_owned() } else { time(each.due_at) },
+            each.snapshots.len().to_string(),
+            each.wal_segments.to_string(),
+            each.packs.to_string(),
+            bytes(each.bytes),
+        ]
+    };
+    let rows: Vec<_> = queue.iter().map(row).collect();
+    table(&["Mark", "Marked", "Until", "Snapshots", "Segments", "Packs", "About"], &rows)
 }
 
 pub(crate) async fn policy(

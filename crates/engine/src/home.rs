@@ -101,6 +101,12 @@ impl Home {
     }
 }
 
+/// What this machine calls itself, for others to know whom to ask.
+pub(crate) fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "this device".to_owned() } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

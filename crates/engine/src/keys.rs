@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::Engine;
 use crate::catalog::repositories::{RepositorySummary, UnlockSource};
 use crate::error::{EngineError, Result};
+use crate::home::machine_name;
 use crate::recovery_sheet::RecoverySheet;
 use crate::secret_file::SecretFile;
 use crate::secrets;
@@ -283,7 +284,7 @@ pub(crate) async fn add_keychain_slot(
     label: Option<&str>,
 ) -> Result<KeySlot> {
     let wrapping = fresh_wrapping_key()?;
-    let label = label.map_or_else(device_label, ToOwned::to_owned);
+    let label = label.map_or_else(machine_name, ToOwned::to_owned);
     let slot = repository.add_slot(NewSlot::Keychain(&wrapping), label).await?;
     if let Err(error) = secrets::keep_repository_key(repository.id(), &wrapping).await {
         if let Err(error) = repository.remove_slot(slot.id).await {
@@ -299,14 +300,6 @@ pub(crate) fn fresh_wrapping_key() -> Result<Zeroizing<[u8; 32]>> {
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut *key)
         .map_err(|_| EngineError::Fault("the operating system gave no random bytes".to_owned()))?;
     Ok(key)
-}
-
-fn device_label() -> String {
-    std::env::var("HOSTNAME")
-        .ok()
-        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|h| h.trim().to_owned()))
-        .filter(|h| !h.is_empty())
-        .unwrap_or_else(|| "this device".to_owned())
 }
 
 fn slot_id(text: &str) -> Result<Uuid> {

@@ -19,6 +19,7 @@ pub mod fuzzing;
 pub mod home;
 pub mod jobs;
 pub mod keys;
+mod lease;
 pub mod overview;
 pub mod points;
 pub mod recovery_kit;

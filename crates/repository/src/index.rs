@@ -210,6 +210,17 @@ impl Index {
             .find(|at| self.pack(*at).is_some_and(|pack| pack.present))
     }
 
+    /// A pack that holds `id` and is not among `avoided`; none when only those do, or none does.
+    pub(crate) fn pack_outside(&self, id: &ExtentId, avoided: &HashSet<PackId>) -> Option<PackId> {
+        let first = self.entries.partition_point(|entry| entry.id < *id);
+        self.entries[first..]
+            .iter()
+            .take_while(|entry| entry.id == *id)
+            .filter_map(|entry| self.pack(entry.at))
+            .find(|pack| pack.present && !avoided.contains(&pack.id))
+            .map(|pack| pack.id)
+    }
+
     /// A pack that knows `id` but is gone or cut short.
     pub(crate) fn lost_pack_of(&self, id: &ExtentId) -> Option<PackId> {
         let first = self.entries.partition_point(|entry| entry.id < *id);
@@ -352,7 +363,7 @@ impl Repository {
         Ok(index)
     }
 
-    async fn read_index_object(&self, path: &str) -> Result<IndexBody> {
+    pub(crate) async fn read_index_object(&self, path: &str) -> Result<IndexBody> {
         let (_, opened) = self.open_whole(path, ObjectKind::Index).await?;
         body(path, &opened)
     }

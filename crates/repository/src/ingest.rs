@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
 use crate::file_table::FileTableWriter;
-use crate::index::{ExtentEntry, Index};
+use crate::index::{ExtentEntry, Index, PackId};
 use crate::repository::Repository;
 use pipeline::Message;
 
@@ -40,11 +40,18 @@ pub struct IngestOptions {
     pub workers: usize,
     /// Packs uploaded at once, default 1; one more is being assembled.
     pub concurrent_uploads: usize,
+    /// Packs that nothing may be shared with: they are marked for removal.
+    pub avoided: HashSet<PackId>,
 }
 
 impl Default for IngestOptions {
     fn default() -> Self {
-        Self { pack_size: 16 * 1024 * 1024, workers: 2, concurrent_uploads: 1 }
+        Self {
+            pack_size: 16 * 1024 * 1024,
+            workers: 2,
+            concurrent_uploads: 1,
+            avoided: HashSet::new(),
+        }
     }
 }
 
@@ -60,6 +67,13 @@ impl IngestOptions {
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers.clamp(1, 64);
+        self
+    }
+
+    /// Packs that nothing is shared with.
+    #[must_use]
+    pub fn with_avoided(mut self, packs: HashSet<PackId>) -> Self {
+        self.avoided = packs;
         self
     }
 
@@ -100,6 +114,7 @@ pub(crate) struct Counters {
 pub struct Ingest {
     repository: Repository,
     index: Arc<Index>,
+    avoided: HashSet<PackId>,
     counters: Arc<Counters>,
     state: tokio::sync::Mutex<State>,
     pipeline: std::sync::Mutex<Option<JoinHandle<Result<()>>>>,
@@ -138,7 +153,8 @@ impl Repository {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn begin_ingest_with(&self, options: IngestOptions) -> Result<Ingest> {
+    pub async fn begin_ingest_with(&self, mut options: IngestOptions) -> Result<Ingest> {
+        let avoided = std::mem::take(&mut options.avoided);
         let index = self.load_index(false).await?;
         let (sender, receiver) = mpsc::channel(QUEUED_FRAMES);
         let counters = Arc::new(Counters::default());
@@ -147,6 +163,7 @@ impl Repository {
         Ok(Ingest {
             repository: self.clone(),
             index,
+            avoided,
             counters,
             state: tokio::sync::Mutex::new(State {
                 new: HashSet::new(),
@@ -191,7 +208,7 @@ impl Ingest {
         let length = bytes.len() as u64;
         self.counters.extents_seen.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_seen.fetch_add(length, Ordering::Relaxed);
-        if id.is_zero() || self.index.locate(&id).is_some() {
+        if id.is_zero() || self.index.pack_outside(&id, &self.avoided).is_some() {
             return Ok(id);
         }
         // Held while a full frame is handed over: that keeps the order, and is the back-pressure.
@@ -219,7 +236,7 @@ impl Ingest {
     /// # Errors
     /// [`RepositoryError::Corrupt`] when no pack that is there holds it.
     pub fn share_extent(&self, id: &ExtentId, length: u64) -> Result<()> {
-        if !id.is_zero() && self.index.locate(id).is_none() {
+        if !id.is_zero() && self.index.pack_outside(id, &self.avoided).is_none() {
             return Err(RepositoryError::corrupt(
                 crate::index::INDEX_PREFIX,
                 format!("no pack holds extent {id} any more"),

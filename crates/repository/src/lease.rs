@@ -25,6 +25,8 @@ use crate::signed::{self, MAX_SIGNED_BYTES, SignedDocument};
 pub(crate) const LEASES_PREFIX: &str = "leases";
 /// Objects written only to learn the store's time; removed at once.
 const CLOCK_PREFIX: &str = "leases/.clock";
+/// How long a lease may be taken for.
+const LONGEST_TTL: chrono::Duration = chrono::Duration::days(30);
 /// How often a race is run again before giving up.
 const ATTEMPTS: usize = 8;
 /// How long a lease counts as held whose newest object is damaged.
@@ -135,15 +137,17 @@ impl Lease {
             lease: Uuid::new_v4(),
             holder: holder.to_owned(),
             writer: hex(repository.inner.writer.signer.public()),
-            ttl_seconds: ttl.as_secs().clamp(1, 30 * 24 * 3600),
+            ttl_seconds: ttl.as_secs().clamp(1, LONGEST_TTL.num_seconds().unsigned_abs()),
             since: None,
             released: false,
         };
         for _ in 0..ATTEMPTS {
             let newest = newest(repository, name).await?;
             document.number = 1;
+            let mut before = None;
             if let Some((entry, current)) = newest {
                 document.number = entry.number + 1;
+                before = Some(entry.number);
                 // What cannot be read may well be held: unknown is not free.
                 let (holder, ttl) = match current {
                     Some(current) if current.released => (None, chrono::Duration::zero()),
@@ -164,7 +168,12 @@ impl Lease {
                 Ok(modified) => {
                     document.since = Some(modified);
                     let until = modified + ttl_of(&document);
-                    return Ok(Lease { repository: repository.clone(), document, until });
+                    let lease = Lease { repository: repository.clone(), document, until };
+                    lease.require_newest().await?;
+                    if let Some(before) = before {
+                        lease.forget(before).await;
+                    }
+                    return Ok(lease);
                 }
                 Err(RepositoryError::AlreadyExists { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -218,6 +227,31 @@ impl Lease {
         }
     }
 
+    /// Gives up a lease whose name nobody else takes, such as a job's: nothing of it stays behind.
+    ///
+    /// # Errors
+    /// When the store cannot be written; the lease then ends by itself.
+    pub async fn conclude(self) -> Result<(), LeaseError> {
+        let path = path_of(self.name(), self.document.number);
+        Ok(self.repository.store().delete(&path).await?)
+    }
+
+    /// Removes what killed holders have left of leases, but of the one named `kept`, once it is so old that no
+    /// lease of it can be alive.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn remove_left(repository: &Repository, kept: &str) -> Result<(), RepositoryError> {
+        let entries = repository.list(LEASES_PREFIX).await?;
+        let Some(newest) = entries.iter().map(|entry| entry.modified).max() else { return Ok(()) };
+        let before = newest - LONGEST_TTL - LONGEST_TTL;
+        let kept = format!("{LEASES_PREFIX}/{kept}/");
+        for entry in entries.iter().filter(|e| e.modified < before && !e.path.starts_with(&kept)) {
+            repository.store().delete(&entry.path).await?;
+        }
+        Ok(())
+    }
+
     async fn advance(&mut self, released: bool) -> Result<(), LeaseError> {
         let mut previous = self.document.number;
         let mut attempts = ATTEMPTS;
@@ -227,6 +261,7 @@ impl Lease {
                 Ok(modified) => {
                     self.document = next;
                     self.until = modified + ttl_of(&self.document);
+                    self.require_newest().await?;
                     break;
                 }
                 Err(RepositoryError::AlreadyExists { .. }) if attempts > 0 => {
@@ -244,12 +279,28 @@ impl Lease {
                 Err(error) => return Err(error.into()),
             }
         }
-        // The newest number always stays: a holder that slept must find it in its way.
-        let path = path_of(self.name(), previous);
+        // The newest number always stays: a holder that slept finds it in its way, or above its own.
+        self.forget(previous).await;
+        Ok(())
+    }
+
+    /// Makes sure that no higher number is there: a holder that slept while two others came and went finds its
+    /// own next number free again. Takes its object back when one is.
+    async fn require_newest(&self) -> Result<(), LeaseError> {
+        let newest = newest(&self.repository, self.name()).await?;
+        if newest.is_some_and(|(entry, _)| entry.number > self.document.number) {
+            self.forget(self.document.number).await;
+            return Err(LeaseError::Lost { name: self.name().to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Removes the object of a number that does not count any more.
+    async fn forget(&self, number: u64) {
+        let path = path_of(self.name(), number);
         if let Err(error) = self.repository.store().delete(&path).await {
             tracing::debug!(%path, %error, "an old number of a lease stays behind");
         }
-        Ok(())
     }
 
     /// Every lease whose name begins with `prefix`, released ones left out.
@@ -296,8 +347,8 @@ impl Lease {
 }
 
 fn ttl_of(document: &LeaseDocument) -> chrono::Duration {
-    let seconds = document.ttl_seconds.min(30 * 24 * 3600);
-    chrono::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+    let longest = LONGEST_TTL.num_seconds();
+    chrono::Duration::seconds(i64::try_from(document.ttl_seconds).unwrap_or(longest).min(longest))
 }
 
 struct Numbered {

@@ -13,6 +13,7 @@
 
 mod access;
 mod bundle;
+mod collect;
 mod container;
 mod crypto;
 mod documents;
@@ -46,6 +47,7 @@ mod url;
 mod verify;
 
 pub use bundle::{Bundle, BundleStats};
+pub use collect::{Removed, UnneededPack};
 pub use documents::IntoContent;
 pub use error::{Cause, RepositoryError};
 pub use extent::{ExtentId, ExtentIdParseError};

@@ -4,12 +4,13 @@
 //! key to one opens the other. Content is copied before what refers to it, with a barrier between, so that what
 //! a replica names is in it at every moment; the first time `holdfast.json` comes last. An object is
 //! authenticated before it is sent, and read back afterwards. Nothing is taken away from a replica because it
-//! is gone from the source, but for ways in that were closed and parts of WAL segments that it has whole.
+//! is gone from the source, but for ways in that were closed, parts of WAL segments that it has whole, and what
+//! the source says was removed on purpose.
 
 mod pace;
 mod stage;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{RepositoryError, Result};
+use crate::lease::Lease;
 use crate::object::ObjectEntry;
 use crate::repository::{Repository, read_root};
 use crate::root::{KEYS_PREFIX, RootDocument};
@@ -42,11 +44,14 @@ const DIVERGED: &str =
     "the replica has another one of this name, which is whole: somebody writes to both";
 
 /// How a replica is brought up to date.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReplicaOptions {
     /// Bytes a second that may be sent; no limit when none is given. What is read back does not count.
     pub bytes_per_second: Option<NonZeroU64>,
+    /// Objects that were removed from the source on purpose: they are removed from the replica too, unless
+    /// somebody holds a lease there.
+    pub removed: Arc<BTreeSet<String>>,
 }
 
 impl ReplicaOptions {
@@ -54,6 +59,13 @@ impl ReplicaOptions {
     #[must_use]
     pub fn with_bytes_per_second(mut self, limit: Option<NonZeroU64>) -> Self {
         self.bytes_per_second = limit;
+        self
+    }
+
+    /// With what was removed from the source on purpose.
+    #[must_use]
+    pub fn with_removed(mut self, objects: Arc<BTreeSet<String>>) -> Self {
+        self.removed = objects;
         self
     }
 }
@@ -93,7 +105,8 @@ pub struct Replicated {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Objects that were removed from the replica: slots that were closed, parts of segments that are whole.
+    /// Objects that were removed from the replica: slots that were closed, parts of segments that are whole, what
+    /// was removed from the source on purpose.
     pub removed: u64,
     /// What was not copied, in order of its name.
     pub held_back: Vec<HeldBack>,
@@ -214,7 +227,10 @@ impl<'a> Replica<'a> {
         let mut listed = self.listed().await?;
         let there = self.there().await?;
         let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
-        let ahead = there.keys().filter(|path| is_ahead(path, &own)).count() as u64;
+        let ahead = there
+            .keys()
+            .filter(|path| is_ahead(path, &own) && !options.removed.contains(*path))
+            .count() as u64;
         if ahead > 0 {
             listed.retain(|(stage, entry)| *stage != Stage::Key || !is_slot(&entry.path));
         }
@@ -247,6 +263,7 @@ impl<'a> Replica<'a> {
         }
         let Run { there, mut done, .. } = run;
         done.removed = self.remove_superfluous(&listed, &there, ahead == 0).await?;
+        done.removed += self.remove_removed(&listed, &there, &options.removed, cancel).await?;
         done.behind = self.behind().await?;
         done.held_back.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(done)
@@ -482,6 +499,30 @@ impl<'a> Replica<'a> {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes what was removed from the source on purpose, unless somebody may be reading it here.
+    async fn remove_removed(
+        &self,
+        listed: &[(Stage, ObjectEntry)],
+        there: &HashMap<String, u64>,
+        removed: &BTreeSet<String>,
+        cancel: &CancellationToken,
+    ) -> Result<u64> {
+        let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
+        let leaving: Vec<String> = removed
+            .iter()
+            .filter(|path| there.contains_key(*path) && !own.contains(path.as_str()))
+            .cloned()
+            .collect();
+        if leaving.is_empty() {
+            return Ok(0);
+        }
+        if let Some(lease) = Lease::list(&self.copy, "").await?.into_iter().find(|l| l.alive) {
+            tracing::info!(holder = %lease.holder, "what was removed stays in a replica for now");
+            return Ok(0);
+        }
+        Ok(self.copy.remove_objects(&leaving, &|_| {}, cancel).await?.objects)
     }
 
     /// Whether a way in of the replica is closed at the source. That it was not listed proves nothing: the

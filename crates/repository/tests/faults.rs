@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fixture::{add, assert_clean, assert_fetches, create, fetch, memory, noise, open, small_packs};
+use fixture::{add, assert_clean, assert_fetches, create, fetch, listed, memory, noise, open, small_packs};
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
     EntryKind, ExtentId, FileEntry, Lease, LeaseError, ObjectKind, PutKind, Repository,
@@ -62,27 +62,9 @@ fn extents() -> Vec<Bytes> {
 
 /// A backup as the engine makes one: packs, index, file table, sealed object, manifest.
 async fn backup(repository: &Repository) -> Result<Vec<ExtentId>, RepositoryError> {
-    let ingest = repository.begin_ingest_with(small_packs()).await?;
-    let mut table = ingest.begin_file_table().await?;
-    let mut ids = Vec::new();
-    for extent in extents() {
-        ids.push(ingest.add_extent(extent).await?);
-    }
-    ingest.flush().await?;
-    table
-        .add(&FileEntry {
-            path: "base/1".into(),
-            size: 30 * 8192,
-            mode: 0o600,
-            mtime: 0,
-            crc32c: None,
-            kind: EntryKind::File,
-            extents: ids.clone(),
-            extent_crc32c: Vec::new(),
-        })
-        .await?;
     let attempt = uuid::Uuid::new_v4();
-    let table = table.finish(&format!("snapshots/{attempt}.files")).await?;
+    let files = format!("snapshots/{attempt}.files");
+    let (table, ids) = listed(repository, &files, &extents(), small_packs()).await?;
     let log = noise(77, 5000);
     let path = format!("wal/{attempt}");
     repository.put_sealed(&path, ObjectKind::WalSegment, log, &1, PutKind::CreateOnly).await?;

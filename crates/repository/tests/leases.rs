@@ -32,7 +32,7 @@ async fn one_holder_at_a_time() {
     assert_eq!(alive[0].since, lease.since().unwrap());
     lease.release().await.unwrap();
     Lease::acquire(&other, "prune", HOUR, "agent").await.unwrap();
-    assert_eq!(repository.list("leases/prune").await.unwrap().len(), 2);
+    assert_eq!(repository.list("leases/prune").await.unwrap().len(), 1);
     fixture::assert_clean(&repository).await;
 }
 
@@ -69,6 +69,31 @@ async fn a_holder_that_overslept_finds_out() {
     assert!(matches!(first.check().await, Err(LeaseError::Lost { .. })));
     first.release().await.unwrap();
     second.check().await.unwrap();
+}
+
+/// Its own next number is free again, since the holder that used it has gone on.
+#[tokio::test]
+async fn a_holder_that_overslept_others_finds_out() {
+    let (_, repository) = in_memory().await;
+    let mut first = Lease::acquire(&repository, "x", SECOND, "first").await.unwrap();
+    let mut second = until_taken(&repository, "x").await;
+    second.renew().await.unwrap();
+    second.renew().await.unwrap();
+    assert!(matches!(first.renew().await, Err(LeaseError::Lost { .. })));
+    second.renew().await.unwrap();
+    second.check().await.unwrap();
+    assert_eq!(repository.list("leases/x").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_s_lease_leaves_nothing_and_old_ones_are_cleared_away() {
+    let (_, repository) = in_memory().await;
+    let job = Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
+    job.conclude().await.unwrap();
+    assert_eq!(repository.list("leases/backup-1").await.unwrap(), []);
+    let killed = Lease::acquire(&repository, "backup-2", HOUR, "a").await.unwrap();
+    Lease::remove_left(&repository, "collection").await.unwrap();
+    killed.check().await.unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fixture::{
-    add, assert_clean, assert_fetches, create, errors, in_memory, memory, noise, open, small_packs,
+    add, assert_clean, assert_fetches, create, errors, in_memory, listed, memory, noise, open, small_packs,
     verify,
 };
 use holdfast_repository::fault::{Fault, FaultStore};
@@ -33,25 +33,8 @@ async fn update(source: &Repository, to: &Store) -> Result<Replicated, Repositor
 /// A backup as the engine makes one, with as many extents that are stored nowhere else.
 async fn backup(repository: &Repository, seed: u64, count: u64) -> (Vec<ExtentId>, Vec<Bytes>) {
     let extents: Vec<Bytes> = (0..count).map(|n| noise(seed * 1000 + n, 8192)).collect();
-    let ingest = repository.begin_ingest_with(small_packs()).await.unwrap();
-    let mut table = ingest.begin_file_table().await.unwrap();
-    let mut ids = Vec::new();
-    for extent in &extents {
-        ids.push(ingest.add_extent(extent.clone()).await.unwrap());
-    }
-    ingest.flush().await.unwrap();
-    let file = FileEntry {
-        path: "base/1".into(),
-        size: count * 8192,
-        mode: 0o600,
-        mtime: 0,
-        crc32c: None,
-        kind: EntryKind::File,
-        extents: ids.clone(),
-        extent_crc32c: Vec::new(),
-    };
-    table.add(&file).await.unwrap();
-    let table = table.finish(&format!("snapshots/c/{seed}.files")).await.unwrap();
+    let files = format!("snapshots/c/{seed}.files");
+    let (table, ids) = listed(repository, &files, &extents, small_packs()).await.unwrap();
     let segment = format!("wal/7/00000001/{seed:024}");
     let log = noise(seed, 5000);
     repository

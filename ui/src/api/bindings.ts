@@ -1614,7 +1614,8 @@ objects: number,
  */
 bytes: number, 
 /**
- * Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole.
+ * Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole,
+ * what retention has removed from the repository.
  */
 removed: number, 
 /**
@@ -1655,6 +1656,119 @@ ok: boolean,
  * Each of them.
  */
 replicas: Array<ReplicaResult>, };
+export type Queued = { 
+/**
+ * The mark's id.
+ */
+id: string, 
+/**
+ * When it was marked.
+ */
+marked_at: string, 
+/**
+ * Until then it can be taken back, by the store's clock. It is removed when retention is applied after it.
+ */
+due_at: string, 
+/**
+ * Its removal has begun: it cannot be taken back.
+ */
+removing: boolean, 
+/**
+ * Snapshots.
+ */
+snapshots: Array<string>, 
+/**
+ * WAL segments.
+ */
+wal_segments: number, 
+/**
+ * Packs that nothing needs without these snapshots.
+ */
+packs: number, 
+/**
+ * About how many bytes they have.
+ */
+bytes: number, };
+export type RemovedTotals = { 
+/**
+ * Snapshots.
+ */
+snapshots: Array<string>, 
+/**
+ * WAL segments.
+ */
+wal_segments: number, 
+/**
+ * Packs.
+ */
+packs: number, 
+/**
+ * Objects of every kind.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, };
+export type Waiting = { 
+/**
+ * The mark's id.
+ */
+id: string, 
+/**
+ * Whose lease it waits for.
+ */
+holder: string, 
+/**
+ * When that ends unless it is renewed, by the store's clock.
+ */
+until: string, };
+export type KeptByStore = { 
+/**
+ * Which.
+ */
+object: string, 
+/**
+ * What the store said.
+ */
+message: string, };
+export type RetentionApplied = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * By which version of its policy; 0 is the default.
+ */
+policy_version: number, 
+/**
+ * What was removed: it had been marked, its time had come, and nothing kept it again.
+ */
+removed: RemovedTotals, 
+/**
+ * Snapshots that were marked and are kept after all, by the plan of now.
+ */
+spared: Array<string>, 
+/**
+ * What was due and waits for somebody who may need it.
+ */
+waiting: Array<Waiting>, 
+/**
+ * What the store did not remove; it is tried again the next time.
+ */
+kept_by_store: Array<KeptByStore>, 
+/**
+ * What was marked now; null when there was nothing to mark.
+ */
+marked: Queued | null, 
+/**
+ * Everything that is marked, with what was marked now.
+ */
+queue: Array<Queued>, };
 export type FindingSeverity = "info" | "warning" | "error";
 export type VerifyFinding = { 
 /**
@@ -1839,7 +1953,7 @@ tables: Array<DemoTable>,
  */
 seconds: { [key in string]: number }, };
 export type JobId = string;
-export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "replication" | "demo";
+export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "replication" | "retention" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
 export type JobSummary = { 
 /**
@@ -2107,6 +2221,7 @@ export type JobResult =
   | ({ kind: "verify" } & VerifyResult)
   | ({ kind: "bundle" } & BundleResult)
   | ({ kind: "replication" } & ReplicationResult)
+  | ({ kind: "retention" } & RetentionApplied)
   | ({ kind: "demo" } & DemoResult);
 
 /** Every command of the product: name, request, response. */

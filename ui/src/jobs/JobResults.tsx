@@ -5,7 +5,9 @@ import type {
   BundleResult,
   JobDetail,
   Lag,
+  Queued,
   ReplicationResult,
+  RetentionApplied,
   VerifyFinding,
   VerifyResult,
 } from "../api/bindings";
@@ -16,6 +18,7 @@ import { Notice } from "../elements/Notice";
 import { Facts, Section } from "../elements/Page";
 import { Problem } from "../elements/Problem";
 import { StateBadge } from "../elements/StateBadge";
+import { Table } from "../elements/Table";
 import { Duration, Time } from "../time/Time";
 import { GAP_CAUSES } from "../wal/causes";
 import { NeedsSnapshotNotice } from "../wal/NeedsSnapshotNotice";
@@ -217,6 +220,72 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   );
 }
 
+function Queue({ queue }: { queue: readonly Queued[] }) {
+  return (
+    <Table
+      caption="Marked for removal"
+      empty="nothing."
+      heads={["Marked", "Can be taken back until", "Snapshots", "WAL segments", "Packs", "About"]}
+      rows={queue.map((each) => ({
+        key: each.id,
+        cells: [
+          <Time key="m" value={each.marked_at} digits={0} />,
+          each.removing ? "its removal has begun" : <Time key="d" value={each.due_at} digits={0} />,
+          <Count key="s" value={each.snapshots.length} />,
+          <Count key="w" value={each.wal_segments} />,
+          <Count key="p" value={each.packs} />,
+          <Bytes key="b" value={each.bytes} />,
+        ],
+      }))}
+    />
+  );
+}
+
+function RetentionOutcome({ result }: { result: RetentionApplied }) {
+  const { removed } = result;
+  return (
+    <div className="space-y-4">
+      <Section title="Removed">
+        <Facts
+          rows={[
+            ["Snapshots", <Count key="s" value={removed.snapshots.length} />],
+            ["WAL segments", <Count key="w" value={removed.wal_segments} />],
+            ["Packs", <Count key="p" value={removed.packs} />],
+            ["Size", <Bytes key="b" value={removed.bytes} exact />],
+            ["By policy", result.policy_version === 0 ? "the default" : `version ${result.policy_version}`],
+          ]}
+        />
+        {result.spared.length > 0 && (
+          <Notice>
+            Kept after all, since the plan of now keeps it or a hold is on it: {result.spared.join(", ")}
+          </Notice>
+        )}
+        {result.waiting.map((waiting) => (
+          <Notice key={waiting.id}>
+            What was marked as <Mono value={waiting.id} /> waits for {waiting.holder}, whose lease ends at{" "}
+            <Time value={waiting.until} digits={0} /> unless it goes on.
+          </Notice>
+        ))}
+        {result.kept_by_store.length > 0 && (
+          <>
+            <Notice>The store did not remove these. It is tried again the next time.</Notice>
+            <ul className="my-3 list-disc space-y-1 pl-5 text-small">
+              {result.kept_by_store.map((kept) => (
+                <li key={kept.object} className="break-words">
+                  {kept.object}: {kept.message}
+                </li>
+              ))}
+            </ul>
+          </>
+        )}
+      </Section>
+      <Section title="Deletion queue">
+        <Queue queue={result.queue} />
+      </Section>
+    </div>
+  );
+}
+
 /** The result of a job that has no screen of its own. */
 export function JobResults({ detail }: { detail: JobDetail }) {
   const result = detail.result;
@@ -232,6 +301,8 @@ export function JobResults({ detail }: { detail: JobDetail }) {
       return <BundleOutcome result={result} />;
     case "replication":
       return <ReplicationOutcome result={result} />;
+    case "retention":
+      return <RetentionOutcome result={result} />;
     default:
       return null;
   }

@@ -129,6 +129,43 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
     full_because: null,
     page_findings: [],
   }),
+  "job-retention-done": (id) => ({
+    kind: "retention",
+    job: id,
+    cluster: "orders-eu",
+    policy_version: 3,
+    removed: {
+      snapshots: ["0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1b01", "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1b02"],
+      wal_segments: 214,
+      packs: 31,
+      objects: 251,
+      bytes: 1_803_212_800,
+    },
+    spared: ["0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1b03"],
+    waiting: [
+      {
+        id: "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1c01",
+        holder: "restore 0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1d01 on db-laptop",
+        until: before(-240),
+      },
+    ],
+    kept_by_store: [
+      { object: "packs/7f/7f3a91c0d4e84a5fb2a1c9d07e6f5b43", message: "the store refuses: the object is locked" },
+    ],
+    marked: null,
+    queue: [
+      {
+        id: "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1c01",
+        marked_at: before(86_400 * 8),
+        due_at: before(86_400),
+        removing: false,
+        snapshots: ["0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1b03"],
+        wal_segments: 12,
+        packs: 4,
+        bytes: 96_468_992,
+      },
+    ],
+  }),
   "job-replication-done": (id) => ({
     kind: "replication",
     job: id,

@@ -270,6 +270,7 @@ export const JOBS: JobSummary[] = [
   job("job-restore-swapped-back", { kind: "restore", title: "Restore orders-eu in place to 12:00 UTC" }),
   job("job-backup-done"),
   job("job-verify-done", { kind: "verify", title: "Verify s3://acme-backups/postgres", cluster: null }),
+  job("job-retention-done", { kind: "retention", title: "Apply retention to orders-eu" }),
   job("job-replication-done", { kind: "replication", title: "Replicate orders-eu" }),
   job("job-cancelled", { state: "cancelled", title: "Back up billing", cluster: "billing" }),
   job("job-interrupted", {

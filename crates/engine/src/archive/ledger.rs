@@ -167,6 +167,41 @@ pub(super) fn is_change(path: &str) -> bool {
     path.contains("/changes/")
 }
 
+/// WAL that was removed because no rule, window or hold kept it any more. It is no gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// On which timeline.
+    pub timeline: TimelineId,
+    /// Its first byte.
+    pub from_lsn: Lsn,
+    /// The first byte after it.
+    pub to_lsn: Lsn,
+    /// When it was removed.
+    pub at: DateTime<Utc>,
+}
+
+/// Documents below this tell of WAL that was removed.
+fn retired_prefix(system: SystemIdentifier) -> String {
+    format!("{}retired/", coverage_prefix(system))
+}
+
+pub(super) fn is_retired(path: &str) -> bool {
+    path.contains("/retired/")
+}
+
+/// Notes which WAL is removed, before it is.
+pub(crate) async fn record_retired(
+    repository: &Repository,
+    system: SystemIdentifier,
+    stretches: &[Retired],
+) -> Result<()> {
+    if stretches.is_empty() {
+        return Ok(());
+    }
+    let path = format!("{}{}", retired_prefix(system), Uuid::now_v7());
+    Ok(repository.put_document(&path, ObjectKind::Coverage, stretches).await?)
+}
+
 pub(super) async fn record(
     repository: &Repository,
     system: SystemIdentifier,
@@ -201,7 +236,7 @@ pub(crate) async fn record_change(
 }
 
 /// What is left of `pieces` without what `taken` covers.
-fn without(mut pieces: Vec<(Lsn, Lsn)>, taken: &[(Lsn, Lsn)]) -> Vec<(Lsn, Lsn)> {
+pub(crate) fn without(mut pieces: Vec<(Lsn, Lsn)>, taken: &[(Lsn, Lsn)]) -> Vec<(Lsn, Lsn)> {
     for (from, to) in taken {
         pieces = pieces
             .into_iter()

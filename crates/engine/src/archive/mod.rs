@@ -3,7 +3,8 @@
 //! Paths: `wal/<system>/<timeline>/<segment>` holds a whole segment, `….partial` the tail of a
 //! timeline that ended, `slices/<system>/<timeline>/<segment>/<from>-<to>` a part of a segment
 //! that is still being written, `history/<system>/<timeline>.history` a timeline's ancestry,
-//! `coverage/<system>/…` a gap, `coverage/<system>/changes/…` that another system answers now.
+//! `coverage/<system>/…` a gap, `coverage/<system>/changes/…` that another system answers now,
+//! `coverage/<system>/retired/…` WAL that was removed since nothing kept it any more.
 
 mod begin;
 mod files;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{WalFiles, WalSpool};
 pub use index::{NamedPoint, SegmentIndex, TransactionEnd, TransactionKind};
-pub use ledger::{Gap, GapCause, NeedsSnapshot, NeedsSnapshotReason, SystemChange};
+pub use ledger::{Gap, GapCause, NeedsSnapshot, NeedsSnapshotReason, Retired, SystemChange};
 pub use markers::{MANY_ROWS, MarkedChange, MarkerKind, SegmentMarkers, TransactionMarker};
 pub use safety::{SlotCost, SlotState};
 pub use stream::Frontier;

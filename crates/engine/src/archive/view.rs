@@ -11,7 +11,7 @@ use holdfast_postgres::{
 use holdfast_repository::{ObjectKind, Repository, RepositoryError};
 
 use super::index::{NamedPoint, SegmentIndex, TransactionEnd};
-use super::ledger::{self, Gap, SystemChange};
+use super::ledger::{self, Gap, Retired, SystemChange};
 use super::{
     coverage_prefix, history_prefix, segment_path, slice_directory, slices_prefix, wal_prefix,
 };
@@ -36,6 +36,8 @@ pub struct ArchiveView {
     pub gaps: Vec<Gap>,
     /// Times at which another system answered in this one's place.
     pub changes: Vec<SystemChange>,
+    /// WAL that was removed on purpose.
+    pub retired: Vec<Retired>,
     timelines: BTreeMap<TimelineId, BTreeMap<SegmentNo, StoredSegment>>,
     /// Stretches without a hole on each timeline, in order.
     runs: BTreeMap<TimelineId, Vec<(Lsn, Lsn)>>,
@@ -186,6 +188,11 @@ impl ArchiveView {
                     crate::snapshot::cached_document(catalog, repository, &entry.path, kind)
                         .await?;
                 view.changes.push(change);
+            } else if ledger::is_retired(&entry.path) {
+                let retired: Vec<Retired> =
+                    crate::snapshot::cached_document(catalog, repository, &entry.path, kind)
+                        .await?;
+                view.retired.extend(retired);
             } else {
                 let gap = crate::snapshot::cached_document(catalog, repository, &entry.path, kind)
                     .await?;
@@ -208,6 +215,7 @@ impl ArchiveView {
             histories: BTreeMap::new(),
             gaps: Vec::new(),
             changes: Vec::new(),
+            retired: Vec::new(),
             timelines: BTreeMap::new(),
             runs: BTreeMap::new(),
         };

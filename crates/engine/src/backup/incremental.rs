@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
+use crate::retention::tombstone;
 use crate::snapshot::{self, Snapshot};
 
 use super::truncations::TruncatedRelations;
@@ -144,12 +145,15 @@ async fn candidate(
     repository: &Repository,
     connection: &mut Connection,
 ) -> Result<Snapshot> {
+    // Nothing is shared with what is going.
+    let marked = tombstone::marked_snapshots(engine.catalog(), repository).await?;
     let mut snapshots: Vec<_> = snapshot::list(engine.catalog(), repository, cluster)
         .await?
         .into_iter()
         .map(|(snapshot, _)| snapshot)
         .filter(|s| {
-            s.system_identifier == cluster.system_identifier
+            !marked.contains(&s.id)
+                && s.system_identifier == cluster.system_identifier
                 && s.server_version.major() == connection.facts().version.major()
         })
         .collect();

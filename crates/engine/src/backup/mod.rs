@@ -16,7 +16,7 @@ mod truncations;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{FileTableWriter, ObjectKind, Repository};
+use holdfast_repository::{FileTableWriter, IngestOptions, ObjectKind, Repository};
 use holdfast_wire::{
     BackupEvent, BaseBackup, BaseBackupOptions, Connection, ServerNotice, WireError,
 };
@@ -28,7 +28,9 @@ use uuid::Uuid;
 use crate::cluster::{Cluster, parse_size};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind, Reporter};
+use crate::lease::HeldLease;
 use crate::points::SnapshotSummary;
+use crate::retention::tombstone;
 use crate::snapshot::{Snapshot, SnapshotKind};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
@@ -136,6 +138,21 @@ impl Engine {
         let reporter = &job.reporter;
         reporter.phase("connecting", None, None);
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let lease = HeldLease::to_write(&repository, job, JobKind::Backup).await?;
+        let outcome = self.take_backup_held(job, cluster, options, &repository, &lease).await;
+        lease.conclude().await;
+        outcome
+    }
+
+    async fn take_backup_held(
+        &self,
+        job: &JobContext,
+        cluster: &Cluster,
+        options: BackupOptions,
+        repository: &Repository,
+        lease: &HeldLease,
+    ) -> Result<BackupResult> {
+        let reporter = &job.reporter;
         let facts = source::look(self, cluster).await?;
         let mut warnings = facts.unread_configuration();
         for warning in &warnings {
@@ -146,11 +163,11 @@ impl Engine {
         let shape = shape(&mut connection).await?;
 
         reporter.phase("starting WAL stream", None, None);
-        let mut companion = Companion::start(self, cluster, &repository, reporter).await?;
+        let mut companion = Companion::start(self, cluster, repository, reporter).await?;
 
         let id = Uuid::now_v7();
         let Begun { mut stream, basis, full_because, started_at } =
-            self.begin(job, cluster, &repository, connection, id, options.incremental).await?;
+            self.begin(job, cluster, repository, connection, id, options.incremental).await?;
         let kind = if basis.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full };
         let basis_id = basis.as_ref().map(|basis| basis.id);
         let start_lsn = stream.start_lsn();
@@ -162,8 +179,11 @@ impl Engine {
         let expected = Some(expected).filter(|e| *e > 0 && basis.is_none());
         reporter.phase("copying", Some("bytes"), expected);
 
-        let ingest = Arc::new(repository.begin_ingest().await?);
-        let table = FileTableWriter::begin(&repository).await?;
+        // After the lease: what is marked later is not removed before it ends.
+        let avoided = tombstone::avoided_packs(self.catalog(), repository).await?;
+        let ingest = IngestOptions::default().with_avoided(avoided);
+        let ingest = Arc::new(repository.begin_ingest_with(ingest).await?);
+        let table = FileTableWriter::begin(repository).await?;
         let stage = FileStage::new(ingest, table, start_lsn, shape, facts.data_checksums, basis);
         let (messages, queue) = mpsc::channel(IN_FLIGHT);
         let staged = tokio::task::spawn_blocking({
@@ -237,7 +257,7 @@ impl Engine {
 
         reporter.phase("waiting for its WAL", None, None);
         companion.wait_durable(stop_lsn).await?;
-        Companion::require_whole(self, cluster, &repository, timeline, start_lsn, stop_lsn).await?;
+        Companion::require_whole(self, cluster, repository, timeline, start_lsn, stop_lsn).await?;
 
         reporter.phase("committing", None, None);
         let snapshot = Snapshot {
@@ -264,7 +284,7 @@ impl Engine {
             page_findings: pages.listed,
             page_findings_total: pages.total,
         };
-        self.commit(&repository, &snapshot).await?;
+        self.commit(repository, &snapshot, lease).await?;
         companion.stop().await?;
         Ok(BackupResult {
             job: job.id.to_string(),
@@ -376,8 +396,15 @@ impl Engine {
         ))
     }
 
-    /// Writes the manifest, and believes it only when it reads back.
-    async fn commit(&self, repository: &Repository, snapshot: &Snapshot) -> Result<()> {
+    /// Writes the manifest, and believes it only when it reads back and the lease was held all the time: what it
+    /// shares with others may have been removed otherwise.
+    async fn commit(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        lease: &HeldLease,
+    ) -> Result<()> {
+        lease.check().await?;
         let path = snapshot.path();
         repository.put_document(&path, ObjectKind::Snapshot, snapshot).await?;
         let read: Snapshot = repository.get_document(&path, ObjectKind::Snapshot).await?;
@@ -387,6 +414,10 @@ impl Engine {
                 format!("{path} reads back as something else than was written"),
                 "The store does not keep what it confirms. Do not rely on it.",
             ));
+        }
+        if let Err(error) = lease.check().await {
+            repository.delete(&path).await?;
+            return Err(error);
         }
         Ok(())
     }

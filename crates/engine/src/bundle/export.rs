@@ -21,6 +21,8 @@ use crate::archive::{
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobKind};
+use crate::lease::HeldLease;
+use crate::retention::tombstone;
 use crate::snapshot::contents::{Packs, packs_of};
 use crate::snapshot::{Snapshot, proofs_prefix};
 
@@ -91,12 +93,33 @@ impl Engine {
         job.reporter.phase("choosing", None, None);
         let cluster = self.cluster(&request.cluster).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let view = self.archive_view(&cluster).await?;
-        let chosen = self.choose(&cluster, &view, &request).await?;
+        let lease = HeldLease::to_read(&repository, &job, JobKind::Bundle).await;
+        let since = lease.as_ref().map_or_else(Utc::now, HeldLease::since);
+        let outcome = self.export_held(&job, request, &cluster, repository, since).await;
+        if let Some(lease) = lease {
+            lease.conclude().await;
+        }
+        outcome
+    }
+
+    async fn export_held(
+        &self,
+        job: &JobContext,
+        request: BundleRequest,
+        cluster: &Cluster,
+        repository: Repository,
+        since: DateTime<Utc>,
+    ) -> Result<BundleResult> {
+        let view = self.archive_view(cluster).await?;
+        let chosen = self.choose(cluster, &view, &request).await?;
+        tombstone::refuse_due(self.catalog(), &repository, since, chosen.snapshot.id, |wal| {
+            wal.system == view.system && chosen.needs(wal.timeline, wal.from_lsn, wal.to_lsn)
+        })
+        .await?;
         let mut bundle = Bundle::begin(&request.to).await.map_err(taken)?;
-        let mut copy = Copying { job: &job, repository: &repository, bundle: &mut bundle, done: 0 };
-        copy.all(self, &cluster, &chosen).await?;
-        read_back(&job, &repository, &mut bundle).await?;
+        let mut copy = Copying { job, repository: &repository, bundle: &mut bundle, done: 0 };
+        copy.all(self, cluster, &chosen).await?;
+        read_back(job, &repository, &mut bundle).await?;
         let stats = bundle.finish().map_err(taken)?;
         Ok(BundleResult {
             job: job.id.to_string(),
@@ -207,6 +230,15 @@ struct Chosen {
 }
 
 impl Chosen {
+    /// Whether any WAL between two places of a timeline is part of it.
+    fn needs(&self, timeline: TimelineId, from: Lsn, to: Lsn) -> bool {
+        self.legs.iter().any(|leg| {
+            leg.timeline == timeline
+                && leg.from.max(self.snapshot.start_lsn) < to
+                && from < leg.to.map_or(self.end, |end| end.min(self.end))
+        })
+    }
+
     /// The paths of its WAL.
     fn wal(&self, view: &ArchiveView) -> Vec<String> {
         let size = view.segment_size;

@@ -22,6 +22,9 @@ const OUTLINE_GONE: &str = "UPDATE outlines SET gone = 1 WHERE repository_id = ?
 const KNOWN: &str = "SELECT path FROM documents WHERE repository_id = ?
      UNION SELECT path FROM wal_objects WHERE repository_id = ?
      UNION SELECT path FROM outlines WHERE repository_id = ? ORDER BY path";
+const FORGET_DOCUMENT: &str = "DELETE FROM documents WHERE repository_id = ? AND path = ?";
+const FORGET_WAL: &str = "DELETE FROM wal_objects WHERE repository_id = ? AND path = ?";
+const FORGET_OUTLINE: &str = "DELETE FROM outlines WHERE repository_id = ? AND path = ?";
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     PUT_WAL,
@@ -33,6 +36,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     OUTLINES_UNDER,
     OUTLINE_GONE,
     KNOWN,
+    FORGET_DOCUMENT,
+    FORGET_WAL,
+    FORGET_OUTLINE,
 ];
 
 impl Catalog {
@@ -204,5 +210,23 @@ impl Catalog {
             .await
             .map_err(EngineError::catalog("list known objects"))?;
         Ok(rows.iter().map(|r| r.get(0)).collect())
+    }
+
+    /// Forgets what was removed on purpose, in one transaction.
+    pub(crate) async fn forget_objects(&self, repository: Uuid, paths: &[String]) -> Result<()> {
+        let failed = || EngineError::catalog("forget what was removed");
+        let id = repository.to_string();
+        let mut transaction = self.pool().begin().await.map_err(failed())?;
+        for path in paths {
+            for statement in [FORGET_DOCUMENT, FORGET_WAL, FORGET_OUTLINE] {
+                sqlx::query(statement)
+                    .bind(&id)
+                    .bind(path)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed())?;
+            }
+        }
+        transaction.commit().await.map_err(failed())
     }
 }

@@ -81,6 +81,8 @@ named! {
         Bundle = "bundle",
         /// Brings replicas of a repository up to date.
         Replication = "replication",
+        /// Marks what retention lets go of, and removes what was marked.
+        Retention = "retention",
         /// Runs the demo.
         Demo = "demo",
     }

@@ -7,6 +7,7 @@ mod places;
 mod score;
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -18,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{EngineError, ErrorObject, Outcome, Result};
 use crate::jobs::{JobContext, JobKind};
+use crate::lease::HeldLease;
 use crate::repository::answers;
+use crate::retention::tombstone;
 use crate::{Engine, RepositorySummary};
 pub use places::ReplicaPlace;
 pub use score::Score;
@@ -82,7 +85,8 @@ pub struct ReplicaResult {
     /// Their bytes.
     #[ts(type = "number")]
     pub bytes: u64,
-    /// Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole.
+    /// Objects that were removed from it: key slots that were closed, parts of WAL segments that it has whole,
+    /// what retention has removed from the repository.
     #[ts(type = "number")]
     pub removed: u64,
     /// What was not copied.
@@ -167,7 +171,22 @@ impl Engine {
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
-        let known = self.other_places(&summary, &repository).await;
+        let lease = HeldLease::to_read(&repository, job, JobKind::Replication).await;
+        let outcome = self.replicate_held(job, request, summary, &repository).await;
+        if let Some(lease) = lease {
+            lease.conclude().await;
+        }
+        outcome
+    }
+
+    async fn replicate_held(
+        &self,
+        job: &JobContext,
+        request: &ReplicationRequest,
+        summary: RepositorySummary,
+        repository: &Repository,
+    ) -> Result<ReplicationResult> {
+        let known = self.other_places(&summary, repository).await;
         // A place that is named does not depend on what is known of others.
         let (known, to) = if let Some(url) = &request.to {
             (known.unwrap_or_default(), vec![places::absolute(url)?])
@@ -184,7 +203,10 @@ impl Engine {
                 "Name a place with --to URL: a folder, s3://, gs:// or az://. From then on it is known.",
             ));
         }
-        let options = ReplicaOptions::default().with_bytes_per_second(request.bytes_per_second);
+        let removed = Arc::new(tombstone::removed_objects(self.catalog(), repository).await?);
+        let options = ReplicaOptions::default()
+            .with_bytes_per_second(request.bytes_per_second)
+            .with_removed(removed);
         let only = to.len() == 1;
         let mut replicas = Vec::new();
         for url in to {
@@ -199,11 +221,11 @@ impl Engine {
                         "Is the disk mounted? Name the place with --to to make the replica anew.",
                     ));
                 }
-                let replica = Replica::open(&repository, store).await?;
+                let replica = Replica::open(repository, store).await?;
                 if !is_known {
                     // Before it is known: a known place at which nothing is has lost something.
                     replica.begin(&job.cancel).await?;
-                    places::add(&repository, &url).await?;
+                    places::add(repository, &url).await?;
                 }
                 job.reporter.log(format!("replicating to {url}"));
                 job.reporter.phase("copying", Some("bytes"), None);
@@ -211,7 +233,7 @@ impl Engine {
                     job.reporter.total(Some(now.bytes_total));
                     job.reporter.done(now.bytes_done);
                 };
-                Ok(replica.update(options, &progress, &job.cancel).await?)
+                Ok(replica.update(options.clone(), &progress, &job.cancel).await?)
             }
             .await;
             match outcome {

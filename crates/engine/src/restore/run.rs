@@ -21,6 +21,8 @@ use super::{fetch, unfinished};
 use crate::disk::free_space;
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
+use crate::lease::HeldLease;
+use crate::retention::tombstone;
 use crate::server::binaries::ServerBinaries;
 use crate::server::identity::{RunAs, socket_directory};
 use crate::server::private::{PrivateServer, ServerLocation, blocking, run};
@@ -138,7 +140,9 @@ impl Engine {
     ) -> Result<(RestoreResult, Option<PrivateServer>, Begun)> {
         let directory = prepared.request.destination.clone();
         prepared.request.destination.clone_from(&begun.unfinished.directory);
+        let lease = HeldLease::to_read(&prepared.repository, &job, JobKind::Restore).await;
         let outcome = async {
+            self.refuse_what_goes(&prepared, lease.as_ref()).await?;
             let (result, server) = self.run_restore(&job, &prepared, options, &mut begun).await?;
             let result = begun.keep_configuration(&prepared, &directory, result).await?;
             if prepared.request.placement != Placement::InPlace {
@@ -148,6 +152,9 @@ impl Engine {
             Ok((result, server))
         }
         .await;
+        if let Some(lease) = lease {
+            lease.conclude().await;
+        }
         match outcome {
             Ok((result, server)) => Ok((result, server, begun)),
             Err(error) => {
@@ -167,6 +174,16 @@ impl Engine {
                 Err(if kept { unfinished::resumable(job.id, error) } else { error })
             }
         }
+    }
+
+    /// Refuses a plan that needs what may be removed at any moment.
+    async fn refuse_what_goes(&self, plan: &Prepared, lease: Option<&HeldLease>) -> Result<()> {
+        let since = lease.map_or_else(Utc::now, HeldLease::since);
+        let system = plan.view.system;
+        tombstone::refuse_due(self.catalog(), &plan.repository, since, plan.snapshot.id, |wal| {
+            plan.wal.iter().any(|file| wal.holds(system, *file))
+        })
+        .await
     }
 
     async fn run_restore(

@@ -1,14 +1,18 @@
 //! Retention: what of a cluster's backups is kept, for how long, and why.
 //!
 //! A policy says what is wanted, holds what nobody may take away, and the plan what follows from both for
-//! every snapshot and every stretch of WAL that is stored. Nothing here removes anything.
+//! every snapshot and every stretch of WAL that is stored. Applying it marks what the plan does not keep, and
+//! removes it once the mark is old enough.
 
+mod apply;
 mod holds;
 mod plan;
 mod policy;
 mod reason;
 mod report;
 mod span;
+mod sweep;
+pub(crate) mod tombstone;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,6 +22,9 @@ use holdfast_postgres::{SystemIdentifier, TimelineId};
 use holdfast_repository::Repository;
 use uuid::Uuid;
 
+pub use apply::{
+    DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Waiting,
+};
 pub use holds::{Held, Hold};
 pub use policy::{Keep, MAX_POLICY_BYTES, Override, Policy, PolicyVersion};
 pub use reason::Reason;

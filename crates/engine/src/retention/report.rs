@@ -1,7 +1,7 @@
 //! The plan as it is shown: every snapshot, and WAL as stretches of one fate.
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId};
+use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId, WalSegmentSize};
 use serde::Serialize;
 
 use super::plan::{Decided, Decision, Fate, Lineage};
@@ -88,6 +88,9 @@ pub struct WalFate {
     pub segments: u64,
     /// Bytes they take in the store.
     pub bytes: u64,
+    /// Bytes of a whole segment.
+    #[serde(skip)]
+    pub(crate) segment_size: WalSegmentSize,
     /// Whether it is kept.
     pub kept: bool,
     /// Why, or why not.
@@ -169,6 +172,7 @@ fn segment(lineage: &Lineage<'_>, timeline: TimelineId, number: SegmentNo, fate:
         to: times.map(|times| times.1),
         segments: 1,
         bytes: stored.map_or(0, |stored| stored.stored),
+        segment_size: lineage.view.segment_size,
         kept: fate.kept,
         reasons: fate.reasons.into_iter().collect(),
     }

@@ -25,6 +25,8 @@ use crate::bundle::BundleContents;
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Outcome, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
+use crate::lease::HeldLease;
+use crate::retention::tombstone;
 use crate::snapshot::{self, Snapshot};
 use crate::{Engine, RepositorySummary};
 
@@ -199,21 +201,29 @@ impl Engine {
             .iter()
             .filter(|cluster| named.as_ref().is_none_or(|named| named.id == cluster.id))
             .collect();
-        let scope = self.scope(&repository, &judged, &request).await?;
-        let mut run = Verification {
-            job: &job,
-            repository: &repository,
-            request: &request,
-            scope,
-            snapshots: Vec::new(),
-            result: request.blank(),
-        };
-        run.objects().await?;
-        run.references(self, &summary, &clusters).await?;
-        for cluster in judged {
-            run.cluster(self, cluster).await?;
+        let lease = HeldLease::to_read(&repository, &job, JobKind::Verify).await;
+        let outcome = async {
+            let scope = self.scope(&repository, &judged, &request).await?;
+            let mut run = Verification {
+                job: &job,
+                repository: &repository,
+                request: &request,
+                scope,
+                snapshots: Vec::new(),
+                result: request.blank(),
+            };
+            run.objects().await?;
+            run.references(self, &summary, &clusters).await?;
+            for cluster in judged {
+                run.cluster(self, cluster).await?;
+            }
+            Ok::<_, EngineError>(run.result)
         }
-        let mut result = run.result;
+        .await;
+        if let Some(lease) = lease {
+            lease.conclude().await;
+        }
+        let mut result = outcome?;
         result
             .findings
             .sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.object.cmp(&b.object)));
@@ -298,7 +308,13 @@ impl Verification<'_> {
         self.job.reporter.phase("checking references", None, None);
         let present: BTreeSet<_> =
             self.repository.list("").await?.into_iter().map(|e| e.path).collect();
-        let known = engine.catalog().known_objects(summary.id).await?;
+        let mut known = engine.catalog().known_objects(summary.id).await?;
+        match tombstone::removed_objects(engine.catalog(), self.repository).await {
+            Ok(removed) => known.retain(|path| present.contains(path) || !removed.contains(path)),
+            // One that is damaged was found when the objects were read.
+            Err(problem) if is_damage(&problem) => {}
+            Err(problem) => return Err(problem),
+        }
         let findings = &mut self.result.findings;
         let bundles = match BundleContents::of(self.repository).await {
             Ok(bundles) => bundles,

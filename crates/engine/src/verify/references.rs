@@ -7,7 +7,7 @@ use holdfast_repository::{ObjectKind, Repository};
 
 use super::{FindingSeverity, VerifyFinding, error};
 use crate::Engine;
-use crate::archive::ledger::wal_is_whole;
+use crate::archive::ledger::{wal_is_whole, without};
 use crate::archive::{ArchiveView, SegmentIndex, history_prefix, segment_path};
 use crate::bundle::BundleContents;
 use crate::cluster::{Cluster, cluster_documents_prefix};
@@ -93,16 +93,21 @@ pub(super) fn gone(path: &str) -> VerifyFinding {
 /// At most this many missing segments of one hole are named.
 const NAMED_SEGMENTS: u64 = 16;
 
-/// Segments that are missing between others, where no gap was recorded.
+/// Segments that are missing between others, where neither a gap was recorded nor that they were removed.
 fn holes(view: &ArchiveView) -> Vec<VerifyFinding> {
     let mut findings = Vec::new();
     for timeline in view.timelines() {
         let runs = view.runs(timeline);
         for (before, after) in runs.iter().zip(runs.iter().skip(1)) {
-            let recorded = view.gaps.iter().any(|gap| {
-                gap.timeline == timeline && gap.from_lsn <= before.1 && gap.to_lsn >= after.0
-            });
-            if recorded {
+            let told: Vec<_> = view
+                .gaps
+                .iter()
+                .map(|gap| (gap.timeline, gap.from_lsn, gap.to_lsn))
+                .chain(view.retired.iter().map(|r| (r.timeline, r.from_lsn, r.to_lsn)))
+                .filter(|(of, ..)| *of == timeline)
+                .map(|(_, from, to)| (from, to))
+                .collect();
+            if without(vec![(before.1, after.0)], &told).is_empty() {
                 continue;
             }
             let first = view.segment_size.segment_of(before.1);

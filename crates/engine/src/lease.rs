@@ -1,0 +1,199 @@
+//! Leases that jobs hold while they work: whoever removes something from a repository waits for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use holdfast_repository::{Lease, LeaseError, Repository};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::error::{EngineError, Result};
+use crate::home::machine_name;
+use crate::jobs::{JobContext, JobKind};
+
+/// How long a lease lasts whose holder is gone.
+const TTL: Duration = Duration::from_secs(300);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(60);
+/// How soon a renewal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long a job that only reads waits for its lease: it goes on without one.
+const READER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A lease that is renewed until it is given up. Of a process that is killed it ends by itself.
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    lease: Arc<Mutex<Option<Lease>>>,
+    /// It has ended at some time, and what it protects may have been removed.
+    lapsed: Arc<AtomicBool>,
+    since: DateTime<Utc>,
+    renewal: JoinHandle<()>,
+}
+
+impl HeldLease {
+    /// Takes a lease.
+    ///
+    /// # Errors
+    /// Refused while somebody else holds it; when the store cannot be written.
+    pub(crate) async fn take(repository: &Repository, name: &str, holder: &str) -> Result<Self> {
+        let lease = Lease::acquire(repository, name, TTL, holder).await.map_err(of_lease)?;
+        let since = lease.since().unwrap_or_else(|| lease.until() - TTL);
+        let lease = Arc::new(Mutex::new(Some(lease)));
+        let lapsed = Arc::new(AtomicBool::new(false));
+        let renewal = tokio::spawn(keep(Arc::clone(&lease), Arc::clone(&lapsed)));
+        Ok(Self { lease, lapsed, since, renewal })
+    }
+
+    /// The lease of a job that adds to a repository.
+    ///
+    /// # Errors
+    /// As [`HeldLease::take`].
+    pub(crate) async fn to_write(
+        repository: &Repository,
+        job: &JobContext,
+        kind: JobKind,
+    ) -> Result<Self> {
+        let (name, holder) = names(job, kind);
+        Self::take(repository, &name, &holder).await
+    }
+
+    /// The lease of a job that only reads; none where it may not be written, or not in time. Without one a
+    /// removal does not wait for the job, which then fails on what is gone.
+    pub(crate) async fn to_read(
+        repository: &Repository,
+        job: &JobContext,
+        kind: JobKind,
+    ) -> Option<Self> {
+        let (name, holder) = names(job, kind);
+        let taken =
+            tokio::time::timeout(READER_PATIENCE, Self::take(repository, &name, &holder)).await;
+        match taken {
+            Ok(Ok(lease)) => Some(lease),
+            Ok(Err(error)) => {
+                job.reporter.log(format!("goes on without a lease: {error}"));
+                None
+            }
+            Err(_) => {
+                job.reporter.log("goes on without a lease: the store does not answer in time");
+                None
+            }
+        }
+    }
+
+    /// When it was taken, by the store's clock.
+    pub(crate) fn since(&self) -> DateTime<Utc> {
+        self.since
+    }
+
+    /// Renews it, and makes sure that it was held all the time.
+    ///
+    /// # Errors
+    /// Refused when it was not: this machine slept, or could not reach the store for minutes.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let mut lease = self.lease.lock().await;
+        if let Some(lease) = lease.as_mut() {
+            renew(lease, &self.lapsed).await.map_err(of_lease)?;
+        }
+        if self.lapsed.load(Ordering::Relaxed) { Err(lapsed()) } else { Ok(()) }
+    }
+
+    /// Gives up a job's lease.
+    pub(crate) async fn conclude(self) {
+        self.renewal.abort();
+        if let Some(lease) = self.lease.lock().await.take()
+            && let Err(error) = lease.conclude().await
+        {
+            tracing::info!(%error, "a lease ends by itself");
+        }
+    }
+
+    /// Gives up a lease whose name is taken again and again.
+    pub(crate) async fn release(self) {
+        self.renewal.abort();
+        if let Some(lease) = self.lease.lock().await.take()
+            && let Err(error) = lease.release().await
+        {
+            tracing::info!(%error, "a lease ends by itself");
+        }
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+        // Of a job that was cancelled, if there is still time for it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let lease = Arc::clone(&self.lease);
+        runtime.spawn(async move {
+            if let Some(lease) = lease.lock().await.take()
+                && let Err(error) = lease.release().await
+            {
+                tracing::info!(%error, "a lease ends by itself");
+            }
+        });
+    }
+}
+
+fn names(job: &JobContext, kind: JobKind) -> (String, String) {
+    let (kind, id, machine) = (kind.as_str(), job.id, machine_name());
+    (format!("{kind}-{id}"), format!("{kind} {id} on {machine}"))
+}
+
+async fn keep(lease: Arc<Mutex<Option<Lease>>>, lapsed: Arc<AtomicBool>) {
+    let mut wait = RENEW;
+    loop {
+        tokio::time::sleep(wait).await;
+        let mut lease = lease.lock().await;
+        let Some(lease) = lease.as_mut() else { return };
+        wait = match renew(lease, &lapsed).await {
+            Ok(()) => RENEW,
+            Err(error) => {
+                tracing::warn!(%error, "a lease could not be renewed");
+                RETRY
+            }
+        };
+    }
+}
+
+/// Starts the lease's time anew, and notes when it had run out.
+async fn renew(lease: &mut Lease, lapsed: &AtomicBool) -> Result<(), LeaseError> {
+    let until = lease.until();
+    match lease.renew().await {
+        Ok(()) => {
+            if lease.until() - TTL > until {
+                lapsed.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if matches!(error, LeaseError::Lost { .. }) {
+                lapsed.store(true, Ordering::Relaxed);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn lapsed() -> EngineError {
+    EngineError::refused(
+        "lease_lapsed",
+        "this job's lease ran out: the machine slept, or the store could not be reached for minutes",
+        "What the job relied on may have been removed meanwhile, so it stops. Run it again: what it has stored is not \
+         stored twice.",
+    )
+}
+
+fn of_lease(error: LeaseError) -> EngineError {
+    match error {
+        LeaseError::Held { holder, until } => EngineError::refused(
+            "lease_held",
+            format!("{holder} is at work on this, until {until} at the latest unless it goes on"),
+            "Wait for it. If it was killed, its lease ends by itself at that time.",
+        ),
+        LeaseError::Lost { .. } => lapsed(),
+        LeaseError::Repository(error) => error.into(),
+        other => EngineError::Fault(other.to_string()),
+    }
+}

@@ -1,0 +1,428 @@
+//! Applying retention: marking what a plan lets go of, and removing what was marked long enough ago.
+//!
+//! One at a time does this in a repository, under the lease [`COLLECTION`]. Backups, restores, replications,
+//! exports and verifications hold leases of their own: what they may need is not removed under them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
+use holdfast_repository::{FileTableRef, ObjectKind, Repository};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::report::RetentionPlan;
+use super::span::Span;
+use super::sweep::Sweep;
+use super::tombstone::{self, Marked, MarkedSnapshot, MarkedWal, Stage, Tombstone};
+use crate::Engine;
+use crate::archive::ledger::without;
+use crate::cluster::Cluster;
+use crate::error::{EngineError, Result};
+use crate::home::machine_name;
+use crate::jobs::{JobContext, JobKind};
+use crate::lease::HeldLease;
+use crate::snapshot::{Snapshot, cached_document};
+
+/// The lease of whoever marks, removes or takes back.
+pub(super) const COLLECTION: &str = "collection";
+/// How long a mark can be taken back when nothing else is said.
+pub const DEFAULT_DELAY: Span = Span::days(7);
+/// What nothing names and is younger than this may be of a backup that still runs.
+const YOUNG: TimeDelta = TimeDelta::hours(24);
+
+/// What is marked for removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Queued {
+    /// The mark's id.
+    pub id: String,
+    /// When it was marked.
+    #[ts(type = "string")]
+    pub marked_at: DateTime<Utc>,
+    /// Until then it can be taken back, by the store's clock. It is removed when retention is applied after it.
+    #[ts(type = "string")]
+    pub due_at: DateTime<Utc>,
+    /// Its removal has begun: it cannot be taken back.
+    pub removing: bool,
+    /// Snapshots.
+    pub snapshots: Vec<String>,
+    /// WAL segments.
+    #[ts(type = "number")]
+    pub wal_segments: u64,
+    /// Packs that nothing needs without these snapshots.
+    #[ts(type = "number")]
+    pub packs: u64,
+    /// About how many bytes they have.
+    #[ts(type = "number")]
+    pub bytes: u64,
+}
+
+impl From<&Marked> for Queued {
+    fn from(marked: &Marked) -> Self {
+        let tombstone = &marked.tombstone;
+        Self {
+            id: tombstone.id.to_string(),
+            marked_at: tombstone.marked_at,
+            due_at: marked.due_at,
+            removing: matches!(marked.stage, Stage::Removing(_)),
+            snapshots: tombstone.snapshots.iter().map(|s| s.id.to_string()).collect(),
+            wal_segments: tombstone.wal.iter().map(|wal| wal.segments().count() as u64).sum(),
+            packs: tombstone.packs.len() as u64,
+            bytes: tombstone.bytes,
+        }
+    }
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct RemovedTotals {
+    /// Snapshots.
+    pub snapshots: Vec<String>,
+    /// WAL segments.
+    #[ts(type = "number")]
+    pub wal_segments: u64,
+    /// Packs.
+    #[ts(type = "number")]
+    pub packs: u64,
+    /// Objects of every kind.
+    #[ts(type = "number")]
+    pub objects: u64,
+    /// Their bytes.
+    #[ts(type = "number")]
+    pub bytes: u64,
+}
+
+/// A removal that has to wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Waiting {
+    /// The mark's id.
+    pub id: String,
+    /// Whose lease it waits for.
+    pub holder: String,
+    /// When that ends unless it is renewed, by the store's clock.
+    #[ts(type = "string")]
+    pub until: DateTime<Utc>,
+}
+
+/// An object that the store did not remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct KeptByStore {
+    /// Which.
+    pub object: String,
+    /// What the store said.
+    pub message: String,
+}
+
+/// What applying retention came to.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+pub struct RetentionApplied {
+    /// The job.
+    pub job: String,
+    /// The cluster.
+    pub cluster: String,
+    /// By which version of its policy; 0 is the default.
+    #[ts(type = "number")]
+    pub policy_version: u64,
+    /// What was removed: it had been marked, its time had come, and nothing kept it again.
+    pub removed: RemovedTotals,
+    /// Snapshots that were marked and are kept after all, by the plan of now.
+    pub spared: Vec<String>,
+    /// What was due and waits for somebody who may need it.
+    pub waiting: Vec<Waiting>,
+    /// What the store did not remove; it is tried again the next time.
+    pub kept_by_store: Vec<KeptByStore>,
+    /// What was marked now; null when there was nothing to mark.
+    pub marked: Option<Queued>,
+    /// Everything that is marked, with what was marked now.
+    pub queue: Vec<Queued>,
+}
+
+/// Every manifest of a repository.
+pub(super) struct Manifests(pub(super) BTreeMap<Uuid, Snapshot>);
+
+impl Manifests {
+    /// The lists of files of all snapshots but these.
+    pub(super) fn tables_without(&self, gone: &HashSet<Uuid>) -> Vec<FileTableRef> {
+        let living = self.0.values().filter(|snapshot| !gone.contains(&snapshot.id));
+        living.map(|snapshot| snapshot.file_table.clone()).collect()
+    }
+
+    fn tables_of(&self, ids: &HashSet<Uuid>) -> Vec<FileTableRef> {
+        let of = self.0.values().filter(|snapshot| ids.contains(&snapshot.id));
+        of.map(|snapshot| snapshot.file_table.clone()).collect()
+    }
+}
+
+/// A stretch of WAL on one timeline of one system.
+type Stretches = HashMap<(SystemIdentifier, TimelineId), Vec<(Lsn, Lsn)>>;
+
+impl Engine {
+    /// Removes what was marked and is due, then marks what the plan of now does not keep. What is marked can be
+    /// taken back for `delay` ([`DEFAULT_DELAY`] when none is given).
+    ///
+    /// # Errors
+    /// When not everything that is stored can be read: nothing is removed on what is not known. Refused while
+    /// another machine does the same.
+    pub async fn apply_retention(
+        &self,
+        name: &str,
+        delay: Option<Span>,
+        cancel: CancellationToken,
+    ) -> Result<RetentionApplied> {
+        let cluster = self.cluster(name).await?;
+        let engine = self.clone();
+        let title = format!("Apply retention to {name}");
+        self.run_job(JobKind::Retention, Some(name), title, cancel, |job| async move {
+            let (_, repository) = engine.repository_by_id(cluster.repository).await?;
+            let collection = collecting(&repository, &format!("retention {}", job.id)).await?;
+            let cancel = job.cancel.clone();
+            let delay = delay.unwrap_or(DEFAULT_DELAY);
+            let outcome = tokio::select! {
+                outcome = engine.apply_held(&job, &repository, &cluster, delay, &collection) => outcome,
+                () = cancel.cancelled() => Err(EngineError::Cancelled),
+            };
+            collection.release().await;
+            outcome
+        })
+        .await
+    }
+
+    /// What of a cluster is marked for removal, oldest first.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn retention_queue(&self, name: &str) -> Result<Vec<Queued>> {
+        let cluster = self.cluster(name).await?;
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let marked = tombstone::all(self.catalog(), &repository).await?;
+        Ok(queue_of(&marked, cluster.id))
+    }
+
+    /// Takes marks back: all of a cluster, or one. What they named is kept until retention is applied again.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] where nothing is marked; refused for what is being removed, or while another
+    /// machine applies retention.
+    pub async fn undelete(&self, name: &str, mark: Option<Uuid>) -> Result<Vec<Queued>> {
+        let cluster = self.cluster(name).await?;
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let collection = collecting(&repository, "retention undelete").await?;
+        let outcome = async {
+            let marked = tombstone::all(self.catalog(), &repository).await?;
+            let own = marked.iter().filter(|m| {
+                m.tombstone.cluster == cluster.id && mark.is_none_or(|id| m.tombstone.id == id)
+            });
+            let (mut lifted, mut removing) = (Vec::new(), 0);
+            for marked in own {
+                match marked.stage {
+                    Stage::Standing => {
+                        tombstone::lift(&repository, marked.tombstone.id).await?;
+                        lifted.push(Queued::from(marked));
+                    }
+                    Stage::Removing(_) => removing += 1,
+                    Stage::Lifted | Stage::Removed(_) => {}
+                }
+            }
+            if !lifted.is_empty() {
+                return Ok(lifted);
+            }
+            if removing > 0 {
+                return Err(EngineError::refused(
+                    "removal_begun",
+                    "the removal of what was marked has begun: it cannot be taken back",
+                    "Look in a replica: `holdfast replicate NAME --status` names them, and what is removed here goes \
+                     there with the next replication only.",
+                ));
+            }
+            let name = mark.map_or_else(|| "(any)".to_owned(), |id| id.to_string());
+            Err(EngineError::NotFound { what: "mark for removal", name })
+        }
+        .await;
+        collection.release().await;
+        outcome
+    }
+
+    async fn apply_held(
+        &self,
+        job: &JobContext,
+        repository: &Repository,
+        cluster: &Cluster,
+        delay: Span,
+        collection: &HeldLease,
+    ) -> Result<RetentionApplied> {
+        job.reporter.phase("reading what is stored", None, None);
+        let mut manifests = self.manifests(repository).await?;
+        let mut plan = self.retention_plan(&cluster.name).await?;
+        let marked = tombstone::all(self.catalog(), repository).await?;
+        let sweep = Sweep { engine: self, job, repository, collection, plan: &plan };
+        let swept = sweep.run(cluster.id, &marked, &mut manifests).await?;
+
+        job.reporter.phase("marking", None, None);
+        if swept.removed.objects > 0 {
+            plan = self.retention_plan(&cluster.name).await?;
+        }
+        let new = self.to_mark(repository, cluster, &plan, &manifests, delay, collection).await?;
+        if let Some(tombstone) = &new {
+            collection.check().await?;
+            tombstone::place(repository, tombstone).await?;
+        }
+        let marked = tombstone::all(self.catalog(), repository).await?;
+        let id = new.map(|tombstone| tombstone.id);
+        Ok(RetentionApplied {
+            job: job.id.to_string(),
+            cluster: cluster.name.clone(),
+            policy_version: plan.policy.version,
+            removed: swept.removed,
+            spared: swept.spared,
+            waiting: swept.waiting,
+            kept_by_store: swept.kept_by_store,
+            marked: marked.iter().find(|m| Some(m.tombstone.id) == id).map(Queued::from),
+            queue: queue_of(&marked, cluster.id),
+        })
+    }
+
+    /// Every manifest in the repository.
+    ///
+    /// # Errors
+    /// Where one cannot be read, or one that this machine knows is not listed: what the packs are needed for is
+    /// not known then.
+    pub(super) async fn manifests(&self, repository: &Repository) -> Result<Manifests> {
+        let is_manifest = |path: &str| {
+            path.starts_with("snapshots/") && std::path::Path::new(path).extension().is_none()
+        };
+        let mut manifests = BTreeMap::new();
+        let mut listed = BTreeSet::new();
+        for entry in repository.list("snapshots/").await?.into_iter().filter(|e| is_manifest(&e.path))
+        {
+            let kind = ObjectKind::Snapshot;
+            let snapshot: Snapshot =
+                cached_document(self.catalog(), repository, &entry.path, kind).await?;
+            manifests.insert(snapshot.id, snapshot);
+            listed.insert(entry.path);
+        }
+        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
+        let known = self.catalog().known_objects(repository.id()).await?;
+        if let Some(path) = known
+            .iter()
+            .find(|path| is_manifest(path) && !listed.contains(*path) && !removed.contains(*path))
+        {
+            return Err(EngineError::integrity(
+                "snapshot_missing",
+                format!("{path} was in the repository and is not listed now"),
+                "Nothing is removed while something is missing that nobody has removed. Verify the repository, and \
+                 bring back what is missing from a replica.",
+            ));
+        }
+        Ok(Manifests(manifests))
+    }
+
+    /// What the plan does not keep and is not marked yet.
+    async fn to_mark(
+        &self,
+        repository: &Repository,
+        cluster: &Cluster,
+        plan: &RetentionPlan,
+        manifests: &Manifests,
+        delay: Span,
+        collection: &HeldLease,
+    ) -> Result<Option<Tombstone>> {
+        let now = Utc::now();
+        let marked = tombstone::all(self.catalog(), repository).await?;
+        let standing: Vec<&Tombstone> =
+            marked.iter().filter(|m| m.stands()).map(|m| &m.tombstone).collect();
+        let mut doomed: HashSet<Uuid> =
+            standing.iter().flat_map(|t| &t.snapshots).map(|s| s.id).collect();
+        let mut snapshots = Vec::new();
+        for fate in plan.snapshots.iter().filter(|fate| !fate.kept) {
+            let known = fate.id.parse::<Uuid>().ok().and_then(|id| manifests.0.get(&id));
+            if let Some(snapshot) = known.filter(|snapshot| doomed.insert(snapshot.id)) {
+                snapshots.push(MarkedSnapshot { cluster: snapshot.cluster, id: snapshot.id });
+            }
+        }
+        let (wal, wal_bytes) = wal_to_mark(plan, &standing);
+
+        let before = collection.since() - YOUNG;
+        let packs_marked: HashSet<_> = standing.iter().flat_map(|t| &t.packs).copied().collect();
+        let dying = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        let theirs = repository.packs_needed(&manifests.tables_of(&dying), &packs_marked).await?;
+        let unneeded = repository.packs_unneeded(&manifests.tables_without(&doomed)).await?;
+        let packs: Vec<_> = unneeded
+            .into_iter()
+            .filter(|each| theirs.contains(&each.pack) || each.stored_at < before)
+            .filter(|each| !packs_marked.contains(&each.pack))
+            .collect();
+        let files = self.files_without_manifest(repository, manifests, &standing, before).await?;
+        if snapshots.is_empty() && wal.is_empty() && packs.is_empty() && files.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Tombstone {
+            id: Uuid::now_v7(),
+            cluster: cluster.id,
+            marked_at: now,
+            delay_seconds: (now - delay.before(now)).num_seconds().unsigned_abs(),
+            policy_version: plan.policy.version,
+            snapshots,
+            wal,
+            files,
+            bytes: wal_bytes + packs.iter().map(|each| each.bytes).sum::<u64>(),
+            packs: packs.into_iter().map(|each| each.pack).collect(),
+        }))
+    }
+
+    /// Lists of files of backups that ended before their manifest was written.
+    async fn files_without_manifest(
+        &self,
+        repository: &Repository,
+        manifests: &Manifests,
+        standing: &[&Tombstone],
+        before: DateTime<Utc>,
+    ) -> Result<Vec<String>> {
+        let named: HashSet<&str> = manifests
+            .0
+            .values()
+            .map(|snapshot| snapshot.file_table.path.as_str())
+            .chain(standing.iter().flat_map(|t| &t.files).map(String::as_str))
+            .collect();
+        let listed = repository.list("snapshots/").await?.into_iter();
+        Ok(listed
+            .filter(|entry| entry.path.ends_with(".files") && entry.modified < before)
+            .map(|entry| entry.path)
+            .filter(|path| !named.contains(path.as_str()))
+            .collect())
+    }
+}
+
+async fn collecting(repository: &Repository, what: &str) -> Result<HeldLease> {
+    HeldLease::take(repository, COLLECTION, &format!("{what} on {}", machine_name())).await
+}
+
+fn queue_of(marked: &[Marked], cluster: Uuid) -> Vec<Queued> {
+    let own = marked.iter().filter(|m| m.stands() && m.tombstone.cluster == cluster);
+    own.map(Queued::from).collect()
+}
+
+/// WAL that the plan does not keep and no tombstone names yet, with about how many bytes it has.
+fn wal_to_mark(plan: &RetentionPlan, standing: &[&Tombstone]) -> (Vec<MarkedWal>, u64) {
+    let mut named = Stretches::new();
+    for wal in standing.iter().flat_map(|tombstone| &tombstone.wal) {
+        named.entry((wal.system, wal.timeline)).or_default().push((wal.from_lsn, wal.to_lsn));
+    }
+    let none = Vec::new();
+    let (mut marked, mut bytes) = (Vec::new(), 0);
+    for fate in plan.wal.iter().filter(|fate| !fate.kept) {
+        let taken = named.get(&(fate.system_identifier, fate.timeline)).unwrap_or(&none);
+        for (from_lsn, to_lsn) in without(vec![(fate.from_lsn, fate.to_lsn)], taken) {
+            let wal = MarkedWal {
+                system: fate.system_identifier,
+                timeline: fate.timeline,
+                segment_size: fate.segment_size,
+                from_lsn,
+                to_lsn,
+            };
+            bytes += fate.bytes / fate.segments.max(1) * wal.segments().count() as u64;
+            marked.push(wal);
+        }
+    }
+    (marked, bytes)
+}

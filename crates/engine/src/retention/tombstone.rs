@@ -1,0 +1,270 @@
+//! Tombstones: what is marked for removal, until when it can be taken back, and what became of it.
+//!
+//! `tombstones/<id>` marks; `….lifted` takes the mark back, `….removing` names every object that goes, before
+//! the first of them does, and `….removed` says that they are gone. A mark is due when its delay has passed since
+//! it was stored, by the store's clock.
+
+use std::collections::{BTreeSet, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize};
+use holdfast_repository::{ObjectKind, PackId, Repository};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::error::{EngineError, Result};
+use crate::snapshot::cached_document;
+
+const PREFIX: &str = "tombstones/";
+const LIFTED: &str = ".lifted";
+const REMOVING: &str = ".removing";
+const REMOVED: &str = ".removed";
+
+/// A mark for removal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Tombstone {
+    /// UUID version 7.
+    pub(crate) id: Uuid,
+    /// The cluster whose retention was applied.
+    pub(crate) cluster: Uuid,
+    /// When, by the clock of the machine that applied it.
+    pub(crate) marked_at: DateTime<Utc>,
+    /// How long it can be taken back.
+    pub(crate) delay_seconds: u64,
+    /// The version of the policy that let go of it.
+    pub(crate) policy_version: u64,
+    pub(crate) snapshots: Vec<MarkedSnapshot>,
+    pub(crate) wal: Vec<MarkedWal>,
+    /// Lists of files that no snapshot has: of backups that were interrupted.
+    pub(crate) files: Vec<String>,
+    /// Packs that nothing needs when these snapshots are gone.
+    pub(crate) packs: Vec<PackId>,
+    /// About how many bytes go with it.
+    pub(crate) bytes: u64,
+}
+
+/// A snapshot that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkedSnapshot {
+    pub(crate) cluster: Uuid,
+    pub(crate) id: Uuid,
+}
+
+/// A stretch of WAL that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkedWal {
+    pub(crate) system: SystemIdentifier,
+    pub(crate) timeline: TimelineId,
+    pub(crate) segment_size: WalSegmentSize,
+    pub(crate) from_lsn: Lsn,
+    pub(crate) to_lsn: Lsn,
+}
+
+impl MarkedWal {
+    /// Its segments.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentNo> + use<> {
+        let first = self.segment_size.segment_of(self.from_lsn).0;
+        let end = self.segment_size.segment_of(self.to_lsn).0;
+        let partly = self.segment_size.floor(self.to_lsn) != self.to_lsn;
+        (first..end + u64::from(partly)).map(SegmentNo)
+    }
+
+    /// Whether a file of WAL lies in it.
+    pub(crate) fn holds(&self, system: SystemIdentifier, file: WalFileName) -> bool {
+        self.system == system
+            && self.timeline == file.timeline
+            && self.segments().any(|segment| segment == file.segment)
+    }
+}
+
+/// Every object that a removal takes away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Removal {
+    pub(crate) id: Uuid,
+    pub(crate) began_at: DateTime<Utc>,
+    pub(crate) objects: Vec<String>,
+}
+
+/// Where a tombstone stands.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// It can be taken back.
+    Standing,
+    /// It was taken back.
+    Lifted,
+    /// Its objects are being removed, or that was interrupted.
+    Removing(Removal),
+    /// They are gone.
+    Removed(Removal),
+}
+
+/// A tombstone in the repository.
+#[derive(Debug, Clone)]
+pub(crate) struct Marked {
+    pub(crate) tombstone: Tombstone,
+    /// From then on it may be carried out, by the store's clock.
+    pub(crate) due_at: DateTime<Utc>,
+    pub(crate) stage: Stage,
+}
+
+impl Marked {
+    /// Whether it still means something.
+    pub(crate) fn stands(&self) -> bool {
+        matches!(self.stage, Stage::Standing | Stage::Removing(_))
+    }
+}
+
+/// Every tombstone of a repository, oldest first.
+pub(crate) async fn all(catalog: &Catalog, repository: &Repository) -> Result<Vec<Marked>> {
+    let entries = repository.list(PREFIX).await?;
+    let there: BTreeSet<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    let mut marked = Vec::new();
+    for entry in &entries {
+        let path = entry.path.as_str();
+        if [LIFTED, REMOVING, REMOVED].iter().any(|suffix| path.ends_with(suffix)) {
+            continue;
+        }
+        let tombstone: Tombstone = read(catalog, repository, path).await?;
+        let removing = format!("{path}{REMOVING}");
+        let stage = if there.contains(removing.as_str()) {
+            let removal = read(catalog, repository, &removing).await?;
+            if there.contains(format!("{path}{REMOVED}").as_str()) {
+                Stage::Removed(removal)
+            } else {
+                Stage::Removing(removal)
+            }
+        } else if there.contains(format!("{path}{LIFTED}").as_str()) {
+            Stage::Lifted
+        } else {
+            Stage::Standing
+        };
+        let delay = i64::try_from(tombstone.delay_seconds).ok().and_then(TimeDelta::try_seconds);
+        let due_at = delay
+            .and_then(|delay| entry.modified.checked_add_signed(delay))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        marked.push(Marked { tombstone, due_at, stage });
+    }
+    Ok(marked)
+}
+
+async fn read<T: serde::de::DeserializeOwned + Serialize>(
+    catalog: &Catalog,
+    repository: &Repository,
+    path: &str,
+) -> Result<T> {
+    cached_document(catalog, repository, path, ObjectKind::Tombstone).await
+}
+
+/// Marks.
+pub(crate) async fn place(repository: &Repository, tombstone: &Tombstone) -> Result<()> {
+    put(repository, &format!("{PREFIX}{}", tombstone.id), tombstone).await
+}
+
+/// Takes a mark back.
+pub(crate) async fn lift(repository: &Repository, id: Uuid) -> Result<()> {
+    put(repository, &format!("{PREFIX}{id}{LIFTED}"), &(id, Utc::now())).await
+}
+
+/// Names what is removed, before it is.
+pub(crate) async fn begin(repository: &Repository, removal: &Removal) -> Result<()> {
+    put(repository, &format!("{PREFIX}{}{REMOVING}", removal.id), removal).await
+}
+
+/// Says that it is gone.
+pub(crate) async fn end(repository: &Repository, id: Uuid) -> Result<()> {
+    put(repository, &format!("{PREFIX}{id}{REMOVED}"), &(id, Utc::now())).await
+}
+
+async fn put<T: Serialize>(repository: &Repository, path: &str, body: &T) -> Result<()> {
+    Ok(repository.put_document(path, ObjectKind::Tombstone, body).await?)
+}
+
+/// Packs that nothing may be shared with any more. Read after a lease was taken: a removal waits for leases
+/// that are older than its mark is due.
+pub(crate) async fn avoided_packs(
+    catalog: &Catalog,
+    repository: &Repository,
+) -> Result<HashSet<PackId>> {
+    let marked = all(catalog, repository).await?;
+    Ok(marked.into_iter().filter(Marked::stands).flat_map(|m| m.tombstone.packs).collect())
+}
+
+/// Snapshots that are marked for removal.
+pub(crate) async fn marked_snapshots(
+    catalog: &Catalog,
+    repository: &Repository,
+) -> Result<HashSet<Uuid>> {
+    let marked = all(catalog, repository).await?.into_iter().filter(Marked::stands);
+    Ok(marked.flat_map(|m| m.tombstone.snapshots).map(|snapshot| snapshot.id).collect())
+}
+
+/// Every object that was removed on purpose.
+pub(crate) async fn removed_objects(
+    catalog: &Catalog,
+    repository: &Repository,
+) -> Result<BTreeSet<String>> {
+    let mut objects = BTreeSet::new();
+    for marked in all(catalog, repository).await? {
+        if let Stage::Removing(removal) | Stage::Removed(removal) = marked.stage {
+            objects.extend(removal.objects);
+        }
+    }
+    Ok(objects)
+}
+
+/// Refuses to read what may be removed at any moment: what a mark names that was due when the reader's lease
+/// began. For a lease that is older a removal waits.
+///
+/// # Errors
+/// Refused.
+pub(crate) async fn refuse_due(
+    catalog: &Catalog,
+    repository: &Repository,
+    since: DateTime<Utc>,
+    snapshot: Uuid,
+    needs: impl Fn(&MarkedWal) -> bool,
+) -> Result<()> {
+    for marked in all(catalog, repository).await? {
+        if !marked.stands() || marked.due_at > since {
+            continue;
+        }
+        let tombstone = &marked.tombstone;
+        let named = tombstone.snapshots.iter().any(|s| s.id == snapshot)
+            || tombstone.wal.iter().any(&needs);
+        if named {
+            return Err(EngineError::refused(
+                "marked_for_removal",
+                format!(
+                    "what this needs was marked for removal on {} and may be removed at any moment",
+                    tombstone.marked_at.format("%Y-%m-%d")
+                ),
+                "Take the mark back with `holdfast retention undelete`, place a hold so that it is not marked again, \
+                 and then restore.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_ends_before_its_end() {
+        let segment_size = WalSegmentSize::DEFAULT;
+        let stretch = |from: u64, to: u64| MarkedWal {
+            system: SystemIdentifier(7),
+            timeline: TimelineId::FIRST,
+            segment_size,
+            from_lsn: Lsn(from),
+            to_lsn: Lsn(to),
+        };
+        let numbers = |w: MarkedWal| w.segments().map(|n| n.0).collect::<Vec<_>>();
+        assert_eq!(numbers(stretch(2 << 24, 4 << 24)), [2, 3]);
+        assert_eq!(numbers(stretch(2 << 24, (3 << 24) + 8)), [2, 3]);
+        assert!(numbers(stretch(2 << 24, 2 << 24)).is_empty());
+    }
+}

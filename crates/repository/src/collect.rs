@@ -1,0 +1,209 @@
+//! Collection: letting go of packs that no snapshot needs, and of everything else that was marked for it.
+//!
+//! Who decides what goes is the caller. In which order it goes is decided here, so that whatever can be read
+//! names only what is there: manifests, then lists of files, then index objects, then packs and WAL. An index
+//! object that names a pack which goes is written anew without it before.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::container::Suite;
+use crate::error::{RepositoryError, Result};
+use crate::file_table::FileTableRef;
+use crate::index::{INDEX_PREFIX, IndexBody, IndexedPack, PACKS_PREFIX, PackId};
+use crate::object::{ObjectKind, PutKind};
+use crate::repository::Repository;
+use crate::root::{KEYS_PREFIX, ROOT_PATH};
+use crate::verify::in_folder;
+
+/// Packs in an index object that is written anew.
+const PACKS_PER_INDEX: usize = 128;
+/// Objects removed at a time.
+const IN_FLIGHT: usize = 8;
+
+/// A pack that nothing needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnneededPack {
+    /// Which.
+    pub pack: PackId,
+    /// Its bytes.
+    pub bytes: u64,
+    /// When it was stored, by the store's clock: what is young may be of a backup that still runs.
+    pub stored_at: DateTime<Utc>,
+}
+
+/// What a removal came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Objects that are gone.
+    pub objects: u64,
+    /// What the store did not remove, with the reason: of a locked bucket, for one.
+    pub kept: Vec<(String, String)>,
+}
+
+impl Repository {
+    /// The packs that hold the content of these lists of files. An extent in several packs counts for one of
+    /// them: for one that is not `leaving`, where there is one.
+    ///
+    /// # Errors
+    /// When a list or the index cannot be read: what a snapshot needs is not known then.
+    pub async fn packs_needed(
+        &self,
+        tables: &[FileTableRef],
+        leaving: &HashSet<PackId>,
+    ) -> Result<HashSet<PackId>> {
+        // With packs that no index object names: a snapshot may need them.
+        let index = self.load_index(true).await?;
+        let mut needed = HashSet::new();
+        for table in tables {
+            let mut reader = self.read_file_table(table).await?;
+            while let Some(entry) = reader.next().await? {
+                let extents = entry.extents.iter().filter(|id| !id.is_zero());
+                needed.extend(extents.filter_map(|id| {
+                    index.pack_outside(id, leaving).or_else(|| index.pack_of(id))
+                }));
+            }
+        }
+        Ok(needed)
+    }
+
+    /// The packs whose content none of these lists of files needs. A pack that cannot be read is not among them:
+    /// what is in it is not known.
+    ///
+    /// # Errors
+    /// As [`Repository::packs_needed`].
+    pub async fn packs_unneeded(&self, tables: &[FileTableRef]) -> Result<Vec<UnneededPack>> {
+        let listed = self.list(PACKS_PREFIX).await?;
+        let needed = self.packs_needed(tables, &HashSet::new()).await?;
+        let index = self.load_index(true).await?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|entry| {
+                let pack = PackId::parse_path(&entry.path)?;
+                Some(UnneededPack { pack, bytes: entry.size, stored_at: entry.modified })
+            })
+            .filter(|unneeded| index.has_pack(&unneeded.pack) && !needed.contains(&unneeded.pack))
+            .collect())
+    }
+
+    /// Writes index objects that name packs in `leaving` anew without them. Gives the old ones, which are to be
+    /// removed with the packs: until then both count.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or an index object is damaged. What was written until then does
+    /// no harm.
+    pub async fn reindex_without(&self, leaving: &HashSet<PackId>) -> Result<Vec<String>> {
+        let mut old = Vec::new();
+        let mut staying: Vec<IndexedPack> = Vec::new();
+        if leaving.is_empty() {
+            return Ok(old);
+        }
+        for entry in self.list(INDEX_PREFIX).await? {
+            // One that is damaged may name them: then they stay.
+            let body = self.read_index_object(&entry.path).await?;
+            if body.packs.iter().any(|pack| leaving.contains(&pack.pack)) {
+                old.push(entry.path);
+                staying.extend(body.packs.into_iter().filter(|p| !leaving.contains(&p.pack)));
+            }
+            while staying.len() >= PACKS_PER_INDEX {
+                let rest = staying.split_off(PACKS_PER_INDEX);
+                self.put_index(std::mem::replace(&mut staying, rest)).await?;
+            }
+        }
+        if !staying.is_empty() {
+            self.put_index(staying).await?;
+        }
+        Ok(old)
+    }
+
+    async fn put_index(&self, packs: Vec<IndexedPack>) -> Result<()> {
+        let path = format!("{INDEX_PREFIX}/{}", Uuid::new_v4().simple());
+        let body = IndexBody { packs };
+        let (kind, mode) = (ObjectKind::Index, PutKind::CreateOnly);
+        self.put_container(&path, kind, Suite::Empty, Vec::new(), &body, mode).await.map(drop)
+    }
+
+    /// Removes objects, those that name others first. What is gone already counts as removed. Running again
+    /// goes on.
+    ///
+    /// # Errors
+    /// [`RepositoryError::InvalidArgument`] for `holdfast.json` and keys, before anything is removed; when the
+    /// store cannot be reached; when cancelled.
+    pub async fn remove_objects(
+        &self,
+        paths: &[String],
+        progress: &(dyn Fn(u64) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Removed> {
+        if let Some(path) = paths.iter().find(|p| *p == ROOT_PATH || in_folder(p, KEYS_PREFIX)) {
+            let what = format!("{path} is not removed this way");
+            return Err(RepositoryError::InvalidArgument { what });
+        }
+        let mut removed = Removed::default();
+        let mut done = 0;
+        for step in 0..STEPS {
+            let now: Vec<&str> =
+                paths.iter().map(String::as_str).filter(|path| step_of(path) == step).collect();
+            let mut running = futures_util::stream::iter(now)
+                .map(async |path| {
+                    if cancel.is_cancelled() {
+                        return Err(RepositoryError::Cancelled);
+                    }
+                    match self.store().delete(path).await {
+                        Ok(()) => Ok(None),
+                        Err(error @ RepositoryError::Permission { .. }) => {
+                            Ok(Some((path.to_owned(), error.to_string())))
+                        }
+                        Err(error) => Err(error),
+                    }
+                })
+                .buffer_unordered(IN_FLIGHT);
+            let kept_before = removed.kept.len();
+            while let Some(outcome) = running.next().await {
+                match outcome? {
+                    None => removed.objects += 1,
+                    Some(kept) => removed.kept.push(kept),
+                }
+                done += 1;
+                progress(done);
+            }
+            // What is named by something that stayed stays too.
+            if removed.kept.len() > kept_before {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// How many steps a removal has.
+const STEPS: u8 = 4;
+
+/// In which step an object goes.
+fn step_of(path: &str) -> u8 {
+    let manifests = in_folder(path, "snapshots");
+    if manifests && !path.ends_with(".files") {
+        0
+    } else if manifests {
+        1
+    } else if in_folder(path, INDEX_PREFIX) {
+        2
+    } else {
+        3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::step_of;
+
+    #[test]
+    fn what_names_others_goes_first() {
+        let steps = ["snapshots/c/1", "snapshots/c/1.files", "index/1", "packs/ab/abc", "wal/7/1"];
+        assert_eq!(steps.map(step_of), [0, 1, 2, 3, 3]);
+    }
+}
