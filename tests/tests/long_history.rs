@@ -26,12 +26,10 @@ use holdfast_engine::{Engine, Home};
 use holdfast_postgres::{
     Lsn, PgTimestamp, RecordSpan, SegmentNo, TimelineId, WalFileName, WalSegmentSize, Xid,
 };
-use holdfast_repository::{
-    EntryKind, FileEntry, FileTableRef, ObjectKind, PutKind, Repository,
-};
+use holdfast_repository::{EntryKind, FileEntry, FileTableRef, ObjectKind, PutKind, Repository};
 use holdfast_tests::cli::Cli;
 use holdfast_tests::places::{age, files_below};
-use holdfast_tests::protected::PASSPHRASE;
+use holdfast_tests::protected::{PASSPHRASE, failure};
 use serde_json::{Value, json};
 
 const NAME: &str = "ten-years";
@@ -412,20 +410,64 @@ async fn a_long_history_is_drawn_rightly() {
     assert_eq!(oldest["commits"][0]["xid"], "1000");
 }
 
+/// A history whose snapshots have content, the command in a home that knows it, and its repository.
+async fn stored_history(root: &Path) -> (Size, Cli, PathBuf) {
+    let size =
+        Size { commits: 4000, snapshots: 60, folder: root.to_owned(), kept: false, stored: true };
+    drop(write(&size).await);
+    let (home, repository) = (size.folder.join("home"), size.folder.join("repository"));
+    let cli = Cli::new(home).unwrap().env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+    (size, cli, repository)
+}
+
+/// Objects of a repository below a folder of it.
+fn below(repository: &Path, folder: &str) -> u64 {
+    let files = files_below(repository).unwrap();
+    files.iter().filter(|path| path.starts_with(folder)).count() as u64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_was_killed_goes_on_and_cannot_be_taken_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, cli, repository) = stored_history(root.path()).await;
+    cli.json(&["retention", "apply", NAME]).unwrap();
+    age(&repository.join("tombstones"), Duration::from_hours(8 * 24)).unwrap();
+    let mut killed = cli.start_job(&["retention", "apply", NAME]).unwrap();
+    assert!(killed.reaches("removing"), "{}", killed.stderr());
+    killed.kill().unwrap();
+    let (code, error) = failure(&cli, &["retention", "apply", NAME]).unwrap();
+    assert_eq!((code, &error["code"]), (3, &json!("lease_held")), "{error:#}");
+    // Its lease ends by itself.
+    age(&repository.join("leases"), Duration::from_hours(1)).unwrap();
+    let ended = files_below(&repository.join("tombstones"))
+        .unwrap()
+        .iter()
+        .any(|path| path.extension().is_some_and(|e| e == "removed"));
+    if !ended {
+        let (code, error) = failure(&cli, &["retention", "undelete", NAME]).unwrap();
+        assert_eq!((code, &error["code"]), (3, &json!("removal_begun")), "{error:#}");
+    }
+    let done = cli.json(&["retention", "apply", NAME]).unwrap();
+    assert_eq!((&done["queue"], &done["kept_by_store"]), (&json!([]), &json!([])), "{done:#}");
+    let plan = cli.json(&["retention", "plan", NAME]).unwrap();
+    let snapshots = plan["snapshots"].as_array().unwrap();
+    assert!(snapshots.iter().chain(plan["wal"].as_array().unwrap()).all(|f| f["kept"] == true));
+    assert_eq!(below(&repository, "snapshots"), 2 * snapshots.len() as u64);
+    let verified = cli.json(&["verify", NAME, "--level", "structure"]).unwrap();
+    assert_eq!(verified["ok"], true, "{verified:#}");
+}
+
 /// Ten years are let go of as the policy says, and nothing else; what is left is whole for whoever comes anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_policy_does_not_keep_is_removed_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
-    let folder = root.path().to_owned();
-    let size = Size { commits: 4000, snapshots: 60, folder, kept: false, stored: true };
-    drop(write(&size).await);
-    let (home, repository) = (size.folder.join("home"), size.folder.join("repository"));
-    let cli = Cli::new(home).unwrap().env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+    let (size, cli, repository) = stored_history(root.path()).await;
     let plan = cli.json(&["retention", "plan", NAME]).unwrap();
     let fates = |list: &Value, kept: bool| -> Vec<Value> {
         list.as_array().unwrap().iter().filter(|f| f["kept"] == kept).cloned().collect()
     };
-    let segments = |fates: &[Value]| fates.iter().map(|f| f["segments"].as_u64().unwrap()).sum::<u64>();
+    let segments =
+        |fates: &[Value]| fates.iter().map(|f| f["segments"].as_u64().unwrap()).sum::<u64>();
     let (dying, kept) = (fates(&plan["snapshots"], false), fates(&plan["snapshots"], true));
     let (wal_dying, wal_kept) = (fates(&plan["wal"], false), fates(&plan["wal"], true));
     assert!(dying.len() > 40 && kept.len() > 2, "{} {}", dying.len(), kept.len());
@@ -439,18 +481,20 @@ async fn what_the_policy_does_not_keep_is_removed_and_nothing_else() {
     assert!(packs > 40, "those that only they need: {packs}");
     let before = files_below(&repository).unwrap();
     assert_eq!(cli.json(&["retention", "apply", NAME]).unwrap()["marked"], Value::Null);
-    age(&repository.join("tombstones"), Duration::from_secs(8 * 86_400)).unwrap();
+    age(&repository.join("tombstones"), Duration::from_hours(8 * 24)).unwrap();
     let done = cli.json(&["retention", "apply", NAME]).unwrap();
     assert_eq!(done["removed"]["snapshots"].as_array().unwrap().len(), dying.len(), "{done:#}");
     assert_eq!(done["removed"]["wal_segments"], segments(&wal_dying));
     assert_eq!(done["removed"]["packs"], packs);
-    assert_eq!((&done["spared"], &done["waiting"], &done["queue"]), (&json!([]), &json!([]), &json!([])));
+    assert_eq!(
+        (&done["spared"], &done["waiting"], &done["queue"]),
+        (&json!([]), &json!([]), &json!([]))
+    );
 
     let after = files_below(&repository).unwrap();
-    let below = |folder: &str| after.iter().filter(|path| path.starts_with(folder)).count() as u64;
-    assert_eq!(below("snapshots"), 2 * kept.len() as u64);
-    assert_eq!(below("wal"), segments(&wal_kept));
-    assert_eq!(below("leases"), 1, "what is left of the lease of whoever collects");
+    assert_eq!(below(&repository, "snapshots"), 2 * kept.len() as u64);
+    assert_eq!(below(&repository, "wal"), segments(&wal_kept));
+    assert_eq!(below(&repository, "leases"), 1, "of whoever collects");
     assert!(after.len() + 100 < before.len(), "{} of {}", after.len(), before.len());
     let again = cli.json(&["retention", "plan", NAME]).unwrap();
     assert!(fates(&again["snapshots"], false).is_empty() && fates(&again["wal"], false).is_empty());

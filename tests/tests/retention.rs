@@ -8,6 +8,8 @@ use std::time::Duration;
 use holdfast_tests::pg::TestServer;
 use holdfast_tests::places::age;
 use holdfast_tests::protected::{CLUSTER, Protected, failure};
+use holdfast_tests::wait_for;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 fn words(list: &Value) -> Vec<&str> {
@@ -128,7 +130,7 @@ fn what_a_plan_keeps_is_enough() {
     assert_eq!(failure(&site.cli, &past).unwrap().0, 2);
 }
 
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const WEEK: Duration = Duration::from_hours(7 * 24);
 
 fn ids(list: &Value) -> Vec<&str> {
     words(list)
@@ -154,7 +156,7 @@ fn three_snapshots() -> (Protected, Vec<String>) {
     (site, snapshots)
 }
 
-/// Catalogue 14 to 16: marked, taken back, marked again, held, removed once due, whole afterwards.
+/// Marked, taken back, marked again, held, removed once due, whole afterwards.
 #[test]
 fn what_is_marked_can_be_taken_back_until_it_is_due() {
     let (site, snapshots) = three_snapshots();
@@ -167,7 +169,8 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     assert_eq!(queue["queue"], marked["queue"]);
 
     // What is marked is still there, and can be restored.
-    let copy = site.restore("immediate", "marked", &["--start", "--snapshot", &snapshots[0]]).unwrap();
+    let copy =
+        site.restore("immediate", "marked", &["--start", "--snapshot", &snapshots[0]]).unwrap();
     assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "1000");
     copy.discard().unwrap();
     let undone = site.cli.json(&["retention", "undelete", CLUSTER]).unwrap();
@@ -186,8 +189,7 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     age(&tombstones, WEEK * 2).unwrap();
     // Due, but not gone yet: nobody may begin to rely on it.
     let due = site.destination("due");
-    let (code, error) =
-        site.refusal("immediate", &due, &["--snapshot", &snapshots[1]]).unwrap();
+    let (code, error) = site.refusal("immediate", &due, &["--snapshot", &snapshots[1]]).unwrap();
     assert_eq!((code, error["code"].as_str()), (3, Some("marked_for_removal")), "{error:#}");
     let done = apply();
     assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[1]], "{done:#}");
@@ -212,7 +214,80 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     assert!(named(&Path::new(site.url()).join("leases"), "").len() <= 1, "no lease is left");
 }
 
-/// Catalogue 16: what somebody may be reading stays, also when that somebody was killed.
+/// What a backup has taken over while it was under way is not removed under it, though everything else that held it
+/// was marked meanwhile.
+#[test]
+fn catalogue_11_a_backup_under_way_keeps_what_it_takes_over_on_17() {
+    let (site, snapshots) = three_snapshots();
+    let tombstones = Path::new(site.url()).join("tombstones");
+    // Enough to be met on the way.
+    let big =
+        "CREATE TABLE big AS SELECT md5(random()::text || g) FROM generate_series(1, 400000) g";
+    site.server.psql(big).unwrap();
+    let mut backup = site.cli.start_job(&["backup", CLUSTER]).unwrap();
+    assert!(backup.reaches("copying"), "{}", backup.stderr());
+    backup.signal(Signal::STOP).unwrap();
+    let marked = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    assert_eq!(ids(&marked["marked"]["snapshots"]).len(), 2, "{marked:#}");
+    // Due after the backup has begun, and soon.
+    age(&tombstones, WEEK.saturating_sub(Duration::from_secs(3))).unwrap();
+    let mut applied = Value::Null;
+    wait_for("the removal to be due", Duration::from_mins(1), || {
+        applied = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+        applied["waiting"] != json!([]) || applied["removed"]["objects"] != 0
+    });
+    assert_eq!(applied["removed"]["objects"], 0, "{applied:#}");
+    let holder = applied["waiting"][0]["holder"].as_str().unwrap();
+    assert!(holder.starts_with("backup "), "{holder}");
+    backup.signal(Signal::CONT).unwrap();
+    let done = backup.finish(Duration::from_mins(2)).unwrap().json().unwrap();
+    let newest = done["snapshot"]["id"].as_str().unwrap();
+    let applied = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    let removed = ids(&applied["removed"]["snapshots"]);
+    assert!(removed.contains(&snapshots[0].as_str()), "{applied:#}");
+    let more = ["--start", "--snapshot", newest];
+    let copy = site.restore("immediate", "taken-over", &more).unwrap();
+    assert_eq!(copy.psql("SELECT count(*) FROM of_2").unwrap(), "30000");
+    copy.discard().unwrap();
+    assert_eq!(site.cli.json(&["verify", CLUSTER, "--level", "pages"]).unwrap()["ok"], true);
+}
+
+/// A held snapshot that was taken as an incremental one outlives the one it was built on.
+#[test]
+fn catalogue_18_a_hold_keeps_all_that_an_incremental_snapshot_needs_on_17() {
+    let server = TestServer::builder(17).config("summarize_wal = on").start().unwrap();
+    server
+        .psql("CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 20000) g")
+        .unwrap();
+    let site = Protected::new(server).unwrap();
+    let id = |result: Value| result["snapshot"]["id"].as_str().unwrap().to_owned();
+    let full = id(site.backup().unwrap());
+    site.server.psql("UPDATE t SET md5 = 'x' WHERE g = 7").unwrap();
+    let require = ["backup", CLUSTER, "--incremental", "require"];
+    let held = id(site.cli.json(&require).unwrap());
+    site.server.psql("UPDATE t SET md5 = 'y' WHERE g = 8").unwrap();
+    let newest = id(site.cli.json(&require).unwrap());
+    site.archive().unwrap();
+    let file = site.destination("policy.json");
+    fs::write(&file, r#"{"format":1,"keep":{"weekly":"2w"}}"#).unwrap();
+    site.cli.json(&["policy", "set", CLUSTER, &file]).unwrap();
+    let hold = ["hold", "add", CLUSTER, "--snapshot", &held, "--reason", "case 12"];
+    site.cli.json(&hold).unwrap();
+    site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    age(&Path::new(site.url()).join("tombstones"), WEEK * 2).unwrap();
+    let done = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
+    assert_eq!(ids(&done["removed"]["snapshots"]), [&full], "{done:#}");
+    for (snapshot, seen) in [(&held, "1"), (&newest, "2")] {
+        let more = ["--start", "--snapshot", snapshot];
+        let copy = site.restore("immediate", &format!("held-{seen}"), &more).unwrap();
+        let changed = "SELECT count(*) FROM t WHERE md5 IN ('x', 'y')";
+        assert_eq!(copy.psql(changed).unwrap(), seen);
+        assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "20000");
+        copy.discard().unwrap();
+    }
+}
+
+/// What somebody may be reading stays, also when that somebody was killed.
 #[test]
 fn a_removal_waits_for_whoever_holds_a_lease() {
     let (site, snapshots) = three_snapshots();
@@ -233,7 +308,7 @@ fn a_removal_waits_for_whoever_holds_a_lease() {
     let holder = waiting["waiting"][0]["holder"].as_str().unwrap();
     assert!(holder.starts_with("replication "), "{holder}");
     // Its lease has ended by itself.
-    age(of_it[0].parent().unwrap(), Duration::from_secs(3600)).unwrap();
+    age(of_it[0].parent().unwrap(), Duration::from_hours(1)).unwrap();
     let done = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
     assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{done:#}");
     // The replica is brought up to date and lets go of the same.

@@ -42,7 +42,7 @@ fn site() -> Protected {
 }
 
 #[test]
-fn a_verification_looks_as_deep_as_it_is_asked_and_its_outcome_is_kept() {
+fn catalogue_24_what_is_left_out_is_told_and_never_passes_on_17() {
     let site = site();
     let verify = |more: &[&str]| {
         let line = [&["--json", "verify", CLUSTER][..], more].concat();

@@ -183,7 +183,9 @@ async fn dispatch(
             let result = engine.rescue_tables(rescue_request(wanted)?, cancel.clone()).await?;
             output.result(&result, tables::rescued)
         }
-        Command::Retention(command) => retention::retention(&engine, command, output, cancel).await?,
+        Command::Retention(command) => {
+            retention::retention(&engine, command, output, cancel).await?
+        }
         Command::Policy(command) => retention::policy(&engine, command, output).await?,
         Command::Hold(command) => retention::hold(&engine, command, output).await?,
         Command::Verify(asked) => verify::run(&engine, asked, output, cancel).await?,

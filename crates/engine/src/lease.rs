@@ -14,9 +14,9 @@ use crate::home::machine_name;
 use crate::jobs::{JobContext, JobKind};
 
 /// How long a lease lasts whose holder is gone.
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 /// How often it is renewed.
-const RENEW: Duration = Duration::from_secs(60);
+const RENEW: Duration = Duration::from_mins(1);
 /// How soon a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// How long a job that only reads waits for its lease: it goes on without one.
@@ -66,6 +66,10 @@ impl HeldLease {
         job: &JobContext,
         kind: JobKind,
     ) -> Option<Self> {
+        // Opened to be read: nothing is written to it, and nothing removed from it by anybody who asks.
+        if !repository.is_certified() {
+            return None;
+        }
         let (name, holder) = names(job, kind);
         let taken =
             tokio::time::timeout(READER_PATIENCE, Self::take(repository, &name, &holder)).await;

@@ -204,6 +204,19 @@ pub(crate) fn prefix(cluster: Uuid) -> String {
     format!("snapshots/{cluster}/")
 }
 
+/// What is added to the path of a manifest for its list of files.
+const FILES_SUFFIX: &str = ".files";
+
+/// Whether something below `snapshots/` is a manifest.
+pub(crate) fn is_manifest(path: &str) -> bool {
+    path.starts_with("snapshots/") && !path.contains('.')
+}
+
+/// Whether something below `snapshots/` is a list of files.
+pub(crate) fn is_file_table(path: &str) -> bool {
+    path.starts_with("snapshots/") && path.ends_with(FILES_SUFFIX)
+}
+
 /// Where a snapshot's proofs are.
 pub(crate) fn proofs_prefix(cluster: Uuid, snapshot: Uuid) -> String {
     format!("proofs/{cluster}/{snapshot}/")
@@ -217,7 +230,7 @@ impl Snapshot {
 
     /// The path of the list of files.
     pub(crate) fn file_table_path(cluster: Uuid, id: Uuid) -> String {
-        format!("{}{id}.files", prefix(cluster))
+        format!("{}{id}{FILES_SUFFIX}", prefix(cluster))
     }
 }
 
@@ -259,7 +272,7 @@ pub(crate) async fn list(
     }
     let mut snapshots = Vec::new();
     for entry in repository.list(&prefix(cluster.id)).await? {
-        if std::path::Path::new(&entry.path).extension().is_some() {
+        if !is_manifest(&entry.path) {
             continue;
         }
         let snapshot: Snapshot =
@@ -274,4 +287,41 @@ pub(crate) async fn list(
     }
     snapshots.sort_by_key(|(s, _)| (s.start_lsn, s.id));
     Ok(snapshots)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A snapshot of which only its WAL matters.
+    pub(crate) fn snapshot(system: SystemIdentifier, start: Lsn, stop: Lsn) -> Snapshot {
+        let id = Uuid::from_u128(1);
+        serde_json::from_value(serde_json::json!({
+            "id": id, "cluster": id, "kind": "full", "reason": null,
+            "started_at": "2026-06-01T00:00:00Z", "finished_at": "2026-06-01T00:01:00Z",
+            "start_lsn": start, "stop_lsn": stop, "timeline": 1, "system_identifier": system,
+            "server_version": 170_011, "segment_size": 16 << 20, "block_size": 8192,
+            "bytes_logical": 0, "bytes_added": 0, "files": 0,
+            "file_table": { "path": "snapshots/a/b.files", "blake3": "", "bytes": 0, "entries": 0 },
+            "limits": {
+                "max_connections": 100, "max_worker_processes": 8, "max_wal_senders": 10,
+                "max_prepared_xacts": 0, "max_locks_per_xact": 64, "wal_level": 1,
+                "track_commit_timestamp": false
+            },
+            "source": {
+                "superuser": "postgres", "shared_preload_libraries": [], "databases": [],
+                "data_checksums": true, "version_text": "", "settings": {}
+            },
+            "page_findings": []
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_lies_below_snapshots_is_told_apart() {
+        assert!(is_manifest("snapshots/a/b") && !is_manifest("snapshots/a/b.files"));
+        assert!(is_file_table("snapshots/a/b.files") && !is_file_table("snapshots/a/b"));
+        assert!(!is_manifest("policies/a/b"));
+    }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::container::Suite;
 use crate::error::{RepositoryError, Result};
-use crate::file_table::FileTableRef;
+use crate::file_table::{FILES_SUFFIX, FileTableRef, SNAPSHOTS_PREFIX};
 use crate::index::{INDEX_PREFIX, IndexBody, IndexedPack, PACKS_PREFIX, PackId};
 use crate::object::{ObjectKind, PutKind};
 use crate::repository::Repository;
@@ -185,8 +185,8 @@ const STEPS: u8 = 4;
 
 /// In which step an object goes.
 fn step_of(path: &str) -> u8 {
-    let manifests = in_folder(path, "snapshots");
-    if manifests && !path.ends_with(".files") {
+    let manifests = in_folder(path, SNAPSHOTS_PREFIX);
+    if manifests && !path.ends_with(FILES_SUFFIX) {
         0
     } else if manifests {
         1

@@ -11,7 +11,8 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 
 /// How an operation fails.
@@ -26,6 +27,8 @@ pub enum Fault {
     TruncatedBody,
     /// A write keeps other bytes than it was given, without an error. Other operations fail with an error.
     CorruptedWrite,
+    /// A write that is to happen only where nothing is replaces what is there; everything else works.
+    IgnoredCondition,
     /// A listing lacks its first entry. Other operations fail with an error.
     LostListEntry,
     /// It takes this long.
@@ -62,7 +65,8 @@ impl Control {
         let armed = *self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let Armed { from, count, fault } = armed?;
         let applies = number >= from && number - from < count;
-        let harmless = fault == Fault::Full && operation != Operation::Write;
+        let of_writes = matches!(fault, Fault::Full | Fault::IgnoredCondition);
+        let harmless = of_writes && operation != Operation::Write;
         (applies && !harmless).then_some(fault)
     }
 }
@@ -136,7 +140,7 @@ fn corrupted(payload: &PutPayload) -> Vec<u8> {
 /// Runs `operation` as `fault` wants it.
 async fn under<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T>>) -> Result<T> {
     match fault {
-        None => operation.await,
+        None | Some(Fault::IgnoredCondition) => operation.await,
         Some(
             Fault::Error | Fault::TruncatedBody | Fault::LostListEntry | Fault::CorruptedWrite,
         ) => Err(injected()),
@@ -163,6 +167,10 @@ impl ObjectStore for FaultStore {
         let fault = self.control.next(Operation::Write);
         if fault == Some(Fault::CorruptedWrite) {
             let payload = PutPayload::from(corrupted(&payload));
+            return self.inner.put_opts(location, payload, options).await;
+        }
+        if fault == Some(Fault::IgnoredCondition) {
+            let options = PutOptions { mode: PutMode::Overwrite, ..options };
             return self.inner.put_opts(location, payload, options).await;
         }
         under(fault, self.inner.put_opts(location, payload, options)).await

@@ -98,6 +98,11 @@ mod checksums {
     }
 }
 
+/// Where manifests of snapshots and their lists of files are.
+pub(crate) const SNAPSHOTS_PREFIX: &str = "snapshots";
+/// What is added to the path of a manifest for its list of files.
+pub(crate) const FILES_SUFFIX: &str = ".files";
+
 /// How a manifest names its file table.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FileTableRef {

@@ -29,6 +29,8 @@ const CLOCK_PREFIX: &str = "leases/.clock";
 const LONGEST_TTL: chrono::Duration = chrono::Duration::days(30);
 /// How often a race is run again before giving up.
 const ATTEMPTS: usize = 8;
+/// What holds a lease whose newest object is damaged.
+const DAMAGED: &str = "a damaged lease";
 /// How long a lease counts as held whose newest object is damaged.
 const DAMAGED_TTL: chrono::Duration = chrono::Duration::hours(1);
 
@@ -155,7 +157,7 @@ impl Lease {
                         let ttl = ttl_of(&current);
                         (Some(current.holder), ttl)
                     }
-                    None => (Some("a damaged lease".to_owned()), DAMAGED_TTL),
+                    None => (Some(DAMAGED.to_owned()), DAMAGED_TTL),
                 };
                 if let Some(holder) = holder {
                     let until = entry.modified + ttl;
@@ -329,18 +331,20 @@ impl Lease {
         let now = store_now(repository).await?;
         let mut leases = Vec::new();
         for name in names {
-            if let Some((entry, Some(current))) = newest(repository, &name).await?
-                && !current.released
-            {
-                let until = entry.modified + ttl_of(&current);
-                leases.push(LeaseInfo {
-                    name,
-                    holder: current.holder,
-                    since: current.since.unwrap_or(entry.modified),
-                    until,
-                    alive: now < until,
-                });
+            let Some((entry, current)) = newest(repository, &name).await? else { continue };
+            if current.as_ref().is_some_and(|current| current.released) {
+                continue;
             }
+            // What cannot be read may well be held, and nobody knows since when.
+            let (holder, since, ttl) = match current {
+                Some(current) => {
+                    let ttl = ttl_of(&current);
+                    (current.holder, current.since.unwrap_or(entry.modified), ttl)
+                }
+                None => (DAMAGED.to_owned(), DateTime::<Utc>::MIN_UTC, DAMAGED_TTL),
+            };
+            let until = entry.modified + ttl;
+            leases.push(LeaseInfo { name, holder, since, until, alive: now < until });
         }
         Ok(leases)
     }

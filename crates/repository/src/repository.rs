@@ -291,6 +291,13 @@ impl Repository {
         }
     }
 
+    /// Whether what this process writes counts: an owner has certified it. One that was opened to be read is
+    /// not asked to.
+    pub fn is_certified(&self) -> bool {
+        let trusted = self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.contains(self.inner.writer.signer.public())
+    }
+
     /// The same repository in another store.
     ///
     /// # Errors

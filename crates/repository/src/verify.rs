@@ -485,6 +485,8 @@ impl Run<'_> {
         }
         let outcome = match self.repository.store().get_limited(path, MAX_SIGNED_BYTES).await {
             Ok(bytes) => lease::check_object(self.repository, path, &bytes).await,
+            // Renewed since it was listed, or given up.
+            Err(RepositoryError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {

@@ -62,8 +62,7 @@ async fn remove_second(repository: &Repository, made: &[Made; 3]) -> Result<u64,
     objects.extend(repository.reindex_without(&packs).await?);
     objects.extend(packs.iter().map(PackId::path));
     let none = |_| {};
-    let removed =
-        repository.remove_objects(&objects, &none, &CancellationToken::new()).await?;
+    let removed = repository.remove_objects(&objects, &none, &CancellationToken::new()).await?;
     assert!(removed.kept.is_empty(), "{:?}", removed.kept);
     Ok(removed.objects)
 }
@@ -110,15 +109,10 @@ async fn what_others_need_stays_and_the_rest_goes() {
     assert_fetches(&other, &again.ids, &again.extents).await;
 }
 
-/// Catalogue 15 and 16: a removal is cut off at every operation, in every way, and run again.
+/// A removal is cut off at every operation, in every way, and run again.
 #[tokio::test]
 async fn a_removal_survives_a_fault_at_every_operation() {
-    let faults = [
-        Fault::Error,
-        Fault::ErrorAfterSuccess,
-        Fault::TruncatedBody,
-        Fault::Full,
-    ];
+    let faults = [Fault::Error, Fault::ErrorAfterSuccess, Fault::TruncatedBody, Fault::Full];
     let mut points = 0;
     // Once, and from then on: as when the process is killed.
     for (fault, count) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, u64::MAX)]) {
@@ -170,19 +164,19 @@ async fn keys_and_the_root_are_never_removed() {
     let before = store.list("").await.unwrap().len();
     for path in ["holdfast.json", "keys/writers/x.json"] {
         let both = ["snapshots/c/1".to_owned(), path.to_owned()];
-        let outcome =
-            repository.remove_objects(&both, &|_| {}, &CancellationToken::new()).await;
+        let outcome = repository.remove_objects(&both, &|_| {}, &CancellationToken::new()).await;
         assert!(matches!(outcome, Err(RepositoryError::InvalidArgument { .. })), "{outcome:?}");
     }
     assert_eq!(store.list("").await.unwrap().len(), before);
 }
 
-/// Catalogue 15: a backup that begins after something was marked does not rely on it.
+/// Failure catalogue 11: a backup that begins after something was marked does not rely on it.
 #[tokio::test]
-async fn nothing_is_shared_with_packs_that_are_marked() {
+async fn catalogue_11_nothing_is_shared_with_packs_that_are_marked() {
     let (store, repository) = in_memory().await;
     let made = snapshot(&repository, "1", 0..20).await;
-    let marked = repository.packs_needed(&[made.table.clone()], &HashSet::new()).await.unwrap();
+    let marked =
+        repository.packs_needed(std::slice::from_ref(&made.table), &HashSet::new()).await.unwrap();
     let options = small_packs().with_avoided(marked.clone());
     let files = "snapshots/c/2.files";
     let (table, ids) = listed(&repository, files, &made.extents, options).await.unwrap();
@@ -194,7 +188,10 @@ async fn nothing_is_shared_with_packs_that_are_marked() {
     repository.remove_objects(&all, &|_| {}, &CancellationToken::new()).await.unwrap();
     let other = open(store).await.unwrap();
     assert_fetches(&other, &ids, &made.extents).await;
-    assert_eq!(other.packs_needed(&[table], &HashSet::new()).await.unwrap().intersection(&marked).count(), 0);
+    assert_eq!(
+        other.packs_needed(&[table], &HashSet::new()).await.unwrap().intersection(&marked).count(),
+        0
+    );
 }
 
 /// A pack of an index object that is damaged may be needed all the same, and is not given up.

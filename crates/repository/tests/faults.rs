@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fixture::{add, assert_clean, assert_fetches, create, fetch, listed, memory, noise, open, small_packs};
+use fixture::{
+    add, assert_clean, assert_fetches, create, fetch, listed, memory, noise, open, small_packs,
+};
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
-    EntryKind, ExtentId, FileEntry, Lease, LeaseError, ObjectKind, PutKind, Repository,
-    RepositoryError, Store,
+    ExtentId, Lease, LeaseError, ObjectKind, PutKind, Repository, RepositoryError, Store,
 };
 
 const FAULTS: [Fault; 5] = [

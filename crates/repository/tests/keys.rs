@@ -222,7 +222,7 @@ async fn a_wrong_key_is_told_before_anything_else_is_read() {
 /// A secret is replaced by a new slot, and then by the removal of the old one. Wherever this ends, one of
 /// the two opens the repository; and who is told that it is done has the new one.
 #[tokio::test]
-async fn wherever_a_rotation_is_cut_off_one_of_the_two_secrets_opens() {
+async fn catalogue_12_wherever_a_rotation_is_cut_off_one_of_the_two_secrets_opens() {
     let mut points = 0;
     for fault in [Fault::Error, Fault::ErrorAfterSuccess, Fault::TruncatedBody, Fault::Full] {
         // Once one operation fails, and once everything from there on: a crash.

@@ -3,10 +3,12 @@
 
 mod fixture;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fixture::{in_memory, open};
-use holdfast_repository::{Lease, LeaseError};
+use fixture::{create, in_memory, memory, open};
+use holdfast_repository::fault::{Fault, FaultStore};
+use holdfast_repository::{Lease, LeaseError, NewSlot, Repository, RepositoryError, Store};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// The shortest there is.
@@ -106,6 +108,11 @@ async fn a_damaged_lease_counts_as_held() {
     store.put_replacing(&path, bytes).await.unwrap();
     let outcome = Lease::acquire(&repository, "x", HOUR, "second").await;
     assert!(matches!(outcome, Err(LeaseError::Held { .. })));
+    let listed = Lease::list(&repository, "").await.unwrap();
+    assert!(
+        listed.len() == 1 && listed[0].alive && listed[0].holder.contains("damaged"),
+        "{listed:?}"
+    );
 }
 
 #[tokio::test]
@@ -114,4 +121,20 @@ async fn names_are_plain() {
     for name in ["", "a/b", ".clock", "ä"] {
         assert!(Lease::acquire(&repository, name, HOUR, "x").await.is_err(), "{name:?}");
     }
+}
+
+/// Failure catalogue 15: a store that overwrites what must only be stored if absent holds no repository, unless
+/// somebody accepts that leases exclude nobody there.
+#[tokio::test]
+async fn catalogue_15_a_store_that_ignores_conditions_is_refused() {
+    let faults = FaultStore::new(memory());
+    let store = Store::from_object_store(Arc::new(faults.clone()), "p");
+    faults.arm(0, u64::MAX, Fault::IgnoredCondition);
+    assert!(!store.probe().await.unwrap().put_if_absent);
+    let refused = create(store.clone()).await;
+    assert!(matches!(refused, Err(RepositoryError::Unsuitable { .. })), "{refused:?}");
+    let secret = fixture::passphrase();
+    let accepted = fixture::options().with_unconditional_put_allowed();
+    let slots = [NewSlot::Passphrase(&secret)];
+    Repository::create(store, fixture::DEVICE, &slots, accepted).await.unwrap();
 }

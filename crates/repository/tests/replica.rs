@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fixture::{
-    add, assert_clean, assert_fetches, create, errors, in_memory, listed, memory, noise, open, small_packs,
-    verify,
+    add, assert_clean, assert_fetches, create, errors, in_memory, listed, memory, noise, open,
+    small_packs, verify,
 };
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
-    EntryKind, ExtentId, FileEntry, NewSlot, ObjectKind, PutKind, Replica, ReplicaOptions,
-    Replicated, Repository, RepositoryError, Store, VerifyLevel,
+    ExtentId, NewSlot, ObjectKind, PutKind, Replica, ReplicaOptions, Replicated, Repository,
+    RepositoryError, Store, VerifyLevel,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -27,7 +27,13 @@ impl Instrumented {
         if !told.status.success() {
             return Err(String::from_utf8_lossy(&told.stderr).into_owned().into());
         }
-        Ok(Self { variables: variables(&String::from_utf8_lossy(&told.stdout)) })
+        let mut variables = variables(&String::from_utf8_lossy(&told.stdout));
+        for (_, value) in variables.iter_mut().filter(|(name, _)| name == "LLVM_PROFILE_FILE") {
+            // Not a file for each process: a restore alone starts hundreds, and merging tens of thousands
+            // takes minutes. Processes of one program share some files, and add to them as they end.
+            *value = value.replace("-%p", "");
+        }
+        Ok(Self { variables })
     }
 
     /// The variables of the environment.
@@ -108,6 +114,8 @@ pub(crate) fn report(workspace: &Workspace, environment: &Instrumented) -> Resul
     command
         .args(["llvm-cov", "report", "--json", "--summary-only", "--output-path"])
         .arg(&path)
+        // A process that is killed while it adds to a file spoils that file alone.
+        .args(["--failure-mode", "all"])
         .args(["--ignore-filename-regex", "/(tests|xtask|benches)/"]);
     environment.apply(&mut command);
     process::run(&workspace.logs(), "coverage report", &mut command)?.expect_success()?;

@@ -150,7 +150,10 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
       },
     ],
     kept_by_store: [
-      { object: "packs/7f/7f3a91c0d4e84a5fb2a1c9d07e6f5b43", message: "the store refuses: the object is locked" },
+      {
+        object: "packs/7f/7f3a91c0d4e84a5fb2a1c9d07e6f5b43",
+        message: "the store refuses: the object is locked",
+      },
     ],
     marked: null,
     queue: [

@@ -23,7 +23,7 @@ use crate::error::{EngineError, Result};
 use crate::home::machine_name;
 use crate::jobs::{JobContext, JobKind};
 use crate::lease::HeldLease;
-use crate::snapshot::{Snapshot, cached_document};
+use crate::snapshot::{Snapshot, cached_document, is_file_table, is_manifest};
 
 /// The lease of whoever marks, removes or takes back.
 pub(super) const COLLECTION: &str = "collection";
@@ -288,12 +288,10 @@ impl Engine {
     /// Where one cannot be read, or one that this machine knows is not listed: what the packs are needed for is
     /// not known then.
     pub(super) async fn manifests(&self, repository: &Repository) -> Result<Manifests> {
-        let is_manifest = |path: &str| {
-            path.starts_with("snapshots/") && std::path::Path::new(path).extension().is_none()
-        };
         let mut manifests = BTreeMap::new();
         let mut listed = BTreeSet::new();
-        for entry in repository.list("snapshots/").await?.into_iter().filter(|e| is_manifest(&e.path))
+        for entry in
+            repository.list("snapshots/").await?.into_iter().filter(|e| is_manifest(&e.path))
         {
             let kind = ObjectKind::Snapshot;
             let snapshot: Snapshot =
@@ -386,7 +384,7 @@ impl Engine {
             .collect();
         let listed = repository.list("snapshots/").await?.into_iter();
         Ok(listed
-            .filter(|entry| entry.path.ends_with(".files") && entry.modified < before)
+            .filter(|entry| is_file_table(&entry.path) && entry.modified < before)
             .map(|entry| entry.path)
             .filter(|path| !named.contains(path.as_str()))
             .collect())

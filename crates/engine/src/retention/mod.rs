@@ -22,9 +22,7 @@ use holdfast_postgres::{SystemIdentifier, TimelineId};
 use holdfast_repository::Repository;
 use uuid::Uuid;
 
-pub use apply::{
-    DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Waiting,
-};
+pub use apply::{DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Waiting};
 pub use holds::{Held, Hold};
 pub use policy::{Keep, MAX_POLICY_BYTES, Override, Policy, PolicyVersion};
 pub use reason::Reason;

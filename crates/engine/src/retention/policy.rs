@@ -290,8 +290,9 @@ mod tests {
         Policy::parse(&serde_json::to_vec(&Policy::default()).unwrap()).unwrap();
     }
 
+    /// Failure catalogue 17: a rule that is misspelt or left out by mistake does not drop what it kept.
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn catalogue_17_a_policy_that_keeps_less_than_was_meant_is_refused() {
         assert!(refused("{}").contains("format"));
         assert!(refused(r#"{"format":2,"keep":{"daily":"1d"}}"#).contains("format 2"));
         assert!(refused(r#"{"format":1,"keep":{}}"#).contains("keeps nothing"));

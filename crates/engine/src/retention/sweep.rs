@@ -16,7 +16,7 @@ use super::apply::{COLLECTION, KeptByStore, Manifests, RemovedTotals, Waiting};
 use super::report::RetentionPlan;
 use super::tombstone::{self, Marked, MarkedSnapshot, MarkedWal, Removal, Stage, Tombstone};
 use crate::Engine;
-use crate::archive::ledger::{Retired, record_retired};
+use crate::archive::ledger::{Retired, record_retired, without};
 use crate::archive::{segment_path, slice_directory};
 use crate::error::Result;
 use crate::jobs::{JobContext, JobKind};
@@ -48,6 +48,31 @@ pub(super) struct Swept {
 struct Leaving {
     snapshots: Vec<MarkedSnapshot>,
     wal: Vec<MarkedWal>,
+}
+
+impl Leaving {
+    /// Leaves the WAL alone without which a snapshot is not consistent that does not go: one that was marked
+    /// with other WAL, and taken back.
+    fn spare_wal_of<'a>(&mut self, staying: impl Iterator<Item = &'a Snapshot>) {
+        let needed: Vec<(SystemIdentifier, Lsn, Lsn)> = staying
+            .map(|s| {
+                let size = s.segment_size;
+                let end = size.end_of(size.segment_of(s.stop_lsn));
+                (s.system_identifier, size.floor(s.start_lsn), end)
+            })
+            .collect();
+        // On every timeline: which of them serves a segment where they fork is decided elsewhere.
+        self.wal = std::mem::take(&mut self.wal)
+            .into_iter()
+            .flat_map(|wal| {
+                let own = needed.iter().filter(|(system, ..)| *system == wal.system);
+                let own: Vec<_> = own.map(|(_, from, to)| (*from, *to)).collect();
+                without(vec![(wal.from_lsn, wal.to_lsn)], &own)
+                    .into_iter()
+                    .map(move |(from_lsn, to_lsn)| MarkedWal { from_lsn, to_lsn, ..wal })
+            })
+            .collect();
+    }
 }
 
 impl Sweep<'_> {
@@ -87,7 +112,7 @@ impl Sweep<'_> {
             }
         }
         let dying = Dying::of(self.plan);
-        let leaving: Vec<(&Tombstone, Leaving)> =
+        let mut leaving: Vec<(&Tombstone, Leaving)> =
             free.into_iter().map(|tombstone| (tombstone, dying.part_of(tombstone))).collect();
         for (tombstone, leaving) in &leaving {
             let spared = tombstone.snapshots.iter().filter(|s| !leaving.snapshots.contains(s));
@@ -96,6 +121,10 @@ impl Sweep<'_> {
         }
         let gone: HashSet<Uuid> =
             leaving.iter().flat_map(|(_, l)| &l.snapshots).map(|s| s.id).collect();
+        for (_, leaving) in &mut leaving {
+            let staying = manifests.0.values().filter(|snapshot| !gone.contains(&snapshot.id));
+            leaving.spare_wal_of(staying);
+        }
         let packs = leaving.iter().flat_map(|(tombstone, _)| &tombstone.packs).copied().collect();
         let tables = manifests.tables_without(&gone);
         let needed = self.repository.packs_needed(&tables, &packs).await?;
@@ -170,8 +199,7 @@ impl Sweep<'_> {
             removal.objects.iter().filter(|path| sizes.contains_key(*path)).cloned().collect();
         self.job.reporter.phase("removing", Some("objects"), Some(there.len() as u64));
         let progress = |done| self.job.reporter.done(done);
-        let outcome =
-            self.repository.remove_objects(&there, &progress, &self.job.cancel).await?;
+        let outcome = self.repository.remove_objects(&there, &progress, &self.job.cancel).await?;
         let kept: HashSet<&str> = outcome.kept.iter().map(|(path, _)| path.as_str()).collect();
         let gone = there.iter().filter(|path| !kept.contains(path.as_str()));
         let totals = &mut swept.removed;
@@ -227,7 +255,8 @@ impl Dying {
         let dies = |snapshot: &&MarkedSnapshot| self.snapshots.contains(&snapshot.id.to_string());
         let mut wal = Vec::new();
         for marked in &tombstone.wal {
-            let dying = self.wal.get(&(marked.system, marked.timeline)).map_or(&[][..], Vec::as_slice);
+            let dying =
+                self.wal.get(&(marked.system, marked.timeline)).map_or(&[][..], Vec::as_slice);
             for (from, to) in dying {
                 let (from_lsn, to_lsn) = (marked.from_lsn.max(*from), marked.to_lsn.min(*to));
                 if from_lsn < to_lsn {
@@ -265,4 +294,46 @@ fn retired(wal: &[MarkedWal]) -> HashMap<SystemIdentifier, Vec<Retired>> {
         });
     }
     stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::snapshot;
+
+    const SEGMENT: u64 = 16 << 20;
+
+    fn wal(system: u64, from: u64, to: u64) -> MarkedWal {
+        MarkedWal {
+            system: SystemIdentifier(system),
+            timeline: TimelineId::FIRST,
+            segment_size: holdfast_postgres::WalSegmentSize::DEFAULT,
+            from_lsn: Lsn(from * SEGMENT),
+            to_lsn: Lsn(to * SEGMENT),
+        }
+    }
+
+    /// Failure catalogue 28: a snapshot that was taken back keeps the WAL that it needs, whatever mark names it.
+    #[test]
+    fn catalogue_28_a_snapshot_that_was_taken_back_keeps_its_wal() {
+        let mut leaving = Leaving { snapshots: Vec::new(), wal: vec![wal(7, 2, 9), wal(8, 2, 9)] };
+        let back = snapshot(SystemIdentifier(7), Lsn(4 * SEGMENT + 40), Lsn(5 * SEGMENT + 8));
+        leaving.spare_wal_of(std::iter::once(&back));
+        assert_eq!(leaving.wal, [wal(7, 2, 4), wal(7, 6, 9), wal(8, 2, 9)]);
+    }
+
+    #[test]
+    fn the_objects_of_a_segment_are_all_that_have_its_name() {
+        let name = "000000010000000000000002";
+        let paths = [
+            format!("wal/7/00000001/{name}"),
+            format!("wal/7/00000001/{name}.partial"),
+            format!("slices/7/00000001/{name}/00000000-000000ff"),
+            "wal/7/00000001/000000010000000000000003".to_owned(),
+            "wal/7/00000002/000000020000000000000002".to_owned(),
+            "wal/8/00000001/000000010000000000000002".to_owned(),
+        ];
+        let there = paths.iter().map(|path| (path.clone(), 1)).collect();
+        assert_eq!(wal_objects(&wal(7, 2, 3), &there), paths[..3]);
+    }
 }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use holdfast_postgres::{Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize};
+use holdfast_postgres::{
+    Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize,
+};
 use holdfast_repository::{ObjectKind, PackId, Repository};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -424,7 +424,7 @@ impl Engine {
             let mut missing = Vec::new();
             for entry in entries {
                 // Beside the manifest stands its list of files.
-                if std::path::Path::new(&entry.path).extension().is_some() {
+                if !snapshot::is_manifest(&entry.path) {
                     continue;
                 }
                 match kept.remove(&entry.path) {

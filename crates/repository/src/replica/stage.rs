@@ -1,6 +1,7 @@
 //! In which order objects are copied: content before what refers to it.
 
 use crate::documents::check_path;
+use crate::file_table::{FILES_SUFFIX, SNAPSHOTS_PREFIX};
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX};
 use crate::lease::LEASES_PREFIX;
 use crate::root::{KEYS_PREFIX, ROOT_PATH, WRITERS_PREFIX};
@@ -8,10 +9,6 @@ use crate::slots::parse_slot_path;
 use crate::store::PROBE_PREFIX;
 use crate::verify::in_folder;
 
-/// Where manifests of snapshots and their lists of files are.
-const SNAPSHOTS_PREFIX: &str = "snapshots";
-/// What is added to the path of a manifest for its list of files.
-const FILES: &str = ".files";
 /// Where parts of open WAL segments are; a sealed segment has the same path below `wal`.
 const SLICES_PREFIX: &str = "slices";
 /// WAL, parts first: what is sealed in between is listed as a whole.
@@ -63,7 +60,7 @@ impl Stage {
         } else if in_folder(path, INDEX_PREFIX) {
             Self::Index
         } else if in_folder(path, SNAPSHOTS_PREFIX) {
-            if path.ends_with(FILES) { Self::Files } else { Self::Snapshot }
+            if path.ends_with(FILES_SUFFIX) { Self::Files } else { Self::Snapshot }
         } else {
             Self::Record
         })
