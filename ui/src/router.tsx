@@ -77,6 +77,12 @@ const restoreRun = createRoute({
   component: lazyRouteComponent(() => import("./restore/RunScreen"), "RunScreen"),
 });
 
+const policies = createRoute({
+  getParentRoute: () => root,
+  path: "/c/$cluster/policies",
+  component: lazyRouteComponent(() => import("./policies/PoliciesScreen"), "PoliciesScreen"),
+});
+
 const jobs = createRoute({
   getParentRoute: () => root,
   path: "/jobs",
@@ -114,6 +120,7 @@ const routes = root.addChildren([
   timeline,
   restoreNew,
   restoreRun,
+  policies,
   jobs,
   job,
   demo,

@@ -17,6 +17,7 @@ use holdfast_engine::restore::{
     InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
     Swapped, TimelineChoice,
 };
+use holdfast_engine::retention::{Policy, PolicyVersion, Queued, RetentionOutline, Undeleted};
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::timeline::{Around, Freshness, TimeSpan, Way};
@@ -57,6 +58,7 @@ commands! {
     workspace_status, overview, repository_create, repository_attach, keys_list, keys_add, keys_remove, keys_rotate,
     key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
     points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
+    retention_plan, policy_set, retention_queue, retention_start, retention_undelete,
     verify_offline_start,
     restore_destination, restore_plan, restore_loss, restore_run, restore_step, restore_inspect, restore_pause,
     restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list,
@@ -304,6 +306,45 @@ async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
 
 async fn archive_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
     engine.start_archive(&r.cluster).await.map(started)
+}
+
+async fn retention_plan(engine: &Engine, r: RetentionPlanRequest) -> Outcome<RetentionOutline> {
+    let now = engine.retention_plan(&r.cluster).await?;
+    if r.at.is_none() && r.policy.is_none() {
+        return Ok(RetentionOutline::of(now, None, r.limit));
+    }
+    let policy = r.policy.as_ref().map(checked).transpose()?;
+    let plan = engine.simulate_policy(&r.cluster, r.at, policy).await?;
+    Ok(RetentionOutline::of(plan, Some(&now), r.limit))
+}
+
+/// What a window sends is checked like a file.
+fn checked(policy: &Policy) -> Outcome<Policy> {
+    let text = serde_json::to_vec(policy)
+        .map_err(|e| EngineError::Fault(format!("a policy cannot be written: {e}")))?;
+    Policy::parse(&text)
+}
+
+async fn policy_set(engine: &Engine, r: PolicySet) -> Outcome<PolicyVersion> {
+    engine.set_retention_policy(&r.cluster, checked(&r.policy)?).await
+}
+
+async fn retention_queue(engine: &Engine, r: ClusterName) -> Outcome<Vec<Queued>> {
+    engine.retention_queue(&r.cluster).await
+}
+
+async fn retention_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
+    engine.start_retention(&r.cluster).await.map(started)
+}
+
+async fn retention_undelete(engine: &Engine, r: RetentionUndelete) -> Outcome<Undeleted> {
+    let mark = r
+        .mark
+        .map(|mark| {
+            mark.parse().map_err(|_| EngineError::NotFound { what: "mark for removal", name: mark })
+        })
+        .transpose()?;
+    engine.undelete(&r.cluster, mark).await
 }
 
 async fn verify_start(engine: &Engine, r: VerifyStart) -> Outcome<JobRef> {

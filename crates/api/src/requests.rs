@@ -11,6 +11,7 @@ use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::rescue::MergeMode;
 use holdfast_engine::restore::{AtTarget, Placement, SetAside};
+use holdfast_engine::retention::Policy;
 use holdfast_engine::secrets::SecretStoreStatus;
 use holdfast_engine::server::binaries::ServerBinaries;
 use holdfast_engine::timeline::TimeSpan;
@@ -328,6 +329,41 @@ pub struct BackupStart {
     #[serde(default)]
     #[ts(as = "Option<IncrementalMode>", optional)]
     pub incremental: IncrementalMode,
+}
+
+/// Asks what is kept of a cluster.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionPlanRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// For a time to come instead of now.
+    #[ts(type = "string | null")]
+    pub at: Option<DateTime<Utc>>,
+    /// By another policy than the cluster's.
+    pub policy: Option<Policy>,
+    /// So many snapshots and stretches of WAL are listed at most.
+    pub limit: usize,
+}
+
+/// Sets a cluster's policy.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySet {
+    /// The cluster.
+    pub cluster: String,
+    /// What is to be kept from now on.
+    pub policy: Policy,
+}
+
+/// Takes marks for removal back.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionUndelete {
+    /// The cluster.
+    pub cluster: String,
+    /// One mark; null for all of the cluster.
+    pub mark: Option<String>,
 }
 
 /// Starts a verification.

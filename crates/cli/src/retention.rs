@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use holdfast_engine::retention::{
     DEFAULT_DELAY, Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued, Reason,
-    RetentionApplied, RetentionPlan, Span,
+    RetentionApplied, RetentionPlan, Span, Undeleted,
 };
 use holdfast_engine::size::bytes;
 use holdfast_engine::snapshot::parse_id;
@@ -42,6 +42,10 @@ pub(crate) enum Retention {
         /// How long what is marked now can be taken back: a whole number and h, d, w, mo or y.
         #[arg(long, value_name = "SPAN", default_value_t = DEFAULT_DELAY)]
         delay: Span,
+        /// Give up snapshots that this machine knows and the store does not list any more: without this, nothing is
+        /// removed while something is missing.
+        #[arg(long)]
+        accept_lost: bool,
     },
     /// What is marked for removal, and until when that can be taken back.
     #[command(after_help = "Example:\n  holdfast retention queue orders-eu")]
@@ -152,8 +156,9 @@ pub(crate) async fn retention(
         Retention::Plan { name } => {
             Ok(output.result(&engine.retention_plan(&name).await?, plan_text))
         }
-        Retention::Apply { name, delay } => {
-            let applied = engine.apply_retention(&name, Some(delay), cancel.clone()).await?;
+        Retention::Apply { name, delay, accept_lost } => {
+            let applied =
+                engine.apply_retention(&name, Some(delay), accept_lost, cancel.clone()).await?;
             Ok(output.result(&applied, applied_text))
         }
         Retention::Queue { name } => {
@@ -167,10 +172,8 @@ pub(crate) async fn retention(
                         .map_err(|_| EngineError::NotFound { what: "mark for removal", name: id })
                 })
                 .transpose()?;
-            let lifted = engine.undelete(&name, mark).await?;
-            Ok(output.result(&json!({ "undeleted": lifted }), |_| {
-                format!("Not marked any more:\n\n{}", queue_text(&lifted))
-            }))
+            let outcome = engine.undelete(&name, mark).await?;
+            Ok(output.result(&outcome, undeleted_text))
         }
     }
 }
@@ -190,33 +193,55 @@ fn applied_text(applied: &RetentionApplied) -> String {
         )
     };
     for id in &applied.spared {
-        let _ = write!(text, "\nKept after all: snapshot {id}.");
+        let _ = write!(
+            text,
+            "\nSnapshot {id} was marked and stays: a hold or the policy keeps it by now."
+        );
     }
     for waiting in &applied.waiting {
         let _ = write!(
             text,
-            "\nWaits for {} (until {} unless it goes on): what was marked as {}.",
+            "\nMark {} is not removed yet: {} may be reading it (its lease ends at {} unless it is renewed). Apply \
+             retention again later.",
+            waiting.id,
             waiting.holder,
-            time(waiting.until),
-            waiting.id
+            time(waiting.until)
         );
     }
     for kept in &applied.kept_by_store {
-        let _ = write!(text, "\nThe store kept {}: {}", kept.object, kept.message);
+        let _ = write!(text, "\nThe store did not remove {}: {}", kept.object, kept.message);
     }
     match &applied.marked {
         None => text.push_str("\nNothing new is marked."),
         Some(marked) => {
             let _ = write!(
                 text,
-                "\nMarked now; `holdfast retention undelete {}` takes it back until {}.",
+                "\nMarked now: {} snapshots, {} WAL segments, {} packs, about {}. `holdfast retention undelete {} {}` \
+                 takes that back until it is removed, at {} at the earliest.",
+                marked.snapshots.len(),
+                marked.wal_segments,
+                marked.packs,
+                bytes(marked.bytes),
                 applied.cluster,
+                marked.id,
                 time(marked.due_at)
             );
         }
     }
     if !applied.queue.is_empty() {
         let _ = write!(text, "\n\n{}", queue_text(&applied.queue));
+    }
+    text
+}
+
+fn undeleted_text(outcome: &Undeleted) -> String {
+    let mut text = format!("Not marked any more:\n\n{}", queue_text(&outcome.undeleted));
+    if !outcome.removing.is_empty() {
+        let _ = write!(
+            text,
+            "\n\nNot taken back, since their removal has begun:\n\n{}",
+            queue_text(&outcome.removing)
+        );
     }
     text
 }
@@ -237,7 +262,7 @@ fn queue_text(queue: &[Queued]) -> String {
         ]
     };
     let rows: Vec<_> = queue.iter().map(row).collect();
-    table(&["Mark", "Marked", "Until", "Snapshots", "Segments", "Packs", "About"], &rows)
+    table(&["mark", "marked", "not before", "snapshots", "segments", "packs", "about"], &rows)
 }
 
 pub(crate) async fn policy(
@@ -257,7 +282,7 @@ pub(crate) async fn policy(
         }
         PolicyCommand::Simulate { name, at, policy } => {
             let policy = policy.as_deref().map(read_policy).transpose()?;
-            let plan = engine.simulate_policy(&name, parse_time(&at)?, policy).await?;
+            let plan = engine.simulate_policy(&name, Some(parse_time(&at)?), policy).await?;
             Ok(output.result(&plan, plan_text))
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{Lease, LeaseError, Repository};
+use holdfast_repository::{Lease, LeaseError, LeaseInfo, Repository, RepositoryError};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -19,6 +19,12 @@ const TTL: Duration = Duration::from_mins(5);
 const RENEW: Duration = Duration::from_mins(1);
 /// How soon a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// The lease of whoever marks, removes or takes back.
+pub(crate) const COLLECTION: &str = "collection";
+/// How long a job that only reads waits for whoever removes things.
+const COLLECTION_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it looks whether that has ended.
+const COLLECTION_POLL: Duration = Duration::from_millis(500);
 /// How long a job that only reads waits for its lease: it goes on without one.
 const READER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,15 +72,19 @@ impl HeldLease {
         job: &JobContext,
         kind: JobKind,
     ) -> Option<Self> {
-        // Opened to be read: nothing is written to it, and nothing removed from it by anybody who asks.
+        // What was opened to be read is not written to.
         if !repository.is_certified() {
+            job.reporter.log("goes on without a lease: the repository was opened to be read");
             return None;
         }
         let (name, holder) = names(job, kind);
         let taken =
             tokio::time::timeout(READER_PATIENCE, Self::take(repository, &name, &holder)).await;
         match taken {
-            Ok(Ok(lease)) => Some(lease),
+            Ok(Ok(lease)) => {
+                wait_for_collection(repository, job).await;
+                Some(lease)
+            }
             Ok(Err(error)) => {
                 job.reporter.log(format!("goes on without a lease: {error}"));
                 None
@@ -84,6 +94,11 @@ impl HeldLease {
                 None
             }
         }
+    }
+
+    /// Whether it has run out at some time.
+    pub(crate) fn has_lapsed(&self) -> bool {
+        self.lapsed.load(Ordering::Relaxed)
     }
 
     /// When it was taken, by the store's clock.
@@ -100,13 +115,15 @@ impl HeldLease {
         if let Some(lease) = lease.as_mut() {
             renew(lease, &self.lapsed).await.map_err(of_lease)?;
         }
-        if self.lapsed.load(Ordering::Relaxed) { Err(lapsed()) } else { Ok(()) }
+        if self.has_lapsed() { Err(lapsed()) } else { Ok(()) }
     }
 
     /// Gives up a job's lease.
     pub(crate) async fn conclude(self) {
+        // Not in the middle of a renewal, which would leave an object that nobody knows of.
+        let mut held = self.lease.lock().await;
         self.renewal.abort();
-        if let Some(lease) = self.lease.lock().await.take()
+        if let Some(lease) = held.take()
             && let Err(error) = lease.conclude().await
         {
             tracing::info!(%error, "a lease ends by itself");
@@ -115,8 +132,9 @@ impl HeldLease {
 
     /// Gives up a lease whose name is taken again and again.
     pub(crate) async fn release(self) {
+        let mut held = self.lease.lock().await;
         self.renewal.abort();
-        if let Some(lease) = self.lease.lock().await.take()
+        if let Some(lease) = held.take()
             && let Err(error) = lease.release().await
         {
             tracing::info!(%error, "a lease ends by itself");
@@ -140,9 +158,35 @@ impl Drop for HeldLease {
     }
 }
 
+/// Waits while somebody removes things, so that what is read is not taken away under the reader. Whoever removes
+/// looks for leases again before each removal: it is not long.
+async fn wait_for_collection(repository: &Repository, job: &JobContext) {
+    let mut told = false;
+    let deadline = tokio::time::Instant::now() + COLLECTION_PATIENCE;
+    while tokio::time::Instant::now() < deadline && !job.cancel.is_cancelled() {
+        match Lease::list(repository, COLLECTION).await {
+            Ok(leases) if leases.iter().any(|lease| lease.alive) => {
+                if !told {
+                    job.reporter.log("waits while retention is applied to the repository");
+                    told = true;
+                }
+                tokio::time::sleep(COLLECTION_POLL).await;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Whether a lease is a backup's: it shares nothing with what was marked before it began.
+pub(crate) fn is_of_backup(lease: &LeaseInfo) -> bool {
+    lease.name.strip_prefix(JobKind::Backup.as_str()).is_some_and(|rest| rest.starts_with('-'))
+}
+
 fn names(job: &JobContext, kind: JobKind) -> (String, String) {
     let (kind, id, machine) = (kind.as_str(), job.id, machine_name());
-    (format!("{kind}-{id}"), format!("{kind} {id} on {machine}"))
+    // Another one each time: of a job that was killed and is resumed the old lease may still be alive.
+    let attempt = uuid::Uuid::new_v4().simple();
+    (format!("{kind}-{id}-{attempt}"), format!("{kind} {id} on {machine}"))
 }
 
 async fn keep(lease: Arc<Mutex<Option<Lease>>>, lapsed: Arc<AtomicBool>) {
@@ -164,9 +208,15 @@ async fn keep(lease: Arc<Mutex<Option<Lease>>>, lapsed: Arc<AtomicBool>) {
 /// Starts the lease's time anew, and notes when it had run out.
 async fn renew(lease: &mut Lease, lapsed: &AtomicBool) -> Result<(), LeaseError> {
     let until = lease.until();
-    match lease.renew().await {
+    let renewed = tokio::time::timeout(RENEW, lease.renew()).await.unwrap_or_else(|_| {
+        let path = lease.name().to_owned();
+        let source = format!("no answer within {} s", RENEW.as_secs()).into();
+        Err(RepositoryError::Unreachable { operation: "renew a lease of", path, source }.into())
+    });
+    match renewed {
         Ok(()) => {
-            if lease.until() - TTL > until {
+            // Some stores tell times in whole seconds.
+            if lease.until() - TTL + chrono::TimeDelta::seconds(1) >= until {
                 lapsed.store(true, Ordering::Relaxed);
             }
             Ok(())
@@ -193,7 +243,7 @@ fn of_lease(error: LeaseError) -> EngineError {
     match error {
         LeaseError::Held { holder, until } => EngineError::refused(
             "lease_held",
-            format!("{holder} is at work on this, until {until} at the latest unless it goes on"),
+            format!("{holder} is at work on this; its lease ends at {until} unless it is renewed"),
             "Wait for it. If it was killed, its lease ends by itself at that time.",
         ),
         LeaseError::Lost { .. } => lapsed(),

@@ -39,46 +39,60 @@ pub struct UnneededPack {
 /// What a removal came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Objects that are gone.
-    pub objects: u64,
-    /// What the store did not remove, with the reason: of a locked bucket, for one.
+    /// What is gone.
+    pub gone: Vec<String>,
+    /// What the store did not remove, with the reason: of a locked bucket, for one. What it names was not tried.
     pub kept: Vec<(String, String)>,
 }
 
 impl Repository {
     /// The packs that hold the content of these lists of files. An extent in several packs counts for one of
-    /// them: for one that is not `leaving`, where there is one.
+    /// them: for one outside of the first of the sets in `avoided`, else of the second, and so on. Where no pack
+    /// holds it whole, all that know it are needed: what is damaged here may be mended from a replica, as long as
+    /// nobody says that it may go.
     ///
     /// # Errors
     /// When a list or the index cannot be read: what a snapshot needs is not known then.
     pub async fn packs_needed(
         &self,
         tables: &[FileTableRef],
-        leaving: &HashSet<PackId>,
+        avoided: &[&HashSet<PackId>],
     ) -> Result<HashSet<PackId>> {
         // With packs that no index object names: a snapshot may need them.
         let index = self.load_index(true).await?;
+        if let Some(damaged) = index.damaged().first() {
+            return Err(RepositoryError::corrupt(INDEX_PREFIX, damaged.clone()));
+        }
         let mut needed = HashSet::new();
         for table in tables {
             let mut reader = self.read_file_table(table).await?;
             while let Some(entry) = reader.next().await? {
-                let extents = entry.extents.iter().filter(|id| !id.is_zero());
-                needed.extend(extents.filter_map(|id| {
-                    index.pack_outside(id, leaving).or_else(|| index.pack_of(id))
-                }));
+                for id in entry.extents.iter().filter(|id| !id.is_zero()) {
+                    let outside = avoided.iter().find_map(|packs| index.pack_outside(id, packs));
+                    match outside.or_else(|| index.pack_of(id)) {
+                        Some(pack) => {
+                            needed.insert(pack);
+                        }
+                        None => needed.extend(index.packs_knowing(id)),
+                    }
+                }
             }
         }
         Ok(needed)
     }
 
-    /// The packs whose content none of these lists of files needs. A pack that cannot be read is not among them:
-    /// what is in it is not known.
+    /// The packs whose content none of these lists of files needs, when what is also in packs outside of `leaving`
+    /// is taken from there. A pack that cannot be read is not among them: what is in it is not known.
     ///
     /// # Errors
     /// As [`Repository::packs_needed`].
-    pub async fn packs_unneeded(&self, tables: &[FileTableRef]) -> Result<Vec<UnneededPack>> {
+    pub async fn packs_unneeded(
+        &self,
+        tables: &[FileTableRef],
+        leaving: &HashSet<PackId>,
+    ) -> Result<Vec<UnneededPack>> {
         let listed = self.list(PACKS_PREFIX).await?;
-        let needed = self.packs_needed(tables, &HashSet::new()).await?;
+        let needed = self.packs_needed(tables, &[leaving]).await?;
         let index = self.load_index(true).await?;
         Ok(listed
             .into_iter()
@@ -146,27 +160,16 @@ impl Repository {
         let mut removed = Removed::default();
         let mut done = 0;
         for step in 0..STEPS {
-            let now: Vec<&str> =
-                paths.iter().map(String::as_str).filter(|path| step_of(path) == step).collect();
+            let now: Vec<String> =
+                paths.iter().filter(|path| step_of(path) == step).cloned().collect();
             let mut running = futures_util::stream::iter(now)
-                .map(async |path| {
-                    if cancel.is_cancelled() {
-                        return Err(RepositoryError::Cancelled);
-                    }
-                    match self.store().delete(path).await {
-                        Ok(()) => Ok(None),
-                        Err(error @ RepositoryError::Permission { .. }) => {
-                            Ok(Some((path.to_owned(), error.to_string())))
-                        }
-                        Err(error) => Err(error),
-                    }
-                })
+                .map(|path| remove_one(self.clone(), path, cancel.clone()))
                 .buffer_unordered(IN_FLIGHT);
             let kept_before = removed.kept.len();
             while let Some(outcome) = running.next().await {
                 match outcome? {
-                    None => removed.objects += 1,
-                    Some(kept) => removed.kept.push(kept),
+                    (path, None) => removed.gone.push(path),
+                    (path, Some(why)) => removed.kept.push((path, why)),
                 }
                 done += 1;
                 progress(done);
@@ -177,6 +180,26 @@ impl Repository {
             }
         }
         Ok(removed)
+    }
+}
+
+/// Removes one object; why not, when the store refuses.
+async fn remove_one(
+    repository: Repository,
+    path: String,
+    cancel: CancellationToken,
+) -> Result<(String, Option<String>)> {
+    if cancel.is_cancelled() {
+        return Err(RepositoryError::Cancelled);
+    }
+    match repository.store().delete(&path).await {
+        Ok(()) => Ok((path, None)),
+        // Stores have many words for what is locked or not allowed: what is still there was kept.
+        Err(error) => match repository.store().head(&path).await {
+            Ok(_) => Ok((path, Some(error.to_string()))),
+            Err(RepositoryError::NotFound { .. }) => Ok((path, None)),
+            Err(_) => Err(error),
+        },
     }
 }
 

@@ -38,7 +38,8 @@ impl PackId {
         format!("{PACKS_PREFIX}/{}/{id}", &id[..2])
     }
 
-    pub(crate) fn parse_path(path: &str) -> Option<Self> {
+    /// The pack at a path; none when no pack can be there.
+    pub fn parse_path(path: &str) -> Option<Self> {
         let (_, id) = path.rsplit_once('/')?;
         let pack = Self(Uuid::try_parse(id).ok()?);
         (pack.path() == path).then_some(pack)
@@ -219,6 +220,13 @@ impl Index {
             .filter_map(|entry| self.pack(entry.at))
             .find(|pack| pack.present && !avoided.contains(&pack.id))
             .map(|pack| pack.id)
+    }
+
+    /// Every pack that knows `id`, those that are gone or cut short included.
+    pub(crate) fn packs_knowing(&self, id: &ExtentId) -> impl Iterator<Item = PackId> {
+        let first = self.entries.partition_point(|entry| entry.id < *id);
+        let known = self.entries[first..].iter().take_while(move |entry| entry.id == *id);
+        known.filter_map(|entry| self.pack(entry.at)).map(|pack| pack.id)
     }
 
     /// A pack that knows `id` but is gone or cut short.

@@ -249,7 +249,9 @@ impl Lease {
         let before = newest - LONGEST_TTL - LONGEST_TTL;
         let kept = format!("{LEASES_PREFIX}/{kept}/");
         for entry in entries.iter().filter(|e| e.modified < before && !e.path.starts_with(&kept)) {
-            repository.store().delete(&entry.path).await?;
+            if let Err(error) = repository.store().delete(&entry.path).await {
+                tracing::info!(path = %entry.path, %error, "what a killed holder has left stays");
+            }
         }
         Ok(())
     }

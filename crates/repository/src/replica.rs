@@ -108,6 +108,8 @@ pub struct Replicated {
     /// Objects that were removed from the replica: slots that were closed, parts of segments that are whole, what
     /// was removed from the source on purpose.
     pub removed: u64,
+    /// Who holds a lease in the replica, so that what was removed from the source stays there for now.
+    pub waiting: Option<String>,
     /// What was not copied, in order of its name.
     pub held_back: Vec<HeldBack>,
     /// What it lacks now, by listings that were made when all else was done.
@@ -263,7 +265,7 @@ impl<'a> Replica<'a> {
         }
         let Run { there, mut done, .. } = run;
         done.removed = self.remove_superfluous(&listed, &there, ahead == 0).await?;
-        done.removed += self.remove_removed(&listed, &there, &options.removed, cancel).await?;
+        self.remove_removed(&listed, &there, &options.removed, cancel, &mut done).await?;
         done.behind = self.behind().await?;
         done.held_back.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(done)
@@ -508,21 +510,28 @@ impl<'a> Replica<'a> {
         there: &HashMap<String, u64>,
         removed: &BTreeSet<String>,
         cancel: &CancellationToken,
-    ) -> Result<u64> {
+        done: &mut Replicated,
+    ) -> Result<()> {
         let own: HashSet<&str> = listed.iter().map(|(_, entry)| entry.path.as_str()).collect();
         let leaving: Vec<String> = removed
             .iter()
             .filter(|path| there.contains_key(*path) && !own.contains(path.as_str()))
             .cloned()
             .collect();
-        if leaving.is_empty() {
-            return Ok(0);
+        // What takes the place of what goes may be among what was held back.
+        if leaving.is_empty() || !done.held_back.is_empty() {
+            return Ok(());
         }
         if let Some(lease) = Lease::list(&self.copy, "").await?.into_iter().find(|l| l.alive) {
-            tracing::info!(holder = %lease.holder, "what was removed stays in a replica for now");
-            return Ok(0);
+            done.waiting = Some(lease.holder);
+            return Ok(());
         }
-        Ok(self.copy.remove_objects(&leaving, &|_| {}, cancel).await?.objects)
+        let outcome = self.copy.remove_objects(&leaving, &|_| {}, cancel).await?;
+        done.removed += outcome.gone.len() as u64;
+        for (path, why) in outcome.kept {
+            tracing::warn!(%path, %why, "a replica keeps what was removed from its source");
+        }
+        Ok(())
     }
 
     /// Whether a way in of the replica is closed at the source. That it was not listed proves nothing: the

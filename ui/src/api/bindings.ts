@@ -1656,6 +1656,239 @@ ok: boolean,
  * Each of them.
  */
 replicas: Array<ReplicaResult>, };
+export type Keep = { 
+/**
+ * For so long the newest snapshot of each hour.
+ */
+hourly: string | null, 
+/**
+ * For so long the newest snapshot of each day (UTC).
+ */
+daily: string | null, 
+/**
+ * For so long the newest snapshot of each week (ISO 8601, from Monday, UTC).
+ */
+weekly: string | null, 
+/**
+ * For so long the newest snapshot of each month.
+ */
+monthly: string | null, 
+/**
+ * For so long the newest snapshot of each year.
+ */
+yearly: string | null, 
+/**
+ * For so long every transaction can be gone back to.
+ */
+any_point: string | null, };
+export type Override = { 
+/**
+ * What it is called in plans.
+ */
+name: string, 
+/**
+ * What was written at this time or later.
+ */
+from: string, 
+/**
+ * What was written before this time.
+ */
+to: string, 
+/**
+ * How long what of it is kept, counted from when it was written.
+ */
+keep: Keep, };
+export type Policy = { 
+/**
+ * The form of this document: 1.
+ */
+format: number, 
+/**
+ * What is kept at any time of the year.
+ */
+keep: Keep, 
+/**
+ * Bytes that the kept snapshots and WAL should not exceed. Snapshots that only a rule keeps give way,
+ * the oldest first; what a window, a hold or the way back to now needs never does.
+ */
+size_cap: number | null, 
+/**
+ * What is kept beside that of certain days.
+ */
+overrides: Array<Override>, };
+export type PolicyVersion = { 
+/**
+ * Counted from 1; 0 for the policy of a cluster for which none was set.
+ */
+version: number, 
+/**
+ * When it was set, by the clock of the machine that set it; none for version 0.
+ */
+set_at: string | null, 
+/**
+ * What it says.
+ */
+policy: Policy, };
+export type RetentionSize = { 
+/**
+ * Bytes that the kept snapshots added, and of kept WAL.
+ */
+kept: number, 
+/**
+ * Bytes that the others added, and of other WAL.
+ */
+dying: number, 
+/**
+ * The policy's cap; null when it has none.
+ */
+cap: number | null, 
+/**
+ * Bytes by which what has to be kept exceeds the cap.
+ */
+over_cap: number, };
+export type SnapshotFate = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * PostgreSQL's identity of the cluster it is of.
+ */
+system_identifier: string, 
+/**
+ * Its timeline.
+ */
+timeline: number, 
+/**
+ * When the server began to send it.
+ */
+started_at: string, 
+/**
+ * Where replay begins.
+ */
+start_lsn: string, 
+/**
+ * Where it is consistent.
+ */
+stop_lsn: string, 
+/**
+ * Bytes it added to the repository.
+ */
+bytes_added: number, 
+/**
+ * Whether it is kept.
+ */
+kept: boolean, 
+/**
+ * Why, or why not.
+ */
+reasons: Array<{ code: string; of: string | null; text: string }>, };
+export type WalFate = { 
+/**
+ * PostgreSQL's identity of the cluster it is of.
+ */
+system_identifier: string, 
+/**
+ * Its timeline.
+ */
+timeline: number, 
+/**
+ * Its first byte.
+ */
+from_lsn: string, 
+/**
+ * The first byte after it.
+ */
+to_lsn: string, 
+/**
+ * The earliest end of a transaction in it; null when none ended.
+ */
+from: string | null, 
+/**
+ * The latest.
+ */
+to: string | null, 
+/**
+ * How many segments it has, whole or not.
+ */
+segments: number, 
+/**
+ * Bytes they take in the store.
+ */
+bytes: number, 
+/**
+ * Whether it is kept.
+ */
+kept: boolean, 
+/**
+ * Why, or why not.
+ */
+reasons: Array<{ code: string; of: string | null; text: string }>, };
+export type RetentionPlan = { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * The time for which it is planned.
+ */
+at: string, 
+/**
+ * By which policy.
+ */
+policy: PolicyVersion, 
+/**
+ * Every snapshot, by system identifier, start and LSN.
+ */
+snapshots: Array<SnapshotFate>, 
+/**
+ * All WAL, by system identifier, timeline and LSN; segments that follow each other and have one fate
+ * are one entry.
+ */
+wal: Array<WalFate>, 
+/**
+ * Timeline histories; all of them are kept, since they are small and whole timelines depend on them.
+ */
+history_files: number, 
+/**
+ * How much it is.
+ */
+size: RetentionSize, 
+/**
+ * What somebody should know.
+ */
+warnings: Array<string>, };
+export type FateTotals = { 
+/**
+ * Snapshots.
+ */
+snapshots: number, 
+/**
+ * WAL segments.
+ */
+wal_segments: number, 
+/**
+ * When the oldest of the snapshots was begun; null without one.
+ */
+oldest: string | null, };
+export type RetentionOutline = { 
+/**
+ * The plan, with at most as many snapshots and stretches of WAL as were asked for: those that are not kept
+ * first, and of each the newest first.
+ */
+plan: RetentionPlan, 
+/**
+ * Everything that is kept.
+ */
+kept: FateTotals, 
+/**
+ * Everything that is not.
+ */
+dying: FateTotals, 
+/**
+ * What another policy or a later time would let go of that is kept now; null for the plan of now.
+ */
+lost: FateTotals | null, };
 export type Queued = { 
 /**
  * The mark's id.
@@ -1666,7 +1899,8 @@ id: string,
  */
 marked_at: string, 
 /**
- * Until then it can be taken back, by the store's clock. It is removed when retention is applied after it.
+ * It is removed when retention is applied after this time, by the store's clock. Until then it can be taken
+ * back.
  */
 due_at: string, 
 /**
@@ -1689,6 +1923,15 @@ packs: number,
  * About how many bytes they have.
  */
 bytes: number, };
+export type Undeleted = { 
+/**
+ * Marks that were taken back.
+ */
+undeleted: Array<Queued>, 
+/**
+ * Marks that could not be, since their removal has begun.
+ */
+removing: Array<Queued>, };
 export type RemovedTotals = { 
 /**
  * Snapshots.
@@ -2511,6 +2754,51 @@ incremental?: IncrementalMode, }; response: JobRef };
  * The cluster.
  */
 cluster: string, }; response: JobRef };
+  retention_plan: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * For a time to come instead of now.
+ */
+at: string | null, 
+/**
+ * By another policy than the cluster's.
+ */
+policy: Policy | null, 
+/**
+ * So many snapshots and stretches of WAL are listed at most.
+ */
+limit: number, }; response: RetentionOutline };
+  policy_set: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * What is to be kept from now on.
+ */
+policy: Policy, }; response: PolicyVersion };
+  retention_queue: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: Queued[] };
+  retention_start: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: JobRef };
+  retention_undelete: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * One mark; null for all of the cluster.
+ */
+mark: string | null, }; response: Undeleted };
   verify_start: { request: { 
 /**
  * The cluster whose repository is read and whose snapshots are judged; none when there is only one

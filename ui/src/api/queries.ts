@@ -21,6 +21,8 @@ const LIVE: readonly Command[] = [
   "commits",
   "density",
   "markers",
+  "retention_plan",
+  "retention_queue",
 ];
 
 export function newQueryClient(): QueryClient {

@@ -32,7 +32,7 @@ const LEAVES: Record<JobKind, string> = {
   replication:
     "What was copied stays in the replica and is not copied again. Until then the replica is behind; what it names is in it.",
   retention:
-    "What is marked stays marked, what is removed stays removed. A removal that was begun goes on when retention is applied again; every snapshot that is shown can be restored meanwhile.",
+    "What is marked stays marked, what is removed stays removed. A removal that was begun goes on when retention is applied again.",
   demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",
 };
 

@@ -18,7 +18,7 @@ import { Notice } from "../elements/Notice";
 import { Facts, Section } from "../elements/Page";
 import { Problem } from "../elements/Problem";
 import { StateBadge } from "../elements/StateBadge";
-import { Table } from "../elements/Table";
+import { QueueTable } from "../policies/QueueTable";
 import { Duration, Time } from "../time/Time";
 import { GAP_CAUSES } from "../wal/causes";
 import { NeedsSnapshotNotice } from "../wal/NeedsSnapshotNotice";
@@ -220,29 +220,13 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   );
 }
 
-function Queue({ queue }: { queue: readonly Queued[] }) {
-  return (
-    <Table
-      caption="Marked for removal"
-      empty="nothing."
-      heads={["Marked", "Can be taken back until", "Snapshots", "WAL segments", "Packs", "About"]}
-      rows={queue.map((each) => ({
-        key: each.id,
-        cells: [
-          <Time key="m" value={each.marked_at} digits={0} />,
-          each.removing ? "its removal has begun" : <Time key="d" value={each.due_at} digits={0} />,
-          <Count key="s" value={each.snapshots.length} />,
-          <Count key="w" value={each.wal_segments} />,
-          <Count key="p" value={each.packs} />,
-          <Bytes key="b" value={each.bytes} />,
-        ],
-      }))}
-    />
-  );
+function marked(queued: Queued): string {
+  return `${queued.snapshots.length} snapshots, ${queued.wal_segments} WAL segments, ${queued.packs} packs`;
 }
 
 function RetentionOutcome({ result }: { result: RetentionApplied }) {
   const { removed } = result;
+  const stays = result.spared.length + result.waiting.length + result.kept_by_store.length > 0;
   return (
     <div className="space-y-4">
       <Section title="Removed">
@@ -253,34 +237,35 @@ function RetentionOutcome({ result }: { result: RetentionApplied }) {
             ["Packs", <Count key="p" value={removed.packs} />],
             ["Size", <Bytes key="b" value={removed.bytes} exact />],
             ["By policy", result.policy_version === 0 ? "the default" : `version ${result.policy_version}`],
+            ["Marked now", result.marked ? marked(result.marked) : "nothing"],
           ]}
         />
-        {result.spared.length > 0 && (
-          <Notice>
-            Kept after all, since the plan of now keeps it or a hold is on it: {result.spared.join(", ")}
-          </Notice>
-        )}
-        {result.waiting.map((waiting) => (
-          <Notice key={waiting.id}>
-            What was marked as <Mono value={waiting.id} /> waits for {waiting.holder}, whose lease ends at{" "}
-            <Time value={waiting.until} digits={0} /> unless it goes on.
-          </Notice>
-        ))}
-        {result.kept_by_store.length > 0 && (
-          <>
-            <Notice>The store did not remove these. It is tried again the next time.</Notice>
-            <ul className="my-3 list-disc space-y-1 pl-5 text-small">
-              {result.kept_by_store.map((kept) => (
-                <li key={kept.object} className="break-words">
-                  {kept.object}: {kept.message}
-                </li>
-              ))}
-            </ul>
-          </>
-        )}
       </Section>
+      {stays && (
+        <Section title="Not removed">
+          <ul className="list-disc space-y-1 pl-5">
+            {result.spared.map((snapshot) => (
+              <li key={snapshot} className="break-words">
+                Snapshot <Mono value={snapshot} /> was marked and stays: a hold or the policy keeps it by now.
+              </li>
+            ))}
+            {result.waiting.map((waiting) => (
+              <li key={waiting.id} className="break-words">
+                {waiting.holder} may be reading what was marked as <Mono value={waiting.id} />. Its lease ends
+                at <Time value={waiting.until} digits={0} /> unless it is renewed; apply retention again after
+                that.
+              </li>
+            ))}
+            {result.kept_by_store.map((kept) => (
+              <li key={kept.object} className="break-words">
+                The store did not remove {kept.object}: {kept.message}. It is tried again the next time.
+              </li>
+            ))}
+          </ul>
+        </Section>
+      )}
       <Section title="Deletion queue">
-        <Queue queue={result.queue} />
+        <QueueTable queue={result.queue} />
       </Section>
     </div>
   );

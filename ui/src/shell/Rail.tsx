@@ -6,6 +6,7 @@ import {
   LayoutDashboard,
   ListTree,
   Plus,
+  Scale,
   Settings,
   ShieldCheck,
   X,
@@ -44,6 +45,12 @@ function ClusterLinks({ cluster, overview }: { cluster: ClusterSummary; overview
           <Link to="/c/$cluster/restore/new" params={params} className={item} activeProps={active}>
             <History aria-hidden className="size-4 shrink-0" />
             Restore<span className="sr-only"> {cluster.name}</span>
+          </Link>
+        </li>
+        <li>
+          <Link to="/c/$cluster/policies" params={params} className={item} activeProps={active}>
+            <Scale aria-hidden className="size-4 shrink-0" />
+            Policies<span className="sr-only"> of {cluster.name}</span>
           </Link>
         </li>
       </ul>

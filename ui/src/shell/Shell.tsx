@@ -67,6 +67,7 @@ export function Shell() {
     ...(target && {
       "go-timeline": () => void navigate({ to: "/c/$cluster/timeline", params }),
       "go-restore": () => void navigate({ to: "/c/$cluster/restore/new", params }),
+      "go-policies": () => void navigate({ to: "/c/$cluster/policies", params }),
     }),
     zone: toggle,
     "jobs-drawer": () => setOpen(open === "jobs" ? null : "jobs"),

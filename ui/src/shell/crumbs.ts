@@ -4,6 +4,7 @@ export interface Place {
     | "overview"
     | "timeline"
     | "restore"
+    | "policies"
     | "run"
     | "jobs"
     | "job"
@@ -24,6 +25,10 @@ function decoded(part: string | undefined): string {
   }
 }
 
+function ofCluster(part: string | undefined): "restore" | "policies" | "timeline" {
+  return part === "restore" || part === "policies" ? part : "timeline";
+}
+
 export function placeOf(path: string): Place {
   const [first, second, third] = path.split("/").filter(Boolean);
   const nowhere = { cluster: null, job: null };
@@ -32,7 +37,7 @@ export function placeOf(path: string): Place {
     case "overview":
       return { screen: "overview", ...nowhere };
     case "c":
-      return { screen: third === "restore" ? "restore" : "timeline", cluster: decoded(second), job: null };
+      return { screen: ofCluster(third), cluster: decoded(second), job: null };
     case "restore":
       return { screen: "run", cluster: null, job: decoded(second) };
     case "jobs":
@@ -56,6 +61,7 @@ export const SCREEN_NAMES: Record<Place["screen"], string> = {
   overview: "Overview",
   timeline: "Timeline",
   restore: "Restore",
+  policies: "Policies",
   run: "Restore run",
   jobs: "Jobs",
   job: "Job",

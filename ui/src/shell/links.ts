@@ -78,6 +78,7 @@ const SCREENS: readonly RegExp[] = [
   /^\/overview$/,
   /^\/c\/[^/]{1,128}\/timeline$/,
   /^\/c\/[^/]{1,128}\/restore\/new$/,
+  /^\/c\/[^/]{1,128}\/policies$/,
   /^\/restore\/[0-9A-Za-z-]{1,64}$/,
   /^\/jobs$/,
   /^\/job\/[0-9A-Za-z-]{1,64}$/,

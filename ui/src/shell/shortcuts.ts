@@ -15,6 +15,7 @@ export const SHORTCUTS = [
   { id: "go-overview", scope: "global", keys: ["g o"], label: "Overview", group: "Go to" },
   { id: "go-timeline", scope: "global", keys: ["g t"], label: "Timeline of the cluster", group: "Go to" },
   { id: "go-restore", scope: "global", keys: ["g r"], label: "Restore the cluster", group: "Go to" },
+  { id: "go-policies", scope: "global", keys: ["g p"], label: "Policies of the cluster", group: "Go to" },
   { id: "go-jobs", scope: "global", keys: ["g j"], label: "Jobs", group: "Go to" },
   { id: "go-verify", scope: "global", keys: ["g v"], label: "Verify", group: "Go to" },
   { id: "go-settings", scope: "global", keys: ["g s"], label: "Settings", group: "Go to" },

@@ -21,6 +21,7 @@ import {
   makeTimeline,
 } from "./archive";
 import { LOSS_CHANGES, makePlan } from "./plan";
+import { LATER, NOTHING_KEPT, OUTLINE, QUEUE } from "./retention";
 import { before, cluster, JOBS, job, jobDetail, jobEvent, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
 export type Scene = "busy" | "first-run" | "empty" | "failed" | "no-keychain";
@@ -156,18 +157,7 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
       },
     ],
     marked: null,
-    queue: [
-      {
-        id: "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1c01",
-        marked_at: before(86_400 * 8),
-        due_at: before(86_400),
-        removing: false,
-        snapshots: ["0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1b03"],
-        wal_segments: 12,
-        packs: 4,
-        bytes: 96_468_992,
-      },
-    ],
+    queue: QUEUE,
   }),
   "job-replication-done": (id) => ({
     kind: "replication",
@@ -482,6 +472,17 @@ export class FakeEngine {
     rescue_start: () => ({ job: "job-restore-running" }),
     backup_start: () => ({ job: "job-backup-running" }),
     archive_start: () => ({ job: "job-archive" }),
+    retention_plan: ({ at, policy }) => {
+      if (this.scene === "empty") return NOTHING_KEPT;
+      return at === null && policy === null ? OUTLINE : { ...OUTLINE, ...LATER };
+    },
+    policy_set: ({ policy }) => ({ version: 4, set_at: NOW, policy }),
+    retention_queue: () => (this.scene === "empty" ? [] : QUEUE),
+    retention_start: () => ({ job: "job-retention-done" }),
+    retention_undelete: ({ mark }) => ({
+      undeleted: QUEUE.filter((each) => !each.removing && (mark === null || each.id === mark)),
+      removing: QUEUE.filter((each) => each.removing && mark === null),
+    }),
     verify_start: () => ({ job: "job-verify-done" }),
     verify_offline_start: () => ({ job: "job-verify-done" }),
     restore_destination: ({ cluster: name }) => ({

@@ -160,6 +160,7 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
     // React's own wheel listener is passive and could not keep the page from scrolling.
     const onWheel = (event: WheelEvent) => {
       event.preventDefault();
+      onMove();
       const now = latest.current;
       if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
         glideTo(pan(where(), (event.deltaX || event.deltaY) / 1200, now.bounds));
@@ -181,7 +182,7 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
       cancelAnimationFrame(turning);
       element.removeEventListener("wheel", onWheel);
     };
-  }, [glideTo, where]);
+  }, [glideTo, where, onMove]);
 
   const offset = (event: PointerEvent) => event.clientX - event.currentTarget.getBoundingClientRect().left;
   const lane = { view, width };
@@ -219,7 +220,7 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
         const held = drag.current;
         drag.current = null;
         if (held?.moved) settle();
-        else if (held) onPick(timeAt(view, width, offset(event)), event.altKey);
+        else if (held) onPick(timeAt(where(), width, offset(event)), event.altKey);
       }}
       onPointerCancel={() => {
         drag.current = null;

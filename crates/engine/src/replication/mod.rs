@@ -233,7 +233,13 @@ impl Engine {
                     job.reporter.total(Some(now.bytes_total));
                     job.reporter.done(now.bytes_done);
                 };
-                Ok(replica.update(options.clone(), &progress, &job.cancel).await?)
+                let done = replica.update(options.clone(), &progress, &job.cancel).await?;
+                if let Some(holder) = &done.waiting {
+                    job.reporter.log(format!(
+                        "what retention has removed stays in {url} for now: {holder} may be reading it"
+                    ));
+                }
+                Ok(done)
             }
             .await;
             match outcome {

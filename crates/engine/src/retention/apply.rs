@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
-use holdfast_repository::{FileTableRef, ObjectKind, Repository};
+use holdfast_repository::{FileTableRef, ObjectKind, PackId, Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,12 +21,10 @@ use crate::archive::ledger::without;
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::home::machine_name;
-use crate::jobs::{JobContext, JobKind};
-use crate::lease::HeldLease;
+use crate::jobs::{JobContext, JobId, JobKind};
+use crate::lease::{COLLECTION, HeldLease};
 use crate::snapshot::{Snapshot, cached_document, is_file_table, is_manifest};
 
-/// The lease of whoever marks, removes or takes back.
-pub(super) const COLLECTION: &str = "collection";
 /// How long a mark can be taken back when nothing else is said.
 pub const DEFAULT_DELAY: Span = Span::days(7);
 /// What nothing names and is younger than this may be of a backup that still runs.
@@ -40,7 +38,8 @@ pub struct Queued {
     /// When it was marked.
     #[ts(type = "string")]
     pub marked_at: DateTime<Utc>,
-    /// Until then it can be taken back, by the store's clock. It is removed when retention is applied after it.
+    /// It is removed when retention is applied after this time, by the store's clock. Until then it can be taken
+    /// back.
     #[ts(type = "string")]
     pub due_at: DateTime<Utc>,
     /// Its removal has begun: it cannot be taken back.
@@ -105,6 +104,15 @@ pub struct Waiting {
     pub until: DateTime<Utc>,
 }
 
+/// What became of marks that were to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Undeleted {
+    /// Marks that were taken back.
+    pub undeleted: Vec<Queued>,
+    /// Marks that could not be, since their removal has begun.
+    pub removing: Vec<Queued>,
+}
+
 /// An object that the store did not remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct KeptByStore {
@@ -161,31 +169,79 @@ impl Engine {
     /// Removes what was marked and is due, then marks what the plan of now does not keep. What is marked can be
     /// taken back for `delay` ([`DEFAULT_DELAY`] when none is given).
     ///
+    /// With `accept_lost`, snapshots that this machine knows and the store does not list are given up: it forgets
+    /// them.
+    ///
     /// # Errors
     /// When not everything that is stored can be read: nothing is removed on what is not known. Refused while
-    /// another machine does the same.
+    /// somebody else does the same.
     pub async fn apply_retention(
         &self,
         name: &str,
         delay: Option<Span>,
+        accept_lost: bool,
         cancel: CancellationToken,
     ) -> Result<RetentionApplied> {
         let cluster = self.cluster(name).await?;
         let engine = self.clone();
-        let title = format!("Apply retention to {name}");
-        self.run_job(JobKind::Retention, Some(name), title, cancel, |job| async move {
-            let (_, repository) = engine.repository_by_id(cluster.repository).await?;
-            let collection = collecting(&repository, &format!("retention {}", job.id)).await?;
-            let cancel = job.cancel.clone();
-            let delay = delay.unwrap_or(DEFAULT_DELAY);
-            let outcome = tokio::select! {
-                outcome = engine.apply_held(&job, &repository, &cluster, delay, &collection) => outcome,
-                () = cancel.cancelled() => Err(EngineError::Cancelled),
-            };
-            collection.release().await;
-            outcome
+        self.run_job(JobKind::Retention, Some(name), title(name), cancel, |job| async move {
+            if accept_lost {
+                engine.forget_lost(&job, &cluster).await?;
+            }
+            engine.apply_in(job, cluster, delay.unwrap_or(DEFAULT_DELAY)).await
         })
         .await
+    }
+
+    /// Forgets the manifests that this machine knows and the store does not list.
+    async fn forget_lost(&self, job: &JobContext, cluster: &Cluster) -> Result<()> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let lost = self.lost_manifests(&repository).await?;
+        for path in &lost {
+            job.reporter
+                .warning(format!("{path} is given up: it is not in the repository any more"));
+        }
+        self.catalog().forget_objects(repository.id(), &lost).await
+    }
+
+    /// The manifests that this machine knows, the store does not list, and nobody has removed on purpose.
+    async fn lost_manifests(&self, repository: &Repository) -> Result<Vec<String>> {
+        let listed: HashSet<String> =
+            repository.list("snapshots/").await?.into_iter().map(|entry| entry.path).collect();
+        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
+        let mut known = self.catalog().known_objects(repository.id()).await?;
+        known.retain(|p| is_manifest(p) && !listed.contains(p) && !removed.contains(p));
+        Ok(known)
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded.
+    pub async fn start_retention(&self, name: &str) -> Result<JobId> {
+        let cluster = self.cluster(name).await?;
+        let engine = self.clone();
+        self.start_job(JobKind::Retention, Some(name), title(name), |job| async move {
+            engine.apply_in(job, cluster, DEFAULT_DELAY).await
+        })
+        .await
+    }
+
+    async fn apply_in(
+        &self,
+        job: JobContext,
+        cluster: Cluster,
+        delay: Span,
+    ) -> Result<RetentionApplied> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let collection = collecting(&repository, &format!("retention {}", job.id)).await?;
+        let cancel = job.cancel.clone();
+        let outcome = tokio::select! {
+            outcome = self.apply_held(&job, &repository, &cluster, delay, &collection) => outcome,
+            () = cancel.cancelled() => Err(EngineError::Cancelled),
+        };
+        collection.release().await;
+        outcome
     }
 
     /// What of a cluster is marked for removal, oldest first.
@@ -196,7 +252,7 @@ impl Engine {
         let cluster = self.cluster(name).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let marked = tombstone::all(self.catalog(), &repository).await?;
-        Ok(queue_of(&marked, cluster.id))
+        Ok(queue_of(&marked, &self.own_clusters(&repository, &cluster).await?))
     }
 
     /// Takes marks back: all of a cluster, or one. What they named is kept until retention is applied again.
@@ -204,30 +260,34 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`] where nothing is marked; refused for what is being removed, or while another
     /// machine applies retention.
-    pub async fn undelete(&self, name: &str, mark: Option<Uuid>) -> Result<Vec<Queued>> {
+    pub async fn undelete(&self, name: &str, mark: Option<Uuid>) -> Result<Undeleted> {
         let cluster = self.cluster(name).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let collection = collecting(&repository, "retention undelete").await?;
         let outcome = async {
             let marked = tombstone::all(self.catalog(), &repository).await?;
+            let clusters = self.own_clusters(&repository, &cluster).await?;
+            collection.check().await?;
             let own = marked.iter().filter(|m| {
-                m.tombstone.cluster == cluster.id && mark.is_none_or(|id| m.tombstone.id == id)
+                clusters.contains(&m.tombstone.cluster) && mark.is_none_or(|id| m.tombstone.id == id)
             });
-            let (mut lifted, mut removing) = (Vec::new(), 0);
+            let (mut undeleted, mut removing) = (Vec::new(), Vec::new());
             for marked in own {
                 match marked.stage {
                     Stage::Standing => {
                         tombstone::lift(&repository, marked.tombstone.id).await?;
-                        lifted.push(Queued::from(marked));
+                        undeleted.push(Queued::from(marked));
                     }
-                    Stage::Removing(_) => removing += 1,
+                    Stage::Removing(_) => removing.push(Queued::from(marked)),
                     Stage::Lifted | Stage::Removed(_) => {}
                 }
             }
-            if !lifted.is_empty() {
-                return Ok(lifted);
+            if !undeleted.is_empty() {
+                // Somebody else may have begun to remove it when the lease was lost meanwhile.
+                collection.check().await?;
+                return Ok(Undeleted { undeleted, removing });
             }
-            if removing > 0 {
+            if !removing.is_empty() {
                 return Err(EngineError::refused(
                     "removal_begun",
                     "the removal of what was marked has begun: it cannot be taken back",
@@ -252,16 +312,13 @@ impl Engine {
         collection: &HeldLease,
     ) -> Result<RetentionApplied> {
         job.reporter.phase("reading what is stored", None, None);
-        let mut manifests = self.manifests(repository).await?;
-        let mut plan = self.retention_plan(&cluster.name).await?;
         let marked = tombstone::all(self.catalog(), repository).await?;
-        let sweep = Sweep { engine: self, job, repository, collection, plan: &plan };
-        let swept = sweep.run(cluster.id, &marked, &mut manifests).await?;
+        let swept =
+            Sweep { engine: self, job, repository, collection, cluster }.run(&marked).await?;
 
         job.reporter.phase("marking", None, None);
-        if swept.removed.objects > 0 {
-            plan = self.retention_plan(&cluster.name).await?;
-        }
+        let manifests = self.manifests(repository).await?;
+        let plan = self.retention_plan(&cluster.name).await?;
         let new = self.to_mark(repository, cluster, &plan, &manifests, delay, collection).await?;
         if let Some(tombstone) = &new {
             collection.check().await?;
@@ -278,7 +335,7 @@ impl Engine {
             waiting: swept.waiting,
             kept_by_store: swept.kept_by_store,
             marked: marked.iter().find(|m| Some(m.tombstone.id) == id).map(Queued::from),
-            queue: queue_of(&marked, cluster.id),
+            queue: queue_of(&marked, &plan.clusters),
         })
     }
 
@@ -289,27 +346,20 @@ impl Engine {
     /// not known then.
     pub(super) async fn manifests(&self, repository: &Repository) -> Result<Manifests> {
         let mut manifests = BTreeMap::new();
-        let mut listed = BTreeSet::new();
-        for entry in
-            repository.list("snapshots/").await?.into_iter().filter(|e| is_manifest(&e.path))
-        {
-            let kind = ObjectKind::Snapshot;
-            let snapshot: Snapshot =
-                cached_document(self.catalog(), repository, &entry.path, kind).await?;
-            manifests.insert(snapshot.id, snapshot);
-            listed.insert(entry.path);
+        for entry in repository.list("snapshots/").await? {
+            if is_manifest(&entry.path) {
+                let kind = ObjectKind::Snapshot;
+                let snapshot: Snapshot =
+                    cached_document(self.catalog(), repository, &entry.path, kind).await?;
+                manifests.insert(snapshot.id, snapshot);
+            }
         }
-        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
-        let known = self.catalog().known_objects(repository.id()).await?;
-        if let Some(path) = known
-            .iter()
-            .find(|path| is_manifest(path) && !listed.contains(*path) && !removed.contains(*path))
-        {
+        if let Some(path) = self.lost_manifests(repository).await?.first() {
             return Err(EngineError::integrity(
                 "snapshot_missing",
                 format!("{path} was in the repository and is not listed now"),
                 "Nothing is removed while something is missing that nobody has removed. Verify the repository, and \
-                 bring back what is missing from a replica.",
+                 bring back what is missing from a replica. If it is lost, `--accept-lost` gives it up.",
             ));
         }
         Ok(Manifests(manifests))
@@ -343,8 +393,9 @@ impl Engine {
         let before = collection.since() - YOUNG;
         let packs_marked: HashSet<_> = standing.iter().flat_map(|t| &t.packs).copied().collect();
         let dying = snapshots.iter().map(|snapshot| snapshot.id).collect();
-        let theirs = repository.packs_needed(&manifests.tables_of(&dying), &packs_marked).await?;
-        let unneeded = repository.packs_unneeded(&manifests.tables_without(&doomed)).await?;
+        let theirs = packs_of_dying(repository, &manifests.tables_of(&dying)).await?;
+        let living = manifests.tables_without(&doomed);
+        let unneeded = repository.packs_unneeded(&living, &packs_marked).await?;
         let packs: Vec<_> = unneeded
             .into_iter()
             .filter(|each| theirs.contains(&each.pack) || each.stored_at < before)
@@ -391,12 +442,35 @@ impl Engine {
     }
 }
 
+/// The packs of snapshots that go. Of one whose list of files is damaged they are found once they are old: then
+/// nobody needs them.
+async fn packs_of_dying(
+    repository: &Repository,
+    tables: &[FileTableRef],
+) -> Result<HashSet<PackId>> {
+    let mut packs = HashSet::new();
+    for table in tables {
+        match repository.packs_needed(std::slice::from_ref(table), &[]).await {
+            Ok(needed) => packs.extend(needed),
+            Err(error @ (RepositoryError::Corrupt { .. } | RepositoryError::NotFound { .. })) => {
+                tracing::warn!(%error, "the packs of a snapshot that goes are not known");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(packs)
+}
+
+fn title(name: &str) -> String {
+    format!("Apply retention to {name}")
+}
+
 async fn collecting(repository: &Repository, what: &str) -> Result<HeldLease> {
     HeldLease::take(repository, COLLECTION, &format!("{what} on {}", machine_name())).await
 }
 
-fn queue_of(marked: &[Marked], cluster: Uuid) -> Vec<Queued> {
-    let own = marked.iter().filter(|m| m.stands() && m.tombstone.cluster == cluster);
+fn queue_of(marked: &[Marked], clusters: &BTreeSet<Uuid>) -> Vec<Queued> {
+    let own = marked.iter().filter(|m| m.stands() && clusters.contains(&m.tombstone.cluster));
     own.map(Queued::from).collect()
 }
 

@@ -22,11 +22,15 @@ use holdfast_postgres::{SystemIdentifier, TimelineId};
 use holdfast_repository::Repository;
 use uuid::Uuid;
 
-pub use apply::{DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Waiting};
+pub use apply::{
+    DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Undeleted, Waiting,
+};
 pub use holds::{Held, Hold};
 pub use policy::{Keep, MAX_POLICY_BYTES, Override, Policy, PolicyVersion};
 pub use reason::Reason;
-pub use report::{RetentionPlan, RetentionSize, SnapshotFate, WalFate};
+pub use report::{
+    FateTotals, RetentionOutline, RetentionPlan, RetentionSize, SnapshotFate, WalFate,
+};
 pub use span::Span;
 
 use crate::Engine;
@@ -44,6 +48,8 @@ struct Stored {
     policy: PolicyVersion,
     holds: Vec<Hold>,
     systems: Vec<System>,
+    /// The cluster, and what it was before upgrades.
+    own: BTreeSet<Uuid>,
 }
 
 /// What is stored of one system identifier.
@@ -64,18 +70,20 @@ impl Engine {
         planned(cluster, stored, Utc::now()).await
     }
 
-    /// What of that which is stored now would still be kept at a later time, by the cluster's policy or by
-    /// another one. Backups that will be taken until then are not made up.
+    /// What of that which is stored now would still be kept at a later time, or now when none is given, by the
+    /// cluster's policy or by another one. Backups that will be taken until then are not made up.
     ///
     /// # Errors
     /// As [`Engine::retention_plan`]; usage for a time that has passed.
     pub async fn simulate_policy(
         &self,
         name: &str,
-        at: DateTime<Utc>,
+        at: Option<DateTime<Utc>>,
         policy: Option<Policy>,
     ) -> Result<RetentionPlan> {
-        if at < Utc::now() {
+        let now = Utc::now();
+        let at = at.unwrap_or(now);
+        if at < now {
             return Err(EngineError::usage(
                 "that time has passed",
                 "A simulation tells what will be left of what is stored now: give a time to come.",
@@ -136,6 +144,17 @@ impl Engine {
             }
         }
         holds::place(&repository, cluster.id, &hold).await?;
+        // Whoever removes reads the holds before it says what it removes.
+        if let Held::Snapshot(id) = on
+            && tombstone::is_being_removed(self.catalog(), &repository, id).await?
+        {
+            holds::lift(&repository, cluster.id, hold.id).await?;
+            return Err(EngineError::refused(
+                "removal_begun",
+                format!("snapshot {id} is being removed and cannot be held any more"),
+                "Look in a replica: what is removed here goes there with the next replication only.",
+            ));
+        }
         Ok(hold)
     }
 
@@ -208,7 +227,18 @@ impl Engine {
                 history,
             })
             .collect();
-        Ok(Stored { policy, holds, systems })
+        Ok(Stored { policy, holds, systems, own })
+    }
+
+    /// The cluster, and those that may be what it was before an upgrade.
+    async fn own_clusters(
+        &self,
+        repository: &Repository,
+        cluster: &Cluster,
+    ) -> Result<BTreeSet<Uuid>> {
+        let documents = cluster::newest_documents(repository).await?;
+        let earlier = documents.iter().filter(|d| is_earlier(d, cluster, &documents));
+        Ok(earlier.map(|document| document.id).chain([cluster.id]).collect())
     }
 
     /// Snapshots of other clusters in the repository that have one of these system identifiers.
@@ -298,5 +328,6 @@ fn plan_of(cluster: &Cluster, stored: &Stored, now: DateTime<Utc>) -> RetentionP
         holds: &stored.holds,
         now,
     });
-    report::report(cluster, &stored.policy, now, &lineages, decision)
+    let own = stored.own.clone();
+    report::report(cluster, own, &stored.policy, now, &lineages, decision)
 }

@@ -22,7 +22,7 @@ const MAX_OVERRIDES: usize = 100;
 const MAX_NAME: usize = 64;
 
 /// What is to be kept of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The form of this document: 1.
@@ -32,6 +32,7 @@ pub struct Policy {
     /// Bytes that the kept snapshots and WAL should not exceed. Snapshots that only a rule keeps give way,
     /// the oldest first; what a window, a hold or the way back to now needs never does.
     #[serde(default)]
+    #[ts(type = "number | null")]
     pub size_cap: Option<u64>,
     /// What is kept beside that of certain days.
     #[serde(default)]
@@ -39,38 +40,46 @@ pub struct Policy {
 }
 
 /// How long what is kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
     /// For so long the newest snapshot of each hour.
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub hourly: Option<Span>,
     /// For so long the newest snapshot of each day (UTC).
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub daily: Option<Span>,
     /// For so long the newest snapshot of each week (ISO 8601, from Monday, UTC).
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub weekly: Option<Span>,
     /// For so long the newest snapshot of each month.
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub monthly: Option<Span>,
     /// For so long the newest snapshot of each year.
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub yearly: Option<Span>,
     /// For so long every transaction can be gone back to.
     #[serde(default)]
+    #[ts(type = "string | null")]
     pub any_point: Option<Span>,
 }
 
 /// What is kept of snapshots and WAL that were written between two times, beside what is kept anyway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     /// What it is called in plans.
     pub name: String,
     /// What was written at this time or later.
+    #[ts(type = "string")]
     pub from: DateTime<Utc>,
     /// What was written before this time.
+    #[ts(type = "string")]
     pub to: DateTime<Utc>,
     /// How long what of it is kept, counted from when it was written.
     pub keep: Keep,
@@ -204,11 +213,13 @@ impl Policy {
 }
 
 /// A version of a cluster's policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct PolicyVersion {
     /// Counted from 1; 0 for the policy of a cluster for which none was set.
+    #[ts(type = "number")]
     pub version: u64,
     /// When it was set, by the clock of the machine that set it; none for version 0.
+    #[ts(type = "string | null")]
     pub set_at: Option<DateTime<Utc>>,
     /// What it says.
     pub policy: Policy,

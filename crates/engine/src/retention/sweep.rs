@@ -1,27 +1,28 @@
 //! Removing what was marked and is due.
 //!
 //! Nothing is removed that the plan of this moment keeps, that any manifest of this moment needs, or that
-//! somebody may be reading: a removal waits for every lease that is older than the moment at which it became due.
-//! Younger restores refuse what is due by themselves, and younger backups share nothing with packs that are marked.
-//! Replications, verifications and exports read everything, and are always waited for.
+//! somebody may be reading. Whoever reads holds a lease, and takes none while somebody removes; a removal waits for
+//! all of them. A backup shares nothing with packs that were marked before it began, and is waited for only when it
+//! began before they were due. Restores refuse by themselves what is due.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{TimeDelta, Utc};
 use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
-use holdfast_repository::{Lease, LeaseInfo, PackId, Repository};
+use holdfast_repository::{FileTableRef, Lease, LeaseInfo, PackId, Repository};
 use uuid::Uuid;
 
-use super::apply::{COLLECTION, KeptByStore, Manifests, RemovedTotals, Waiting};
+use super::apply::{KeptByStore, Manifests, RemovedTotals, Waiting};
 use super::report::RetentionPlan;
 use super::tombstone::{self, Marked, MarkedSnapshot, MarkedWal, Removal, Stage, Tombstone};
 use crate::Engine;
 use crate::archive::ledger::{Retired, record_retired, without};
 use crate::archive::{segment_path, slice_directory};
+use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::jobs::{JobContext, JobKind};
-use crate::lease::HeldLease;
-use crate::snapshot::Snapshot;
+use crate::jobs::JobContext;
+use crate::lease::{COLLECTION, HeldLease, is_of_backup};
+use crate::snapshot::{Snapshot, is_manifest};
 
 /// Stores tell times in whole seconds, some of them.
 const CLOCK_STEP: TimeDelta = TimeDelta::seconds(1);
@@ -32,7 +33,7 @@ pub(super) struct Sweep<'a> {
     pub(super) job: &'a JobContext,
     pub(super) repository: &'a Repository,
     pub(super) collection: &'a HeldLease,
-    pub(super) plan: &'a RetentionPlan,
+    pub(super) cluster: &'a Cluster,
 }
 
 /// What came of it.
@@ -45,9 +46,22 @@ pub(super) struct Swept {
 }
 
 /// What goes with one tombstone.
+#[derive(PartialEq, Eq)]
 struct Leaving {
     snapshots: Vec<MarkedSnapshot>,
     wal: Vec<MarkedWal>,
+}
+
+/// Packs by what becomes of them.
+struct PackFates {
+    /// Needed by the snapshots that were counted.
+    needed: HashSet<PackId>,
+    /// Snapshots whose packs are in `needed`.
+    counted: HashSet<Uuid>,
+    /// Those of the removals that have begun: nothing may be left to rely on them.
+    going: HashSet<PackId>,
+    /// Those of the tombstones that are due now.
+    due: HashSet<PackId>,
 }
 
 impl Leaving {
@@ -76,63 +90,64 @@ impl Leaving {
 }
 
 impl Sweep<'_> {
-    /// Removes; what is gone is taken out of `manifests`.
-    pub(super) async fn run(
-        &self,
-        cluster: Uuid,
-        marked: &[Marked],
-        manifests: &mut Manifests,
-    ) -> Result<Swept> {
+    /// Removes what is due, and goes on with what was begun.
+    pub(super) async fn run(&self, marked: &[Marked]) -> Result<Swept> {
         let mut swept = Swept::default();
-        let own = || marked.iter().filter(|m| m.tombstone.cluster == cluster);
-        for marked in own() {
-            if let Stage::Removing(removal) = &marked.stage {
-                let sizes = self.sizes().await?;
-                self.remove(removal, &sizes, &mut swept).await?;
-                manifests.0.retain(|_, s| !removal.objects.contains(&s.path()));
+        // Who begins after this list is read finds the lease of whoever collects, and waits.
+        let leases = Lease::list(self.repository, "").await?;
+        let plan = self.engine.retention_plan(&self.cluster.name).await?;
+        let own = marked.iter().filter(|m| plan.clusters.contains(&m.tombstone.cluster));
+        let (mut due, mut begun): (Vec<&Marked>, Vec<&Marked>) = (Vec::new(), Vec::new());
+        for marked in own {
+            let list = match marked.stage {
+                Stage::Removing(_) => &mut begun,
+                Stage::Standing if marked.due_at <= self.collection.since() => &mut due,
+                _ => continue,
+            };
+            match blocker(&leases, marked) {
+                Some(lease) => swept.waiting.push(waiting(marked, lease)),
+                None => list.push(marked),
             }
         }
-        let due: Vec<&Marked> = own()
-            .filter(|m| matches!(m.stage, Stage::Standing) && m.due_at <= self.collection.since())
-            .collect();
-        if due.is_empty() {
+        if due.is_empty() && begun.is_empty() {
             return Ok(swept);
         }
         Lease::remove_left(self.repository, COLLECTION).await?;
-        let leases = Lease::list(self.repository, "").await?;
-        let mut free = Vec::new();
-        for marked in due {
-            match blocker(&leases, marked) {
-                Some(lease) => swept.waiting.push(Waiting {
-                    id: marked.tombstone.id.to_string(),
-                    holder: lease.holder.clone(),
-                    until: lease.until,
-                }),
-                None => free.push(&marked.tombstone),
+        for marked in begun {
+            if let Stage::Removing(removal) = &marked.stage {
+                self.remove(removal, &self.sizes().await?, &mut swept).await?;
             }
         }
-        let dying = Dying::of(self.plan);
-        let mut leaving: Vec<(&Tombstone, Leaving)> =
-            free.into_iter().map(|tombstone| (tombstone, dying.part_of(tombstone))).collect();
-        for (tombstone, leaving) in &leaving {
-            let spared = tombstone.snapshots.iter().filter(|s| !leaving.snapshots.contains(s));
-            let there = spared.filter(|snapshot| manifests.0.contains_key(&snapshot.id));
-            swept.spared.extend(there.map(|snapshot| snapshot.id.to_string()));
+        if due.is_empty() {
+            return Ok(swept);
         }
-        let gone: HashSet<Uuid> =
-            leaving.iter().flat_map(|(_, l)| &l.snapshots).map(|s| s.id).collect();
-        for (_, leaving) in &mut leaving {
-            let staying = manifests.0.values().filter(|snapshot| !gone.contains(&snapshot.id));
-            leaving.spare_wal_of(staying);
+        let manifests = self.engine.manifests(self.repository).await?;
+        let dying = Dying::of(&plan);
+        let gone: HashSet<Uuid> = due
+            .iter()
+            .flat_map(|marked| dying.part_of(&marked.tombstone).snapshots)
+            .map(|snapshot| snapshot.id)
+            .collect();
+        let mut fates = PackFates {
+            needed: HashSet::new(),
+            counted: manifests.0.keys().filter(|id| !gone.contains(id)).copied().collect(),
+            going: begun_packs(marked),
+            due: due.iter().flat_map(|marked| &marked.tombstone.packs).copied().collect(),
+        };
+        fates.needed = self.packs_needed(&manifests.tables_without(&gone), &fates).await?;
+        for marked in due {
+            self.carry_out(marked, &mut fates, &mut swept).await?;
         }
-        let packs = leaving.iter().flat_map(|(tombstone, _)| &tombstone.packs).copied().collect();
-        let tables = manifests.tables_without(&gone);
-        let needed = self.repository.packs_needed(&tables, &packs).await?;
-        for (tombstone, leaving) in leaving {
-            self.carry_out(tombstone, &leaving, manifests, &needed, &mut swept).await?;
-        }
-        manifests.0.retain(|id, _| !gone.contains(id));
         Ok(swept)
+    }
+
+    async fn packs_needed(
+        &self,
+        tables: &[FileTableRef],
+        fates: &PackFates,
+    ) -> Result<HashSet<PackId>> {
+        let all: HashSet<PackId> = fates.due.union(&fates.going).copied().collect();
+        Ok(self.repository.packs_needed(tables, &[&all, &fates.going]).await?)
     }
 
     /// Every object of the repository, with its size.
@@ -141,33 +156,51 @@ impl Sweep<'_> {
         Ok(listed.into_iter().map(|entry| (entry.path, entry.size)).collect())
     }
 
+    /// What still goes with a tombstone, by the plan and the manifests of this moment.
+    async fn leaving(&self, tombstone: &Tombstone, now: &Manifests) -> Result<Leaving> {
+        let plan = self.engine.retention_plan(&self.cluster.name).await?;
+        let mut leaving = Dying::of(&plan).part_of(tombstone);
+        let gone: HashSet<Uuid> = leaving.snapshots.iter().map(|snapshot| snapshot.id).collect();
+        leaving.spare_wal_of(now.0.values().filter(|snapshot| !gone.contains(&snapshot.id)));
+        Ok(leaving)
+    }
+
     /// Removes what goes with one tombstone.
     async fn carry_out(
         &self,
-        tombstone: &Tombstone,
-        leaving: &Leaving,
-        manifests: &Manifests,
-        needed: &HashSet<PackId>,
+        marked: &Marked,
+        fates: &mut PackFates,
         swept: &mut Swept,
     ) -> Result<()> {
         self.job.check()?;
+        let tombstone = &marked.tombstone;
+        // Somebody may have begun since.
+        let leases = Lease::list(self.repository, "").await?;
+        if let Some(lease) = blocker(&leases, marked) {
+            swept.waiting.push(waiting(marked, lease));
+            return Ok(());
+        }
+        let now = self.engine.manifests(self.repository).await?;
+        let leaving = self.leaving(tombstone, &now).await?;
+        let gone: HashSet<Uuid> = leaving.snapshots.iter().map(|snapshot| snapshot.id).collect();
         let sizes = self.sizes().await?;
-        let mut packs: HashSet<PackId> = tombstone
+        // Of backups that have ended since they were counted, and of what is spared by now.
+        let more: Vec<&Snapshot> = now
+            .0
+            .values()
+            .filter(|s| !gone.contains(&s.id) && !fates.counted.contains(&s.id))
+            .collect();
+        let tables: Vec<_> = more.iter().map(|snapshot| snapshot.file_table.clone()).collect();
+        let needed = self.packs_needed(&tables, fates).await?;
+        let packs: HashSet<PackId> = tombstone
             .packs
             .iter()
-            .filter(|pack| !needed.contains(pack) && sizes.contains_key(&pack.path()))
+            .filter(|pack| !fates.needed.contains(pack) && !needed.contains(pack))
+            .filter(|pack| sizes.contains_key(&pack.path()))
             .copied()
             .collect();
-        // A backup that has ended since they were read.
-        let now = self.engine.manifests(self.repository).await?;
-        let new: Vec<&Snapshot> =
-            now.0.values().filter(|s| !manifests.0.contains_key(&s.id)).collect();
-        let tables: Vec<_> = new.iter().map(|snapshot| snapshot.file_table.clone()).collect();
-        for pack in self.repository.packs_needed(&tables, &packs).await? {
-            packs.remove(&pack);
-        }
         let mut objects = Vec::new();
-        for snapshot in leaving.snapshots.iter().filter_map(|s| manifests.0.get(&s.id)) {
+        for snapshot in leaving.snapshots.iter().filter_map(|s| now.0.get(&s.id)) {
             objects.extend([snapshot.path(), snapshot.file_table.path.clone()]);
         }
         let named: HashSet<&str> =
@@ -178,13 +211,27 @@ impl Sweep<'_> {
         }
         objects.extend(self.repository.reindex_without(&packs).await?);
         objects.extend(packs.iter().map(PackId::path));
-        let removal = Removal { id: tombstone.id, began_at: Utc::now(), objects };
-        // Only who has held the lease all the time knows that nobody else does the same.
-        self.collection.check().await?;
         for (system, stretches) in retired(&leaving.wal) {
             record_retired(self.repository, system, &stretches).await?;
         }
+        // A hold that was placed since, or another policy.
+        if self.leaving(tombstone, &now).await? != leaving {
+            swept.spared.extend(gone.iter().map(Uuid::to_string));
+            return Ok(());
+        }
+        let spared = tombstone.snapshots.iter().filter(|snapshot| !gone.contains(&snapshot.id));
+        let there = spared.filter(|snapshot| now.0.contains_key(&snapshot.id));
+        swept.spared.extend(there.map(|snapshot| snapshot.id.to_string()));
+        let Leaving { snapshots, wal } = leaving;
+        let removal = Removal { id: tombstone.id, began_at: Utc::now(), snapshots, wal, objects };
+        // Only who has held the lease all the time knows that nobody else does the same, or has taken it back.
+        self.collection.check().await?;
         tombstone::begin(self.repository, &removal).await?;
+        if let Err(error) = self.collection.check().await {
+            tombstone::forget(self.repository, tombstone.id).await?;
+            return Err(error);
+        }
+        fates.going.extend(&packs);
         self.remove(&removal, &sizes, swept).await
     }
 
@@ -200,37 +247,50 @@ impl Sweep<'_> {
         self.job.reporter.phase("removing", Some("objects"), Some(there.len() as u64));
         let progress = |done| self.job.reporter.done(done);
         let outcome = self.repository.remove_objects(&there, &progress, &self.job.cancel).await?;
-        let kept: HashSet<&str> = outcome.kept.iter().map(|(path, _)| path.as_str()).collect();
-        let gone = there.iter().filter(|path| !kept.contains(path.as_str()));
         let totals = &mut swept.removed;
-        for path in gone {
+        for path in &outcome.gone {
             totals.objects += 1;
             totals.bytes += sizes.get(path).copied().unwrap_or_default();
-            totals.packs += u64::from(path.starts_with("packs/"));
+            totals.packs += u64::from(PackId::parse_path(path).is_some());
             totals.wal_segments += u64::from(path.starts_with("wal/"));
-            if let Some((_, id)) = path.strip_prefix("snapshots/").and_then(|p| p.split_once('/'))
-                && !id.contains('.')
-            {
-                totals.snapshots.push(id.to_owned());
+            if is_manifest(path) {
+                totals.snapshots.extend(path.rsplit('/').next().map(str::to_owned));
             }
         }
         if outcome.kept.is_empty() {
             tombstone::end(self.repository, removal.id).await?;
         }
-        self.engine.catalog().forget_objects(self.repository.id(), &there).await?;
+        self.engine.catalog().forget_objects(self.repository.id(), &outcome.gone).await?;
         let kept = outcome.kept.into_iter();
         swept.kept_by_store.extend(kept.map(|(object, message)| KeptByStore { object, message }));
         Ok(())
     }
 }
 
-/// Whose lease a removal waits for: whoever began before it was due, and whoever reads everything there is.
+/// Whose lease a removal waits for: of whoever reads, since what is read may be taken from packs that go, and of a
+/// backup that began before what is removed was due.
 fn blocker<'a>(leases: &'a [LeaseInfo], marked: &Marked) -> Option<&'a LeaseInfo> {
-    let everything = [JobKind::Replication, JobKind::Verify, JobKind::Bundle];
-    leases.iter().filter(|lease| lease.alive && lease.name != COLLECTION).find(|lease| {
-        lease.since <= marked.due_at + CLOCK_STEP
-            || everything.iter().any(|kind| lease.name.starts_with(kind.as_str()))
-    })
+    let others = leases.iter().filter(|lease| lease.alive && lease.name != COLLECTION);
+    others
+        .into_iter()
+        .find(|lease| !is_of_backup(lease) || lease.since <= marked.due_at + CLOCK_STEP)
+}
+
+fn waiting(marked: &Marked, lease: &LeaseInfo) -> Waiting {
+    Waiting {
+        id: marked.tombstone.id.to_string(),
+        holder: lease.holder.clone(),
+        until: lease.until,
+    }
+}
+
+/// The packs of every removal that has begun, of any cluster.
+fn begun_packs(marked: &[Marked]) -> HashSet<PackId> {
+    let begun = marked.iter().filter_map(|marked| match &marked.stage {
+        Stage::Removing(removal) => Some(&removal.objects),
+        _ => None,
+    });
+    begun.flatten().filter_map(|path| PackId::parse_path(path)).collect()
 }
 
 /// What the plan of now does not keep.

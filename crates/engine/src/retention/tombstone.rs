@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Outcome, Result};
 use crate::snapshot::cached_document;
 
 const PREFIX: &str = "tombstones/";
@@ -85,6 +85,10 @@ impl MarkedWal {
 pub(crate) struct Removal {
     pub(crate) id: Uuid,
     pub(crate) began_at: DateTime<Utc>,
+    /// Of what the tombstone names, the snapshots that nothing keeps by now.
+    pub(crate) snapshots: Vec<MarkedSnapshot>,
+    /// The same of its WAL.
+    pub(crate) wal: Vec<MarkedWal>,
     pub(crate) objects: Vec<String>,
 }
 
@@ -114,6 +118,15 @@ impl Marked {
     /// Whether it still means something.
     pub(crate) fn stands(&self) -> bool {
         matches!(self.stage, Stage::Standing | Stage::Removing(_))
+    }
+
+    /// The snapshots and the WAL that go with it, if nothing happens.
+    pub(crate) fn going(&self) -> (&[MarkedSnapshot], &[MarkedWal]) {
+        match &self.stage {
+            Stage::Standing => (&self.tombstone.snapshots, &self.tombstone.wal),
+            Stage::Removing(removal) => (&removal.snapshots, &removal.wal),
+            Stage::Lifted | Stage::Removed(_) => (&[], &[]),
+        }
     }
 }
 
@@ -173,6 +186,23 @@ pub(crate) async fn begin(repository: &Repository, removal: &Removal) -> Result<
     put(repository, &format!("{PREFIX}{}{REMOVING}", removal.id), removal).await
 }
 
+/// Takes back what [`begin`] said, before anything was removed.
+pub(crate) async fn forget(repository: &Repository, id: Uuid) -> Result<()> {
+    Ok(repository.delete(&format!("{PREFIX}{id}{REMOVING}")).await?)
+}
+
+/// Whether the removal of a snapshot has begun.
+pub(crate) async fn is_being_removed(
+    catalog: &Catalog,
+    repository: &Repository,
+    snapshot: Uuid,
+) -> Result<bool> {
+    let marked = all(catalog, repository).await?;
+    Ok(marked.iter().any(|m| {
+        matches!(m.stage, Stage::Removing(_)) && m.going().0.iter().any(|s| s.id == snapshot)
+    }))
+}
+
 /// Says that it is gone.
 pub(crate) async fn end(repository: &Repository, id: Uuid) -> Result<()> {
     put(repository, &format!("{PREFIX}{id}{REMOVED}"), &(id, Utc::now())).await
@@ -197,8 +227,19 @@ pub(crate) async fn marked_snapshots(
     catalog: &Catalog,
     repository: &Repository,
 ) -> Result<HashSet<Uuid>> {
-    let marked = all(catalog, repository).await?.into_iter().filter(Marked::stands);
-    Ok(marked.flat_map(|m| m.tombstone.snapshots).map(|snapshot| snapshot.id).collect())
+    let marked = all(catalog, repository).await?;
+    Ok(marked.iter().flat_map(|m| m.going().0).map(|snapshot| snapshot.id).collect())
+}
+
+/// The same as [`all`] for who only reads: a document that is damaged is left to a verification.
+async fn readable(catalog: &Catalog, repository: &Repository) -> Result<Vec<Marked>> {
+    match all(catalog, repository).await {
+        Err(error) if matches!(error.outcome(), Outcome::Integrity) => {
+            tracing::warn!(%error, "the marks for removal cannot be read, and are not honoured");
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 /// Every object that was removed on purpose.
@@ -207,7 +248,7 @@ pub(crate) async fn removed_objects(
     repository: &Repository,
 ) -> Result<BTreeSet<String>> {
     let mut objects = BTreeSet::new();
-    for marked in all(catalog, repository).await? {
+    for marked in readable(catalog, repository).await? {
         if let Stage::Removing(removal) | Stage::Removed(removal) = marked.stage {
             objects.extend(removal.objects);
         }
@@ -227,24 +268,30 @@ pub(crate) async fn refuse_due(
     snapshot: Uuid,
     needs: impl Fn(&MarkedWal) -> bool,
 ) -> Result<()> {
-    for marked in all(catalog, repository).await? {
-        if !marked.stands() || marked.due_at > since {
+    for marked in readable(catalog, repository).await? {
+        if marked.due_at > since && !matches!(marked.stage, Stage::Removing(_)) {
             continue;
         }
-        let tombstone = &marked.tombstone;
-        let named = tombstone.snapshots.iter().any(|s| s.id == snapshot)
-            || tombstone.wal.iter().any(&needs);
-        if named {
-            return Err(EngineError::refused(
+        let (snapshots, wal) = marked.going();
+        if !snapshots.iter().any(|s| s.id == snapshot) && !wal.iter().any(&needs) {
+            continue;
+        }
+        let day = marked.tombstone.marked_at.format("%Y-%m-%d");
+        return Err(match marked.stage {
+            Stage::Removing(_) => EngineError::refused(
+                "removal_begun",
+                format!("what this needs was marked for removal on {day} and is being removed"),
+                "Look in a replica: what is removed here goes there with the next replication only.",
+            ),
+            _ => EngineError::refused(
                 "marked_for_removal",
                 format!(
-                    "what this needs was marked for removal on {} and may be removed at any moment",
-                    tombstone.marked_at.format("%Y-%m-%d")
+                    "what this needs was marked for removal on {day} and may be removed at any moment"
                 ),
                 "Take the mark back with `holdfast retention undelete`, place a hold so that it is not marked again, \
                  and then restore.",
-            ));
-        }
+            ),
+        });
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
             let builder = builder
                 .with_bucket_name(bucket)
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
+                // Removals are asked for one at a time: a refusal names its object.
+                .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
                 .with_client_options(client_options(allow, plain))
                 .with_retry(retry());
             (Arc::new(builder.build().map_err(failed)?), prefix)
