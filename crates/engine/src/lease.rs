@@ -35,6 +35,8 @@ pub(crate) struct HeldLease {
     /// It has ended at some time, and what it protects may have been removed.
     lapsed: Arc<AtomicBool>,
     since: DateTime<Utc>,
+    /// It waited while somebody removed things.
+    waited: bool,
     renewal: JoinHandle<()>,
 }
 
@@ -49,7 +51,7 @@ impl HeldLease {
         let lease = Arc::new(Mutex::new(Some(lease)));
         let lapsed = Arc::new(AtomicBool::new(false));
         let renewal = tokio::spawn(keep(Arc::clone(&lease), Arc::clone(&lapsed)));
-        Ok(Self { lease, lapsed, since, renewal })
+        Ok(Self { lease, lapsed, since, waited: false, renewal })
     }
 
     /// The lease of a job that adds to a repository.
@@ -81,8 +83,8 @@ impl HeldLease {
         let taken =
             tokio::time::timeout(READER_PATIENCE, Self::take(repository, &name, &holder)).await;
         match taken {
-            Ok(Ok(lease)) => {
-                wait_for_collection(repository, job).await;
+            Ok(Ok(mut lease)) => {
+                lease.waited = wait_for_collection(repository, job).await;
                 Some(lease)
             }
             Ok(Err(error)) => {
@@ -94,6 +96,11 @@ impl HeldLease {
                 None
             }
         }
+    }
+
+    /// Whether something may have been removed since its holder asked for it.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited
     }
 
     /// Whether it has run out at some time.
@@ -159,8 +166,8 @@ impl Drop for HeldLease {
 }
 
 /// Waits while somebody removes things, so that what is read is not taken away under the reader. Whoever removes
-/// looks for leases again before each removal: it is not long.
-async fn wait_for_collection(repository: &Repository, job: &JobContext) {
+/// looks for leases again before each removal: it is not long. Says whether it had to wait.
+async fn wait_for_collection(repository: &Repository, job: &JobContext) -> bool {
     let mut told = false;
     let deadline = tokio::time::Instant::now() + COLLECTION_PATIENCE;
     while tokio::time::Instant::now() < deadline && !job.cancel.is_cancelled() {
@@ -172,9 +179,10 @@ async fn wait_for_collection(repository: &Repository, job: &JobContext) {
                 }
                 tokio::time::sleep(COLLECTION_POLL).await;
             }
-            _ => return,
+            _ => return told,
         }
     }
+    told
 }
 
 /// Whether a lease is a backup's: it shares nothing with what was marked before it began.

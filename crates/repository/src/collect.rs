@@ -179,6 +179,8 @@ impl Repository {
                 break;
             }
         }
+        removed.gone.sort_unstable();
+        removed.kept.sort_unstable();
         Ok(removed)
     }
 }

@@ -236,7 +236,9 @@ impl Ingest {
     /// # Errors
     /// [`RepositoryError::Corrupt`] when no pack that is there holds it.
     pub fn share_extent(&self, id: &ExtentId, length: u64) -> Result<()> {
-        if !id.is_zero() && self.index.pack_outside(id, &self.avoided).is_none() {
+        // Also out of a pack that is marked: the snapshot that it is of was not, and whoever removes something
+        // finds another carrier for it, or leaves the pack.
+        if !id.is_zero() && self.index.locate(id).is_none() {
             return Err(RepositoryError::corrupt(
                 crate::index::INDEX_PREFIX,
                 format!("no pack holds extent {id} any more"),

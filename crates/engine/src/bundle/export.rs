@@ -112,9 +112,14 @@ impl Engine {
     ) -> Result<BundleResult> {
         let view = self.archive_view(cluster).await?;
         let chosen = self.choose(cluster, &view, &request).await?;
-        tombstone::refuse_due(self.catalog(), &repository, since, chosen.snapshot.id, |wal| {
-            wal.system == view.system && chosen.needs(wal.timeline, wal.from_lsn, wal.to_lsn)
-        })
+        tombstone::refuse_due(
+            self.catalog(),
+            &repository,
+            since,
+            false,
+            chosen.snapshot.id,
+            |wal| wal.system == view.system && chosen.needs(wal.timeline, wal.from_lsn, wal.to_lsn),
+        )
         .await?;
         let mut bundle = Bundle::begin(&request.to).await.map_err(taken)?;
         let mut copy = Copying { job, repository: &repository, bundle: &mut bundle, done: 0 };

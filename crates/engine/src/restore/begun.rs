@@ -12,6 +12,7 @@ use super::result::RestoreResult;
 use super::unfinished::Unfinished;
 use crate::error::{EngineError, Outcome, Result};
 use crate::jobs::JobContext;
+use crate::retention::tombstone;
 use crate::server::identity::RunAs;
 use crate::server::private::{ServerLocation, blocking};
 
@@ -122,12 +123,13 @@ impl Begun {
         Unfinished::forget(&self.directory)
     }
 
-    /// Whether what was written is worth keeping: a store that is away comes back, and what was
-    /// overwritten has no undo.
+    /// Whether what was written is worth keeping: a store that is away comes back, a mark for removal can be taken
+    /// back, and what was overwritten has no undo.
     pub(super) fn is_kept_after(&self, error: &EngineError) -> bool {
         let returns = error.outcome() == Outcome::Unreachable && !self.unfinished.private;
         returns
             || self.unfinished.options.request.placement == Placement::Delta
+            || self.resumed && tombstone::is_refusal(error)
             || self.unfinished.swapping.is_some()
     }
 

@@ -180,7 +180,9 @@ impl Engine {
     async fn refuse_what_goes(&self, plan: &Prepared, lease: Option<&HeldLease>) -> Result<()> {
         let since = lease.map_or_else(Utc::now, HeldLease::since);
         let system = plan.view.system;
-        tombstone::refuse_due(self.catalog(), &plan.repository, since, plan.snapshot.id, |wal| {
+        let (catalog, repository) = (self.catalog(), &plan.repository);
+        let waited = lease.is_some_and(HeldLease::has_waited);
+        tombstone::refuse_due(catalog, repository, since, waited, plan.snapshot.id, |wal| {
             plan.wal.iter().any(|file| wal.holds(system, *file))
         })
         .await

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
-use holdfast_repository::{FileTableRef, ObjectKind, PackId, Repository, RepositoryError};
+use holdfast_repository::{FileTableRef, Lease, ObjectKind, PackId, Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::home::machine_name;
 use crate::jobs::{JobContext, JobId, JobKind};
-use crate::lease::{COLLECTION, HeldLease};
+use crate::lease::{COLLECTION, HeldLease, is_of_backup};
 use crate::snapshot::{Snapshot, cached_document, is_file_table, is_manifest};
 
 /// How long a mark can be taken back when nothing else is said.
@@ -289,7 +289,7 @@ impl Engine {
             }
             if !removing.is_empty() {
                 return Err(EngineError::refused(
-                    "removal_begun",
+                    tombstone::BEGUN,
                     "the removal of what was marked has begun: it cannot be taken back",
                     "Look in a replica: `holdfast replicate NAME --status` names them, and what is removed here goes \
                      there with the next replication only.",
@@ -317,9 +317,13 @@ impl Engine {
             Sweep { engine: self, job, repository, collection, cluster }.run(&marked).await?;
 
         job.reporter.phase("marking", None, None);
+        // Before the manifests are listed: what a backup under way has stored is named by none yet.
+        let leases = Lease::list(repository, "").await?;
+        let backing_up = leases.iter().any(|lease| lease.alive && is_of_backup(lease));
+        let orphans = (!backing_up).then(|| collection.since() - YOUNG);
         let manifests = self.manifests(repository).await?;
         let plan = self.retention_plan(&cluster.name).await?;
-        let new = self.to_mark(repository, cluster, &plan, &manifests, delay, collection).await?;
+        let new = self.to_mark(repository, cluster, &plan, &manifests, delay, orphans).await?;
         if let Some(tombstone) = &new {
             collection.check().await?;
             tombstone::place(repository, tombstone).await?;
@@ -365,7 +369,7 @@ impl Engine {
         Ok(Manifests(manifests))
     }
 
-    /// What the plan does not keep and is not marked yet.
+    /// What the plan does not keep and is not marked yet; with what nothing names and was stored before a time.
     async fn to_mark(
         &self,
         repository: &Repository,
@@ -373,14 +377,12 @@ impl Engine {
         plan: &RetentionPlan,
         manifests: &Manifests,
         delay: Span,
-        collection: &HeldLease,
+        orphans_before: Option<DateTime<Utc>>,
     ) -> Result<Option<Tombstone>> {
         let now = Utc::now();
         let marked = tombstone::all(self.catalog(), repository).await?;
-        let standing: Vec<&Tombstone> =
-            marked.iter().filter(|m| m.stands()).map(|m| &m.tombstone).collect();
         let mut doomed: HashSet<Uuid> =
-            standing.iter().flat_map(|t| &t.snapshots).map(|s| s.id).collect();
+            marked.iter().flat_map(|m| m.going().0).map(|snapshot| snapshot.id).collect();
         let mut snapshots = Vec::new();
         for fate in plan.snapshots.iter().filter(|fate| !fate.kept) {
             let known = fate.id.parse::<Uuid>().ok().and_then(|id| manifests.0.get(&id));
@@ -388,20 +390,24 @@ impl Engine {
                 snapshots.push(MarkedSnapshot { cluster: snapshot.cluster, id: snapshot.id });
             }
         }
-        let (wal, wal_bytes) = wal_to_mark(plan, &standing);
+        let (wal, wal_bytes) = wal_to_mark(plan, &marked);
 
-        let before = collection.since() - YOUNG;
-        let packs_marked: HashSet<_> = standing.iter().flat_map(|t| &t.packs).copied().collect();
+        let packs_marked: HashSet<PackId> = marked.iter().flat_map(Marked::packs).collect();
         let dying = snapshots.iter().map(|snapshot| snapshot.id).collect();
         let theirs = packs_of_dying(repository, &manifests.tables_of(&dying)).await?;
         let living = manifests.tables_without(&doomed);
         let unneeded = repository.packs_unneeded(&living, &packs_marked).await?;
         let packs: Vec<_> = unneeded
             .into_iter()
-            .filter(|each| theirs.contains(&each.pack) || each.stored_at < before)
+            .filter(|each| {
+                theirs.contains(&each.pack) || orphans_before.is_some_and(|at| each.stored_at < at)
+            })
             .filter(|each| !packs_marked.contains(&each.pack))
             .collect();
-        let files = self.files_without_manifest(repository, manifests, &standing, before).await?;
+        let files = match orphans_before {
+            None => Vec::new(),
+            Some(before) => files_without_manifest(repository, manifests, &marked, before).await?,
+        };
         if snapshots.is_empty() && wal.is_empty() && packs.is_empty() && files.is_empty() {
             return Ok(None);
         }
@@ -417,28 +423,6 @@ impl Engine {
             bytes: wal_bytes + packs.iter().map(|each| each.bytes).sum::<u64>(),
             packs: packs.into_iter().map(|each| each.pack).collect(),
         }))
-    }
-
-    /// Lists of files of backups that ended before their manifest was written.
-    async fn files_without_manifest(
-        &self,
-        repository: &Repository,
-        manifests: &Manifests,
-        standing: &[&Tombstone],
-        before: DateTime<Utc>,
-    ) -> Result<Vec<String>> {
-        let named: HashSet<&str> = manifests
-            .0
-            .values()
-            .map(|snapshot| snapshot.file_table.path.as_str())
-            .chain(standing.iter().flat_map(|t| &t.files).map(String::as_str))
-            .collect();
-        let listed = repository.list("snapshots/").await?.into_iter();
-        Ok(listed
-            .filter(|entry| is_file_table(&entry.path) && entry.modified < before)
-            .map(|entry| entry.path)
-            .filter(|path| !named.contains(path.as_str()))
-            .collect())
     }
 }
 
@@ -465,6 +449,33 @@ fn title(name: &str) -> String {
     format!("Apply retention to {name}")
 }
 
+/// Lists of files of backups that ended before their manifest was written.
+async fn files_without_manifest(
+    repository: &Repository,
+    manifests: &Manifests,
+    marked: &[Marked],
+    before: DateTime<Utc>,
+) -> Result<Vec<String>> {
+    let named: HashSet<&str> = manifests
+        .0
+        .values()
+        .map(|snapshot| snapshot.file_table.path.as_str())
+        .chain(
+            marked
+                .iter()
+                .filter(|m| m.stands())
+                .flat_map(|m| &m.tombstone.files)
+                .map(String::as_str),
+        )
+        .collect();
+    let listed = repository.list("snapshots/").await?.into_iter();
+    Ok(listed
+        .filter(|entry| is_file_table(&entry.path) && entry.modified < before)
+        .map(|entry| entry.path)
+        .filter(|path| !named.contains(path.as_str()))
+        .collect())
+}
+
 async fn collecting(repository: &Repository, what: &str) -> Result<HeldLease> {
     HeldLease::take(repository, COLLECTION, &format!("{what} on {}", machine_name())).await
 }
@@ -475,9 +486,9 @@ fn queue_of(marked: &[Marked], clusters: &BTreeSet<Uuid>) -> Vec<Queued> {
 }
 
 /// WAL that the plan does not keep and no tombstone names yet, with about how many bytes it has.
-fn wal_to_mark(plan: &RetentionPlan, standing: &[&Tombstone]) -> (Vec<MarkedWal>, u64) {
+fn wal_to_mark(plan: &RetentionPlan, marked: &[Marked]) -> (Vec<MarkedWal>, u64) {
     let mut named = Stretches::new();
-    for wal in standing.iter().flat_map(|tombstone| &tombstone.wal) {
+    for wal in marked.iter().flat_map(|marked| marked.going().1) {
         named.entry((wal.system, wal.timeline)).or_default().push((wal.from_lsn, wal.to_lsn));
     }
     let none = Vec::new();

@@ -3,6 +3,11 @@
 //! A policy says what is wanted, holds what nobody may take away, and the plan what follows from both for
 //! every snapshot and every stretch of WAL that is stored. Applying it marks what the plan does not keep, and
 //! removes it once the mark is old enough.
+//!
+//! Words: what a plan does not keep is *dying*. A *tombstone* marks it; it is *due* when its delay has passed, and
+//! *lifted* when somebody has taken the mark back (`undelete`). A *sweep* removes what is due, as far as it still
+//! dies; of WAL that was removed the ledger says that it is *retired*. `collection` is the lease of whoever does any
+//! of this.
 
 mod apply;
 mod holds;
@@ -145,14 +150,19 @@ impl Engine {
         }
         holds::place(&repository, cluster.id, &hold).await?;
         // Whoever removes reads the holds before it says what it removes.
-        if let Held::Snapshot(id) = on
-            && tombstone::is_being_removed(self.catalog(), &repository, id).await?
-        {
+        let (snapshot, what) = match on {
+            Held::Snapshot(id) => (Some(id), format!("snapshot {id} is being removed")),
+            Held::Between { .. } => (None, "something is being removed".to_owned()),
+        };
+        if tombstone::is_being_removed(self.catalog(), &repository, snapshot).await? {
             holds::lift(&repository, cluster.id, hold.id).await?;
             return Err(EngineError::refused(
-                "removal_begun",
-                format!("snapshot {id} is being removed and cannot be held any more"),
-                "Look in a replica: what is removed here goes there with the next replication only.",
+                tombstone::BEGUN,
+                format!(
+                    "{what}: the hold was not placed, since it might not hold all that it names"
+                ),
+                "Place it again when the removal has ended (`holdfast retention queue`). What is removed here is in a \
+                 replica until the next replication.",
             ));
         }
         Ok(hold)

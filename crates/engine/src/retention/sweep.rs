@@ -1,13 +1,13 @@
 //! Removing what was marked and is due.
 //!
 //! Nothing is removed that the plan of this moment keeps, that any manifest of this moment needs, or that
-//! somebody may be reading. Whoever reads holds a lease, and takes none while somebody removes; a removal waits for
-//! all of them. A backup shares nothing with packs that were marked before it began, and is waited for only when it
-//! began before they were due. Restores refuse by themselves what is due.
+//! somebody may be using. Backups and whoever reads hold a lease; a removal waits for all of them, and looks again
+//! after it has written down what goes. Who reads takes its lease and then waits while somebody removes. A backup
+//! that begins meanwhile shares nothing with packs that are marked. Restores refuse by themselves what is due.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
 use holdfast_repository::{FileTableRef, Lease, LeaseInfo, PackId, Repository};
 use uuid::Uuid;
@@ -21,11 +21,8 @@ use crate::archive::{segment_path, slice_directory};
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::jobs::JobContext;
-use crate::lease::{COLLECTION, HeldLease, is_of_backup};
+use crate::lease::{COLLECTION, HeldLease};
 use crate::snapshot::{Snapshot, is_manifest};
-
-/// Stores tell times in whole seconds, some of them.
-const CLOCK_STEP: TimeDelta = TimeDelta::seconds(1);
 
 /// Removing what is due of one cluster.
 pub(super) struct Sweep<'a> {
@@ -104,7 +101,7 @@ impl Sweep<'_> {
                 Stage::Standing if marked.due_at <= self.collection.since() => &mut due,
                 _ => continue,
             };
-            match blocker(&leases, marked) {
+            match blocker(&leases) {
                 Some(lease) => swept.waiting.push(waiting(marked, lease)),
                 None => list.push(marked),
             }
@@ -114,7 +111,10 @@ impl Sweep<'_> {
         }
         Lease::remove_left(self.repository, COLLECTION).await?;
         for marked in begun {
-            if let Stage::Removing(removal) = &marked.stage {
+            let leases = Lease::list(self.repository, "").await?;
+            if let Some(lease) = blocker(&leases) {
+                swept.waiting.push(waiting(marked, lease));
+            } else if let Stage::Removing(removal) = &marked.stage {
                 self.remove(removal, &self.sizes().await?, &mut swept).await?;
             }
         }
@@ -176,7 +176,7 @@ impl Sweep<'_> {
         let tombstone = &marked.tombstone;
         // Somebody may have begun since.
         let leases = Lease::list(self.repository, "").await?;
-        if let Some(lease) = blocker(&leases, marked) {
+        if let Some(lease) = blocker(&leases) {
             swept.waiting.push(waiting(marked, lease));
             return Ok(());
         }
@@ -209,16 +209,10 @@ impl Sweep<'_> {
         for wal in &leaving.wal {
             objects.extend(wal_objects(wal, &sizes));
         }
-        objects.extend(self.repository.reindex_without(&packs).await?);
+        // Nor with packs of a removal that has begun, which may end later than this one.
+        let leaving_packs = packs.union(&fates.going).copied().collect();
+        objects.extend(self.repository.reindex_without(&leaving_packs).await?);
         objects.extend(packs.iter().map(PackId::path));
-        for (system, stretches) in retired(&leaving.wal) {
-            record_retired(self.repository, system, &stretches).await?;
-        }
-        // A hold that was placed since, or another policy.
-        if self.leaving(tombstone, &now).await? != leaving {
-            swept.spared.extend(gone.iter().map(Uuid::to_string));
-            return Ok(());
-        }
         let spared = tombstone.snapshots.iter().filter(|snapshot| !gone.contains(&snapshot.id));
         let there = spared.filter(|snapshot| now.0.contains_key(&snapshot.id));
         swept.spared.extend(there.map(|snapshot| snapshot.id.to_string()));
@@ -227,12 +221,37 @@ impl Sweep<'_> {
         // Only who has held the lease all the time knows that nobody else does the same, or has taken it back.
         self.collection.check().await?;
         tombstone::begin(self.repository, &removal).await?;
-        if let Err(error) = self.collection.check().await {
-            tombstone::forget(self.repository, tombstone.id).await?;
-            return Err(error);
+        match self.look_again(marked, &now, &removal, swept).await {
+            Ok(true) => {}
+            other => {
+                tombstone::forget(self.repository, tombstone.id).await?;
+                return other.map(drop);
+            }
         }
         fates.going.extend(&packs);
         self.remove(&removal, &sizes, swept).await
+    }
+
+    /// Whether everything is still as it was when a removal was written down. Whoever places a hold or begins to
+    /// read after that finds the document; what they did before is found here.
+    async fn look_again(
+        &self,
+        marked: &Marked,
+        now: &Manifests,
+        removal: &Removal,
+        swept: &mut Swept,
+    ) -> Result<bool> {
+        self.collection.check().await?;
+        let leases = Lease::list(self.repository, "").await?;
+        if let Some(lease) = blocker(&leases) {
+            swept.waiting.push(waiting(marked, lease));
+            return Ok(false);
+        }
+        let leaving = self.leaving(&marked.tombstone, now).await?;
+        let kept =
+            removal.snapshots.iter().filter(|snapshot| !leaving.snapshots.contains(snapshot));
+        swept.spared.extend(kept.map(|snapshot| snapshot.id.to_string()));
+        Ok(leaving.snapshots == removal.snapshots && leaving.wal == removal.wal)
     }
 
     /// Removes the objects of a removal that has begun, this time or earlier.
@@ -242,6 +261,10 @@ impl Sweep<'_> {
         sizes: &BTreeMap<String, u64>,
         swept: &mut Swept,
     ) -> Result<()> {
+        // Before anything of it goes.
+        for (system, stretches) in retired(&removal.wal) {
+            record_retired(self.repository, system, &stretches).await?;
+        }
         let there: Vec<String> =
             removal.objects.iter().filter(|path| sizes.contains_key(*path)).cloned().collect();
         self.job.reporter.phase("removing", Some("objects"), Some(there.len() as u64));
@@ -267,13 +290,10 @@ impl Sweep<'_> {
     }
 }
 
-/// Whose lease a removal waits for: of whoever reads, since what is read may be taken from packs that go, and of a
-/// backup that began before what is removed was due.
-fn blocker<'a>(leases: &'a [LeaseInfo], marked: &Marked) -> Option<&'a LeaseInfo> {
-    let others = leases.iter().filter(|lease| lease.alive && lease.name != COLLECTION);
-    others
-        .into_iter()
-        .find(|lease| !is_of_backup(lease) || lease.since <= marked.due_at + CLOCK_STEP)
+/// Whose lease a removal waits for: whoever reads may have found what it reads in a pack that goes, and a backup may
+/// have taken something over before that was marked.
+fn blocker(leases: &[LeaseInfo]) -> Option<&LeaseInfo> {
+    leases.iter().find(|lease| lease.alive && lease.name != COLLECTION)
 }
 
 fn waiting(marked: &Marked, lease: &LeaseInfo) -> Waiting {

@@ -10,13 +10,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use holdfast_postgres::{
     Lsn, SegmentNo, SystemIdentifier, TimelineId, WalFileName, WalSegmentSize,
 };
-use holdfast_repository::{ObjectKind, PackId, Repository};
+use holdfast_repository::{ObjectKind, PackId, Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::error::{EngineError, Outcome, Result};
 use crate::snapshot::cached_document;
+
+/// Codes of refusals.
+const MARKED: &str = "marked_for_removal";
+pub(crate) const BEGUN: &str = "removal_begun";
 
 const PREFIX: &str = "tombstones/";
 const LIFTED: &str = ".lifted";
@@ -120,6 +124,17 @@ impl Marked {
         matches!(self.stage, Stage::Standing | Stage::Removing(_))
     }
 
+    /// The packs that go with it, if nothing happens.
+    pub(crate) fn packs(&self) -> Vec<PackId> {
+        match &self.stage {
+            Stage::Standing => self.tombstone.packs.clone(),
+            Stage::Removing(removal) => {
+                removal.objects.iter().filter_map(|path| PackId::parse_path(path)).collect()
+            }
+            Stage::Lifted | Stage::Removed(_) => Vec::new(),
+        }
+    }
+
     /// The snapshots and the WAL that go with it, if nothing happens.
     pub(crate) fn going(&self) -> (&[MarkedSnapshot], &[MarkedWal]) {
         match &self.stage {
@@ -141,16 +156,19 @@ pub(crate) async fn all(catalog: &Catalog, repository: &Repository) -> Result<Ve
             continue;
         }
         let tombstone: Tombstone = read(catalog, repository, path).await?;
+        let has = |suffix: &str| there.contains(format!("{path}{suffix}").as_str());
         let removing = format!("{path}{REMOVING}");
-        let stage = if there.contains(removing.as_str()) {
-            let removal = read(catalog, repository, &removing).await?;
-            if there.contains(format!("{path}{REMOVED}").as_str()) {
-                Stage::Removed(removal)
-            } else {
-                Stage::Removing(removal)
-            }
-        } else if there.contains(format!("{path}{LIFTED}").as_str()) {
+        let stage = if has(REMOVED) {
+            Stage::Removed(read(catalog, repository, &removing).await?)
+        } else if has(LIFTED) && !has(REMOVING) {
             Stage::Lifted
+        } else if has(REMOVING) {
+            // Never out of the catalog: until something was removed it may be taken back, and another one follow.
+            match repository.get_document(&removing, ObjectKind::Tombstone).await {
+                Ok(removal) => Stage::Removing(removal),
+                Err(RepositoryError::NotFound { .. }) => Stage::Standing,
+                Err(error) => return Err(error.into()),
+            }
         } else {
             Stage::Standing
         };
@@ -191,16 +209,17 @@ pub(crate) async fn forget(repository: &Repository, id: Uuid) -> Result<()> {
     Ok(repository.delete(&format!("{PREFIX}{id}{REMOVING}")).await?)
 }
 
-/// Whether the removal of a snapshot has begun.
+/// Whether a removal has begun: of this snapshot, or of anything when none is given.
 pub(crate) async fn is_being_removed(
     catalog: &Catalog,
     repository: &Repository,
-    snapshot: Uuid,
+    snapshot: Option<Uuid>,
 ) -> Result<bool> {
     let marked = all(catalog, repository).await?;
-    Ok(marked.iter().any(|m| {
-        matches!(m.stage, Stage::Removing(_)) && m.going().0.iter().any(|s| s.id == snapshot)
-    }))
+    Ok(marked
+        .iter()
+        .filter(|m| matches!(m.stage, Stage::Removing(_)))
+        .any(|m| snapshot.is_none_or(|id| m.going().0.iter().any(|going| going.id == id))))
 }
 
 /// Says that it is gone.
@@ -219,7 +238,7 @@ pub(crate) async fn avoided_packs(
     repository: &Repository,
 ) -> Result<HashSet<PackId>> {
     let marked = all(catalog, repository).await?;
-    Ok(marked.into_iter().filter(Marked::stands).flat_map(|m| m.tombstone.packs).collect())
+    Ok(marked.iter().flat_map(Marked::packs).collect())
 }
 
 /// Snapshots that are marked for removal.
@@ -257,7 +276,8 @@ pub(crate) async fn removed_objects(
 }
 
 /// Refuses to read what may be removed at any moment: what a mark names that was due when the reader's lease
-/// began. For a lease that is older a removal waits.
+/// began. For a lease that is older a removal waits. With `planned_before` also what was removed since: the reader
+/// has chosen before it had its lease, and waited.
 ///
 /// # Errors
 /// Refused.
@@ -265,26 +285,30 @@ pub(crate) async fn refuse_due(
     catalog: &Catalog,
     repository: &Repository,
     since: DateTime<Utc>,
+    planned_before: bool,
     snapshot: Uuid,
     needs: impl Fn(&MarkedWal) -> bool,
 ) -> Result<()> {
     for marked in readable(catalog, repository).await? {
-        if marked.due_at > since && !matches!(marked.stage, Stage::Removing(_)) {
+        if marked.due_at > since && matches!(marked.stage, Stage::Standing) {
             continue;
         }
-        let (snapshots, wal) = marked.going();
+        let (snapshots, wal) = match &marked.stage {
+            Stage::Removed(removal) if planned_before => (&removal.snapshots[..], &removal.wal[..]),
+            _ => marked.going(),
+        };
         if !snapshots.iter().any(|s| s.id == snapshot) && !wal.iter().any(&needs) {
             continue;
         }
         let day = marked.tombstone.marked_at.format("%Y-%m-%d");
         return Err(match marked.stage {
-            Stage::Removing(_) => EngineError::refused(
-                "removal_begun",
-                format!("what this needs was marked for removal on {day} and is being removed"),
+            Stage::Removing(_) | Stage::Removed(_) => EngineError::refused(
+                BEGUN,
+                format!("what this needs was marked for removal on {day} and is removed"),
                 "Look in a replica: what is removed here goes there with the next replication only.",
             ),
             _ => EngineError::refused(
-                "marked_for_removal",
+                MARKED,
                 format!(
                     "what this needs was marked for removal on {day} and may be removed at any moment"
                 ),
@@ -294,6 +318,11 @@ pub(crate) async fn refuse_due(
         });
     }
     Ok(())
+}
+
+/// Whether an error is one of [`refuse_due`]'s.
+pub(crate) fn is_refusal(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused { code: MARKED | BEGUN, .. })
 }
 
 #[cfg(test)]
