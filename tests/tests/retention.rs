@@ -132,10 +132,6 @@ fn what_a_plan_keeps_is_enough() {
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
 
-fn ids(list: &Value) -> Vec<&str> {
-    words(list)
-}
-
 /// A server with three snapshots, of which a policy keeps the newest.
 fn three_snapshots() -> (Protected, Vec<String>) {
     let server = TestServer::start(17).unwrap();
@@ -163,7 +159,7 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     let tombstones = Path::new(site.url()).join("tombstones");
     let apply = || site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
     let marked = apply();
-    assert_eq!(ids(&marked["marked"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{marked:#}");
+    assert_eq!(words(&marked["marked"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{marked:#}");
     assert_eq!(marked["removed"]["objects"], 0);
     let queue = site.cli.json(&["retention", "queue", CLUSTER]).unwrap();
     assert_eq!(queue["queue"], marked["queue"]);
@@ -177,10 +173,11 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     assert_eq!(undone["undeleted"][0]["id"], marked["marked"]["id"]);
     let (code, error) = failure(&site.cli, &["retention", "undelete", CLUSTER]).unwrap();
     assert_eq!((code, error["code"].as_str()), (4, Some("not_found")));
+    assert!(error["hint"].as_str().unwrap().contains("retention queue"), "{error:#}");
     age(&tombstones, WEEK * 2).unwrap();
     let again = apply();
     assert_eq!(again["removed"]["objects"], 0, "it was taken back");
-    assert_eq!(ids(&again["marked"]["snapshots"]).len(), 2);
+    assert_eq!(words(&again["marked"]["snapshots"]).len(), 2);
 
     // A hold that was placed since keeps it; the other one goes. A backup meanwhile shares with neither.
     let hold = ["hold", "add", CLUSTER, "--snapshot", &snapshots[0], "--reason", "case 12"];
@@ -192,8 +189,8 @@ fn what_is_marked_can_be_taken_back_until_it_is_due() {
     let (code, error) = site.refusal("immediate", &due, &["--snapshot", &snapshots[1]]).unwrap();
     assert_eq!((code, error["code"].as_str()), (3, Some("marked_for_removal")), "{error:#}");
     let done = apply();
-    assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[1]], "{done:#}");
-    assert_eq!(ids(&done["spared"]), [&snapshots[0]]);
+    assert_eq!(words(&done["removed"]["snapshots"]), [&snapshots[1]], "{done:#}");
+    assert_eq!(words(&done["spared"]), [&snapshots[0]]);
     let points = site.points().unwrap();
     let left: Vec<_> =
         points["snapshots"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
@@ -228,7 +225,7 @@ fn catalogue_11_a_backup_under_way_keeps_what_it_takes_over_on_17() {
     assert!(backup.reaches("copying"), "{}", backup.stderr());
     backup.signal(Signal::STOP).unwrap();
     let marked = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
-    assert_eq!(ids(&marked["marked"]["snapshots"]).len(), 2, "{marked:#}");
+    assert_eq!(words(&marked["marked"]["snapshots"]).len(), 2, "{marked:#}");
     // Due after the backup has begun, and soon.
     age(&tombstones, WEEK.saturating_sub(Duration::from_secs(3))).unwrap();
     let mut applied = Value::Null;
@@ -243,7 +240,7 @@ fn catalogue_11_a_backup_under_way_keeps_what_it_takes_over_on_17() {
     let done = backup.finish(Duration::from_mins(2)).unwrap().json().unwrap();
     let newest = done["snapshot"]["id"].as_str().unwrap();
     let applied = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
-    let removed = ids(&applied["removed"]["snapshots"]);
+    let removed = words(&applied["removed"]["snapshots"]);
     assert!(removed.contains(&snapshots[0].as_str()), "{applied:#}");
     let more = ["--start", "--snapshot", newest];
     let copy = site.restore("immediate", "taken-over", &more).unwrap();
@@ -276,7 +273,7 @@ fn catalogue_18_a_hold_keeps_all_that_an_incremental_snapshot_needs_on_17() {
     site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
     age(&Path::new(site.url()).join("tombstones"), WEEK * 2).unwrap();
     let done = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
-    assert_eq!(ids(&done["removed"]["snapshots"]), [&full], "{done:#}");
+    assert_eq!(words(&done["removed"]["snapshots"]), [&full], "{done:#}");
     for (snapshot, seen) in [(&held, "1"), (&newest, "2")] {
         let more = ["--start", "--snapshot", snapshot];
         let copy = site.restore("immediate", &format!("held-{seen}"), &more).unwrap();
@@ -310,7 +307,7 @@ fn a_removal_waits_for_whoever_holds_a_lease() {
     // Its lease has ended by itself.
     age(of_it[0].parent().unwrap(), Duration::from_hours(1)).unwrap();
     let done = site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
-    assert_eq!(ids(&done["removed"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{done:#}");
+    assert_eq!(words(&done["removed"]["snapshots"]), [&snapshots[0], &snapshots[1]], "{done:#}");
     // The replica is brought up to date and lets go of the same.
     let result = site.cli.json(&["replicate", CLUSTER, "--to", &replica]).unwrap();
     let replicated = &result["replicas"][0];

@@ -17,7 +17,9 @@ use holdfast_engine::restore::{
     InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
     Swapped, TimelineChoice,
 };
-use holdfast_engine::retention::{Policy, PolicyVersion, Queued, RetentionOutline, Undeleted};
+use holdfast_engine::retention::{
+    Policy, PolicyVersion, Queued, RetentionOutline, Undeleted, parse_mark,
+};
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::timeline::{Around, Freshness, TimeSpan, Way};
@@ -338,12 +340,7 @@ async fn retention_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
 }
 
 async fn retention_undelete(engine: &Engine, r: RetentionUndelete) -> Outcome<Undeleted> {
-    let mark = r
-        .mark
-        .map(|mark| {
-            mark.parse().map_err(|_| EngineError::NotFound { what: "mark for removal", name: mark })
-        })
-        .transpose()?;
+    let mark = r.mark.as_deref().map(parse_mark).transpose()?;
     engine.undelete(&r.cluster, mark).await
 }
 

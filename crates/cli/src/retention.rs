@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use holdfast_engine::retention::{
     DEFAULT_DELAY, Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued, Reason,
-    RetentionApplied, RetentionPlan, Span, Undeleted,
+    RetentionApplied, RetentionPlan, Span, Undeleted, parse_mark,
 };
 use holdfast_engine::size::bytes;
 use holdfast_engine::snapshot::parse_id;
@@ -157,8 +157,7 @@ pub(crate) async fn retention(
             Ok(output.result(&engine.retention_plan(&name).await?, plan_text))
         }
         Retention::Apply { name, delay, accept_lost } => {
-            let applied =
-                engine.apply_retention(&name, Some(delay), accept_lost, cancel.clone()).await?;
+            let applied = engine.apply_retention(&name, delay, accept_lost, cancel.clone()).await?;
             Ok(output.result(&applied, applied_text))
         }
         Retention::Queue { name } => {
@@ -166,12 +165,7 @@ pub(crate) async fn retention(
             Ok(output.result(&json!({ "queue": queue }), |_| queue_text(&queue)))
         }
         Retention::Undelete { name, id } => {
-            let mark = id
-                .map(|id| {
-                    id.parse()
-                        .map_err(|_| EngineError::NotFound { what: "mark for removal", name: id })
-                })
-                .transpose()?;
+            let mark = id.as_deref().map(parse_mark).transpose()?;
             let outcome = engine.undelete(&name, mark).await?;
             Ok(output.result(&outcome, undeleted_text))
         }

@@ -276,6 +276,7 @@ impl EngineError {
                 "repository" => "repo list",
                 "key slot" => "repo keys list",
                 "hold" => "hold list NAME",
+                "mark for removal" => "retention queue NAME",
                 "replica" => "replicate NAME --status",
                 _ => "points NAME",
             })),

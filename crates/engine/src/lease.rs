@@ -125,26 +125,13 @@ impl HeldLease {
         if self.has_lapsed() { Err(lapsed()) } else { Ok(()) }
     }
 
-    /// Gives up a job's lease.
-    pub(crate) async fn conclude(self) {
+    /// Gives it up.
+    pub(crate) async fn release(self) {
         // Not in the middle of a renewal, which would leave an object that nobody knows of.
         let mut held = self.lease.lock().await;
         self.renewal.abort();
-        if let Some(lease) = held.take()
-            && let Err(error) = lease.conclude().await
-        {
-            tracing::info!(%error, "a lease ends by itself");
-        }
-    }
-
-    /// Gives up a lease whose name is taken again and again.
-    pub(crate) async fn release(self) {
-        let mut held = self.lease.lock().await;
-        self.renewal.abort();
-        if let Some(lease) = held.take()
-            && let Err(error) = lease.release().await
-        {
-            tracing::info!(%error, "a lease ends by itself");
+        if let Some(lease) = held.take() {
+            give_up(lease).await;
         }
     }
 }
@@ -156,12 +143,21 @@ impl Drop for HeldLease {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let lease = Arc::clone(&self.lease);
         runtime.spawn(async move {
-            if let Some(lease) = lease.lock().await.take()
-                && let Err(error) = lease.release().await
-            {
-                tracing::info!(%error, "a lease ends by itself");
+            if let Some(lease) = lease.lock().await.take() {
+                give_up(lease).await;
             }
         });
+    }
+}
+
+/// Gives a lease up: of a job nothing is left, since nobody else takes its name.
+async fn give_up(lease: Lease) {
+    let given_up = match lease.name() {
+        COLLECTION => lease.release().await,
+        _ => lease.conclude().await,
+    };
+    if let Err(error) = given_up {
+        tracing::info!(%error, "a lease ends by itself");
     }
 }
 
@@ -185,7 +181,7 @@ async fn wait_for_collection(repository: &Repository, job: &JobContext) -> bool 
     told
 }
 
-/// Whether a lease is a backup's: it shares nothing with what was marked before it began.
+/// Whether a lease is a backup's: what that has stored is named by no manifest yet.
 pub(crate) fn is_of_backup(lease: &LeaseInfo) -> bool {
     lease.name.strip_prefix(JobKind::Backup.as_str()).is_some_and(|rest| rest.starts_with('-'))
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use holdfast_postgres::{
     Lsn, ServerLimits, ServerVersion, SystemIdentifier, TimelineId, WalSegmentSize,
 };
-use holdfast_repository::{FileTableRef, ObjectKind, Repository};
+use holdfast_repository::{FILES_SUFFIX, FileTableRef, ObjectKind, Repository, SNAPSHOTS_PREFIX};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -201,20 +201,21 @@ pub fn parse_id(text: &str) -> Result<Uuid> {
 
 /// Where a cluster's snapshot manifests are.
 pub(crate) fn prefix(cluster: Uuid) -> String {
-    format!("snapshots/{cluster}/")
+    format!("{SNAPSHOTS_PREFIX}/{cluster}/")
 }
-
-/// What is added to the path of a manifest for its list of files.
-const FILES_SUFFIX: &str = ".files";
 
 /// Whether something below `snapshots/` is a manifest.
 pub(crate) fn is_manifest(path: &str) -> bool {
-    path.starts_with("snapshots/") && !path.contains('.')
+    is_below(path) && !path.contains('.')
 }
 
 /// Whether something below `snapshots/` is a list of files.
 pub(crate) fn is_file_table(path: &str) -> bool {
-    path.starts_with("snapshots/") && path.ends_with(FILES_SUFFIX)
+    is_below(path) && path.ends_with(FILES_SUFFIX)
+}
+
+fn is_below(path: &str) -> bool {
+    path.strip_prefix(SNAPSHOTS_PREFIX).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Where a snapshot's proofs are.

@@ -5,6 +5,7 @@
 //! object that names a pack which goes is written anew without it before.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::container::Suite;
 use crate::error::{RepositoryError, Result};
 use crate::file_table::{FILES_SUFFIX, FileTableRef, SNAPSHOTS_PREFIX};
-use crate::index::{INDEX_PREFIX, IndexBody, IndexedPack, PACKS_PREFIX, PackId};
+use crate::index::{INDEX_PREFIX, Index, IndexBody, IndexedPack, PACKS_PREFIX, PackId};
 use crate::object::{ObjectKind, PutKind};
 use crate::repository::Repository;
 use crate::root::{KEYS_PREFIX, ROOT_PATH};
@@ -58,11 +59,25 @@ impl Repository {
         tables: &[FileTableRef],
         avoided: &[&HashSet<PackId>],
     ) -> Result<HashSet<PackId>> {
-        // With packs that no index object names: a snapshot may need them.
+        let index = self.whole_index().await?;
+        self.packs_in(&index, tables, avoided).await
+    }
+
+    /// The index with packs that no index object names: a snapshot may need them.
+    async fn whole_index(&self) -> Result<Arc<Index>> {
         let index = self.load_index(true).await?;
-        if let Some(damaged) = index.damaged().first() {
-            return Err(RepositoryError::corrupt(INDEX_PREFIX, damaged.clone()));
+        match index.damaged().first() {
+            Some(damaged) => Err(RepositoryError::corrupt(INDEX_PREFIX, damaged.clone())),
+            None => Ok(index),
         }
+    }
+
+    async fn packs_in(
+        &self,
+        index: &Index,
+        tables: &[FileTableRef],
+        avoided: &[&HashSet<PackId>],
+    ) -> Result<HashSet<PackId>> {
         let mut needed = HashSet::new();
         for table in tables {
             let mut reader = self.read_file_table(table).await?;
@@ -92,8 +107,8 @@ impl Repository {
         leaving: &HashSet<PackId>,
     ) -> Result<Vec<UnneededPack>> {
         let listed = self.list(PACKS_PREFIX).await?;
-        let needed = self.packs_needed(tables, &[leaving]).await?;
-        let index = self.load_index(true).await?;
+        let index = self.whole_index().await?;
+        let needed = self.packs_in(&index, tables, &[leaving]).await?;
         Ok(listed
             .into_iter()
             .filter_map(|entry| {

@@ -98,10 +98,10 @@ mod checksums {
     }
 }
 
-/// Where manifests of snapshots and their lists of files are.
-pub(crate) const SNAPSHOTS_PREFIX: &str = "snapshots";
+/// Where manifests of snapshots and their lists of files are, without a slash.
+pub const SNAPSHOTS_PREFIX: &str = "snapshots";
 /// What is added to the path of a manifest for its list of files.
-pub(crate) const FILES_SUFFIX: &str = ".files";
+pub const FILES_SUFFIX: &str = ".files";
 
 /// How a manifest names its file table.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]

@@ -207,17 +207,6 @@ impl Lease {
         self.advance(false).await
     }
 
-    /// Makes sure that nobody has taken it: what a writer asks before the step that counts.
-    ///
-    /// # Errors
-    /// [`LeaseError::Lost`] when another holder has taken it.
-    pub async fn check(&self) -> Result<(), LeaseError> {
-        match newest(&self.repository, self.name()).await? {
-            Some((_, Some(current))) if current.lease == self.document.lease => Ok(()),
-            _ => Err(LeaseError::Lost { name: self.name().to_owned() }),
-        }
-    }
-
     /// Gives it up at once.
     ///
     /// # Errors

@@ -53,7 +53,10 @@ pub use error::{Cause, RepositoryError};
 pub use extent::{ExtentId, ExtentIdParseError};
 pub use fetch::{ExtentReader, ExtentSink, FetchPlan, FetchStats, SinkError, WantedExtent};
 pub use file_lookup::FileLookup;
-pub use file_table::{EntryKind, FileEntry, FileTableReader, FileTableRef, FileTableWriter};
+pub use file_table::{
+    EntryKind, FILES_SUFFIX, FileEntry, FileTableReader, FileTableRef, FileTableWriter,
+    SNAPSHOTS_PREFIX,
+};
 pub use index::{Index, PackId};
 pub use ingest::{Ingest, IngestOptions, IngestStats};
 pub use key_pair::{PrivateKey, PublicKey};

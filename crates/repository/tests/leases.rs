@@ -27,7 +27,7 @@ async fn one_holder_at_a_time() {
     }
     Lease::acquire(&other, "restore-1", HOUR, "agent").await.unwrap();
     lease.renew().await.unwrap();
-    lease.check().await.unwrap();
+    lease.renew().await.unwrap();
     let alive = Lease::list(&repository, "").await.unwrap();
     assert_eq!(alive.len(), 2);
     assert!(alive.iter().all(|info| info.alive));
@@ -66,11 +66,11 @@ async fn until_taken(repository: &holdfast_repository::Repository, name: &str) -
 async fn a_holder_that_overslept_finds_out() {
     let (_, repository) = in_memory().await;
     let mut first = Lease::acquire(&repository, "x", SECOND, "first").await.unwrap();
-    let second = until_taken(&repository, "x").await;
+    let mut second = until_taken(&repository, "x").await;
     assert!(matches!(first.renew().await, Err(LeaseError::Lost { .. })));
-    assert!(matches!(first.check().await, Err(LeaseError::Lost { .. })));
+    assert!(matches!(first.renew().await, Err(LeaseError::Lost { .. })));
     first.release().await.unwrap();
-    second.check().await.unwrap();
+    second.renew().await.unwrap();
 }
 
 /// Its own next number is free again, since the holder that used it has gone on.
@@ -83,7 +83,7 @@ async fn a_holder_that_overslept_others_finds_out() {
     second.renew().await.unwrap();
     assert!(matches!(first.renew().await, Err(LeaseError::Lost { .. })));
     second.renew().await.unwrap();
-    second.check().await.unwrap();
+    second.renew().await.unwrap();
     assert_eq!(repository.list("leases/x").await.unwrap().len(), 1);
 }
 
@@ -93,9 +93,9 @@ async fn a_job_s_lease_leaves_nothing_and_old_ones_are_cleared_away() {
     let job = Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
     job.conclude().await.unwrap();
     assert_eq!(repository.list("leases/backup-1").await.unwrap(), []);
-    let killed = Lease::acquire(&repository, "backup-2", HOUR, "a").await.unwrap();
+    let mut killed = Lease::acquire(&repository, "backup-2", HOUR, "a").await.unwrap();
     Lease::remove_left(&repository, "collection").await.unwrap();
-    killed.check().await.unwrap();
+    killed.renew().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 import { Save, Scale } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, type ReactNode, useState } from "react";
 import type { Keep, Policy, RetentionOutline } from "../api/bindings";
 import { useAction, useAnswer } from "../api/queries";
 import { Button } from "../elements/Button";
@@ -33,29 +33,22 @@ function dayProblem(text: string): string | null {
   return time <= Date.now() ? "That day has begun: give one to come." : null;
 }
 
-function Dated({ policy }: { policy: Policy }) {
-  if (policy.overrides.length === 0 && policy.size_cap === null) return null;
-  return (
-    <Facts
-      rows={[
-        ...(policy.size_cap === null
-          ? []
-          : [["Size cap", <Bytes key="c" value={policy.size_cap} exact />] as const]),
-        ...policy.overrides.map(
-          (each) =>
-            [
-              each.name,
-              <span key={each.name}>
-                <Time value={each.from} digits={0} /> to <Time value={each.to} digits={0} />:{" "}
-                {RULES.filter(({ key }) => each.keep[key] !== null)
-                  .map(({ key }) => `${key.replace("_", " ")} ${each.keep[key]}`)
-                  .join(", ")}
-              </span>,
-            ] as const,
-        ),
-      ].map(([label, value]) => [label, value])}
-    />
-  );
+/** What a policy keeps, in a few words. */
+function inWords(keep: Keep): string {
+  const kept = RULES.filter(({ key }) => keep[key] !== null);
+  return kept.map(({ key }) => `${key.replace("_", " ")} ${keep[key]}`).join(", ");
+}
+
+/** What the form does not change, and keeps as it is. */
+function Unchanged({ policy }: { policy: Policy }) {
+  const rows: [string, ReactNode][] = policy.overrides.map(({ name, from, to, keep }) => [
+    name,
+    <span key={name}>
+      <Time value={from} digits={0} /> to <Time value={to} digits={0} />: {inWords(keep)}
+    </span>,
+  ]);
+  if (policy.size_cap !== null) rows.unshift(["Size cap", <Bytes key="c" value={policy.size_cap} exact />]);
+  return rows.length === 0 ? null : <Facts rows={rows} />;
 }
 
 /** What would be otherwise than now. */
@@ -147,7 +140,7 @@ export function PolicyEditor({ cluster, now }: { cluster: string; now: Retention
             />
           ))}
         </div>
-        <Dated policy={policy} />
+        <Unchanged policy={policy} />
         <Field
           label="On which day (optional)"
           placeholder="2027-06-14"

@@ -140,7 +140,7 @@ impl Engine {
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
         let lease = HeldLease::to_write(&repository, job, JobKind::Backup).await?;
         let outcome = self.take_backup_held(job, cluster, options, &repository, &lease).await;
-        lease.conclude().await;
+        lease.release().await;
         outcome
     }
 

@@ -97,7 +97,7 @@ impl Engine {
         let since = lease.as_ref().map_or_else(Utc::now, HeldLease::since);
         let outcome = self.export_held(&job, request, &cluster, repository, since).await;
         if let Some(lease) = lease {
-            lease.conclude().await;
+            lease.release().await;
         }
         outcome
     }

@@ -174,7 +174,7 @@ impl Engine {
         let lease = HeldLease::to_read(&repository, job, JobKind::Replication).await;
         let outcome = self.replicate_held(job, request, summary, &repository).await;
         if let Some(lease) = lease {
-            lease.conclude().await;
+            lease.release().await;
         }
         outcome
     }

@@ -153,7 +153,7 @@ impl Engine {
         }
         .await;
         if let Some(lease) = lease {
-            lease.conclude().await;
+            lease.release().await;
         }
         match outcome {
             Ok((result, server)) => Ok((result, server, begun)),

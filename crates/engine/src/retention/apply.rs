@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
-use holdfast_repository::{FileTableRef, Lease, ObjectKind, PackId, Repository, RepositoryError};
+use holdfast_repository::{
+    FileTableRef, Lease, ObjectKind, PackId, Repository, RepositoryError, SNAPSHOTS_PREFIX,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,7 +27,7 @@ use crate::jobs::{JobContext, JobId, JobKind};
 use crate::lease::{COLLECTION, HeldLease, is_of_backup};
 use crate::snapshot::{Snapshot, cached_document, is_file_table, is_manifest};
 
-/// How long a mark can be taken back when nothing else is said.
+/// How long a mark can be taken back when nothing else is said: a week.
 pub const DEFAULT_DELAY: Span = Span::days(7);
 /// What nothing names and is younger than this may be of a backup that still runs.
 const YOUNG: TimeDelta = TimeDelta::hours(24);
@@ -167,7 +169,7 @@ type Stretches = HashMap<(SystemIdentifier, TimelineId), Vec<(Lsn, Lsn)>>;
 
 impl Engine {
     /// Removes what was marked and is due, then marks what the plan of now does not keep. What is marked can be
-    /// taken back for `delay` ([`DEFAULT_DELAY`] when none is given).
+    /// taken back for `delay`.
     ///
     /// With `accept_lost`, snapshots that this machine knows and the store does not list are given up: it forgets
     /// them.
@@ -178,7 +180,7 @@ impl Engine {
     pub async fn apply_retention(
         &self,
         name: &str,
-        delay: Option<Span>,
+        delay: Span,
         accept_lost: bool,
         cancel: CancellationToken,
     ) -> Result<RetentionApplied> {
@@ -188,33 +190,12 @@ impl Engine {
             if accept_lost {
                 engine.forget_lost(&job, &cluster).await?;
             }
-            engine.apply_in(job, cluster, delay.unwrap_or(DEFAULT_DELAY)).await
+            engine.apply_in(job, cluster, delay).await
         })
         .await
     }
 
-    /// Forgets the manifests that this machine knows and the store does not list.
-    async fn forget_lost(&self, job: &JobContext, cluster: &Cluster) -> Result<()> {
-        let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let lost = self.lost_manifests(&repository).await?;
-        for path in &lost {
-            job.reporter
-                .warning(format!("{path} is given up: it is not in the repository any more"));
-        }
-        self.catalog().forget_objects(repository.id(), &lost).await
-    }
-
-    /// The manifests that this machine knows, the store does not list, and nobody has removed on purpose.
-    async fn lost_manifests(&self, repository: &Repository) -> Result<Vec<String>> {
-        let listed: HashSet<String> =
-            repository.list("snapshots/").await?.into_iter().map(|entry| entry.path).collect();
-        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
-        let mut known = self.catalog().known_objects(repository.id()).await?;
-        known.retain(|p| is_manifest(p) && !listed.contains(p) && !removed.contains(p));
-        Ok(known)
-    }
-
-    /// The same in the background.
+    /// The same in the background, with [`DEFAULT_DELAY`].
     ///
     /// # Errors
     /// When the job cannot be recorded.
@@ -258,8 +239,8 @@ impl Engine {
     /// Takes marks back: all of a cluster, or one. What they named is kept until retention is applied again.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] where nothing is marked; refused for what is being removed, or while another
-    /// machine applies retention.
+    /// [`EngineError::NotFound`] where nothing is marked; refused for what is being removed, or while
+    /// somebody applies retention.
     pub async fn undelete(&self, name: &str, mark: Option<Uuid>) -> Result<Undeleted> {
         let cluster = self.cluster(name).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
@@ -295,8 +276,7 @@ impl Engine {
                      there with the next replication only.",
                 ));
             }
-            let name = mark.map_or_else(|| "(any)".to_owned(), |id| id.to_string());
-            Err(EngineError::NotFound { what: "mark for removal", name })
+            Err(tombstone::no_mark(&mark.map_or("(any)".to_owned(), |id| id.to_string())))
         }
         .await;
         collection.release().await;
@@ -350,7 +330,7 @@ impl Engine {
     /// not known then.
     pub(super) async fn manifests(&self, repository: &Repository) -> Result<Manifests> {
         let mut manifests = BTreeMap::new();
-        for entry in repository.list("snapshots/").await? {
+        for entry in repository.list(SNAPSHOTS_PREFIX).await? {
             if is_manifest(&entry.path) {
                 let kind = ObjectKind::Snapshot;
                 let snapshot: Snapshot =
@@ -367,6 +347,27 @@ impl Engine {
             ));
         }
         Ok(Manifests(manifests))
+    }
+
+    /// Forgets the manifests that this machine knows and the store does not list.
+    async fn forget_lost(&self, job: &JobContext, cluster: &Cluster) -> Result<()> {
+        let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        let lost = self.lost_manifests(&repository).await?;
+        for path in &lost {
+            job.reporter
+                .warning(format!("{path} is given up: it is not in the repository any more"));
+        }
+        self.catalog().forget_objects(repository.id(), &lost).await
+    }
+
+    /// The manifests that this machine knows, the store does not list, and nobody has removed on purpose.
+    async fn lost_manifests(&self, repository: &Repository) -> Result<Vec<String>> {
+        let listed: HashSet<String> =
+            repository.list(SNAPSHOTS_PREFIX).await?.into_iter().map(|entry| entry.path).collect();
+        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
+        let mut known = self.catalog().known_objects(repository.id()).await?;
+        known.retain(|p| is_manifest(p) && !listed.contains(p) && !removed.contains(p));
+        Ok(known)
     }
 
     /// What the plan does not keep and is not marked yet; with what nothing names and was stored before a time.
@@ -432,6 +433,9 @@ async fn packs_of_dying(
     repository: &Repository,
     tables: &[FileTableRef],
 ) -> Result<HashSet<PackId>> {
+    if let Ok(packs) = repository.packs_needed(tables, &[]).await {
+        return Ok(packs);
+    }
     let mut packs = HashSet::new();
     for table in tables {
         match repository.packs_needed(std::slice::from_ref(table), &[]).await {
@@ -468,7 +472,7 @@ async fn files_without_manifest(
                 .map(String::as_str),
         )
         .collect();
-    let listed = repository.list("snapshots/").await?.into_iter();
+    let listed = repository.list(SNAPSHOTS_PREFIX).await?.into_iter();
     Ok(listed
         .filter(|entry| is_file_table(&entry.path) && entry.modified < before)
         .map(|entry| entry.path)

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use holdfast_postgres::{SystemIdentifier, TimelineId};
-use holdfast_repository::Repository;
+use holdfast_repository::{Repository, SNAPSHOTS_PREFIX};
 use uuid::Uuid;
 
 pub use apply::{
@@ -37,6 +37,7 @@ pub use report::{
     FateTotals, RetentionOutline, RetentionPlan, RetentionSize, SnapshotFate, WalFate,
 };
 pub use span::Span;
+pub use tombstone::parse_mark;
 
 use crate::Engine;
 use crate::archive::GapCause;
@@ -261,7 +262,7 @@ impl Engine {
         systems: &BTreeSet<SystemIdentifier>,
     ) -> Result<Vec<(SystemIdentifier, String, SnapshotSpan)>> {
         let ids: BTreeSet<Uuid> = repository
-            .list("snapshots/")
+            .list(SNAPSHOTS_PREFIX)
             .await?
             .iter()
             .filter_map(|entry| entry.path.split('/').nth(1)?.parse().ok())

@@ -43,7 +43,6 @@ pub(super) struct Swept {
 }
 
 /// What goes with one tombstone.
-#[derive(PartialEq, Eq)]
 struct Leaving {
     snapshots: Vec<MarkedSnapshot>,
     wal: Vec<MarkedWal>,

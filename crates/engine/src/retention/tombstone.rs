@@ -189,6 +189,18 @@ async fn read<T: serde::de::DeserializeOwned + Serialize>(
     cached_document(catalog, repository, path, ObjectKind::Tombstone).await
 }
 
+/// The id of a mark as somebody wrote it; what is none names no mark.
+///
+/// # Errors
+/// [`EngineError::NotFound`].
+pub fn parse_mark(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| no_mark(text))
+}
+
+pub(super) fn no_mark(name: &str) -> EngineError {
+    EngineError::NotFound { what: "mark for removal", name: name.to_owned() }
+}
+
 /// Marks.
 pub(crate) async fn place(repository: &Repository, tombstone: &Tombstone) -> Result<()> {
     put(repository, &format!("{PREFIX}{}", tombstone.id), tombstone).await

@@ -221,7 +221,7 @@ impl Engine {
         }
         .await;
         if let Some(lease) = lease {
-            lease.conclude().await;
+            lease.release().await;
         }
         let mut result = outcome?;
         result
