@@ -83,10 +83,13 @@ fn llvm_program(name: &str) -> Result<PathBuf, Fault> {
     })
 }
 
-/// Removes what earlier runs recorded and built of our own crates: both would be counted.
-pub(crate) fn clean(workspace: &Workspace) -> Result<(), Fault> {
+/// Removes what earlier runs recorded and built of our own crates: both would be counted. A program
+/// of an older state of the sources that stays behind counts its lines again, as never run.
+pub(crate) fn clean(workspace: &Workspace, environment: &Instrumented) -> Result<(), Fault> {
     let mut command = tool(workspace)?;
     command.args(["llvm-cov", "clean", "--workspace"]);
+    // Without it another folder than the one of the instrumented builds is cleaned.
+    environment.apply(&mut command);
     process::run(&workspace.logs(), "coverage clean", &mut command)?.expect_success().map(|_| ())
 }
 

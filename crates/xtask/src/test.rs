@@ -244,8 +244,9 @@ impl Run<'_> {
         let workspace = self.workspace;
         let mut found = None;
         self.report.step("coverage tools", || {
-            coverage::clean(workspace)?;
-            found = Some(Instrumented::of(workspace)?);
+            let environment = Instrumented::of(workspace)?;
+            coverage::clean(workspace, &environment)?;
+            found = Some(environment);
             Ok(Outcome { note: String::new(), ..Outcome::default() })
         });
         self.instrumented = found;
