@@ -47,8 +47,8 @@ pub struct Removed {
 }
 
 impl Repository {
-    /// The packs that hold the content of these lists of files. An extent in several packs counts for one of
-    /// them: for one outside of the first of the sets in `avoided`, else of the second, and so on. Where no pack
+    /// The packs that hold the content of these lists of files, and the bases of what is stored as a difference.
+    /// An extent in several packs counts for one of them: for one outside of the first of the sets in `avoided`, else of the second, and so on. Where no pack
     /// holds it whole, all that know it are needed: what is damaged here may be mended from a replica, as long as
     /// nobody says that it may go.
     ///
@@ -83,11 +83,9 @@ impl Repository {
             let mut reader = self.read_file_table(table).await?;
             while let Some(entry) = reader.next().await? {
                 for id in entry.extents.iter().filter(|id| !id.is_zero()) {
-                    let outside = avoided.iter().find_map(|packs| index.pack_outside(id, packs));
-                    match outside.or_else(|| index.pack_of(id)) {
-                        Some(pack) => {
-                            needed.insert(pack);
-                        }
+                    let outside = avoided.iter().find_map(|packs| index.packs_outside(id, packs));
+                    match outside.or_else(|| index.packs_of(id)) {
+                        Some(packs) => needed.extend(packs),
                         None => needed.extend(index.packs_knowing(id)),
                     }
                 }

@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::read::ContentReader;
+use crate::delta;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
-use crate::index::{Index, Location, Pack};
+use crate::index::{Found, FoundBase, Index, Location, Pack};
 use crate::object::ObjectKind;
 use crate::repository::Repository;
+
+/// Deltas are in memory together up to this much, while their bases are read.
+const DELTA_BYTES: usize = 32 * 1024 * 1024;
 
 /// Ranged reads of an [`ExtentReader`] at once.
 const READS_IN_FLIGHT: usize = 4;
@@ -81,6 +85,26 @@ struct Task {
     at: Location,
     token: u64,
     id: ExtentId,
+    what: What,
+}
+
+/// What is at a task's location.
+#[derive(Copy, Clone)]
+enum What {
+    /// The extent.
+    Whole,
+    /// The base of its delta, which is at this place among those in memory; bytes of the extent.
+    Base { delta: usize, length: u32 },
+    /// Its delta, which is given to the sink as it is.
+    Delta,
+}
+
+/// An extent that is stored as a difference.
+struct Different {
+    base: FoundBase,
+    at: Location,
+    token: u64,
+    id: ExtentId,
 }
 
 /// Tasks `first..end` (sorted) whose frames are adjacent in one pack.
@@ -106,9 +130,10 @@ impl Repository {
         for id in wanted {
             if id.is_zero() {
                 plan.zero_extents += 1;
-            } else if let Some(at) = index.locate(id) {
-                plan.bytes += u64::from(at.length);
-                places.push((at.pack, at.frame));
+            } else if let Some(Found { at, base }) = index.locate(id) {
+                plan.bytes += u64::from(base.map_or(at.length, |base| base.length));
+                let bases = base.map(|base| base.at);
+                places.extend(bases.into_iter().chain([at]).map(|at| (at.pack, at.frame)));
             } else {
                 plan.missing.push(*id);
             }
@@ -164,20 +189,85 @@ impl Repository {
     ) -> Result<FetchStats> {
         let mut stats = FetchStats::default();
         let mut tasks = Vec::with_capacity(wanted.len());
+        let mut different = Vec::new();
         for WantedExtent { id, token } in wanted {
             if id.is_zero() {
                 stats.zero_extents += 1;
                 continue;
             }
-            let at = index.locate(&id).ok_or_else(|| missing(&index, &id))?;
-            tasks.push(Task { at, token, id });
+            let Found { at, base } = index.locate(&id).ok_or_else(|| missing(&index, &id))?;
+            match base {
+                None => tasks.push(Task { at, token, id, what: What::Whole }),
+                Some(base) => different.push(Different { base, at, token, id }),
+            }
         }
+        // Bases in the order in which they are read, beside the extents that are whole.
+        different.sort_unstable_by_key(|different| different.base.at);
+        let mut different = different.into_iter().peekable();
+        loop {
+            let mut bytes = 0;
+            let mut part = Vec::new();
+            while let Some(next) =
+                different.next_if(|next| bytes + next.at.length as usize <= DELTA_BYTES)
+            {
+                bytes += next.at.length as usize;
+                part.push(next);
+            }
+            let deltas = self.deltas(&index, &part, parallelism, cancel, &mut stats).await?;
+            tasks.extend(part.iter().enumerate().map(
+                |(delta, Different { base, token, id, .. })| {
+                    let what = What::Base { delta, length: base.length };
+                    Task { at: base.at, token: *token, id: *id, what }
+                },
+            ));
+            let now = std::mem::take(&mut tasks);
+            let sink = Arc::clone(&sink);
+            self.run_tasks(&index, now, deltas, parallelism, sink, cancel, &mut stats).await?;
+            if different.peek().is_none() {
+                return Ok(stats);
+            }
+        }
+    }
+
+    /// Reads deltas, in the order of `part`.
+    async fn deltas(
+        &self,
+        index: &Arc<Index>,
+        part: &[Different],
+        parallelism: usize,
+        cancel: &CancellationToken,
+        stats: &mut FetchStats,
+    ) -> Result<Vec<Bytes>> {
+        let tasks: Vec<Task> = (0..)
+            .zip(part)
+            .map(|(token, d)| Task { at: d.at, token, id: d.id, what: What::Delta })
+            .collect();
+        let kept = Arc::new(Kept(Mutex::new(vec![Bytes::new(); part.len()])));
+        let sink: Arc<dyn ExtentSink> = Arc::<Kept>::clone(&kept);
+        let mut done = FetchStats::default();
+        self.run_tasks(index, tasks, Vec::new(), parallelism, sink, cancel, &mut done).await?;
+        stats.bytes_fetched += done.bytes_fetched;
+        stats.requests += done.requests;
+        Ok(std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the state of one fetch")]
+    async fn run_tasks(
+        &self,
+        index: &Arc<Index>,
+        mut tasks: Vec<Task>,
+        deltas: Vec<Bytes>,
+        parallelism: usize,
+        sink: Arc<dyn ExtentSink>,
+        cancel: &CancellationToken,
+        stats: &mut FetchStats,
+    ) -> Result<()> {
         tasks.sort_unstable_by_key(|task| task.at);
-        let tasks: Arc<[Task]> = tasks.into();
-        let ranges = Ranges { index: Arc::clone(&index), tasks: Arc::clone(&tasks), next: 0 };
+        let tasks = Arc::new(Tasks { tasks, deltas });
+        let ranges = Ranges { index: Arc::clone(index), tasks: Arc::clone(&tasks), next: 0 };
         let mut running = futures_util::stream::iter(ranges)
             .map(|range| {
-                let (index, tasks) = (Arc::clone(&index), Arc::clone(&tasks));
+                let (index, tasks) = (Arc::clone(index), Arc::clone(&tasks));
                 let sink = Arc::clone(&sink);
                 async move { self.fetch_range(range?, index, tasks, sink, cancel).await }
             })
@@ -188,14 +278,14 @@ impl Repository {
             stats.bytes_fetched += done.bytes_fetched;
             stats.requests += 1;
         }
-        Ok(stats)
+        Ok(())
     }
 
     async fn fetch_range(
         &self,
         range: Range,
         index: Arc<Index>,
-        tasks: Arc<[Task]>,
+        tasks: Arc<Tasks>,
         sink: Arc<dyn ExtentSink>,
         cancel: &CancellationToken,
     ) -> Result<FetchStats> {
@@ -223,7 +313,7 @@ impl Repository {
             let mut done =
                 FetchStats { bytes_fetched: bytes.len() as u64, ..FetchStats::default() };
             let mut current: Option<(u32, Vec<u8>)> = None;
-            for task in &tasks[range.tasks] {
+            for task in &tasks.tasks[range.tasks] {
                 let frame = match current.take() {
                     Some((number, raw)) if number == task.at.frame => (number, raw),
                     _ => {
@@ -236,20 +326,30 @@ impl Repository {
                     }
                 };
                 let start = task.at.offset as usize;
-                let extent = frame
-                    .1
-                    .get(start..start.saturating_add(task.at.length as usize))
-                    .filter(|extent| inner.writer.extent_id(extent) == task.id)
-                    .ok_or_else(|| {
-                        RepositoryError::corrupt(
-                            &path,
-                            format!(
-                                "extent {} is not what its name says; {}",
-                                task.id,
-                                ObjectKind::Pack.consequence()
-                            ),
-                        )
-                    })?;
+                let stored = frame.1.get(start..start.saturating_add(task.at.length as usize));
+                let made = match task.what {
+                    What::Whole | What::Delta => None,
+                    What::Base { delta, length } => stored
+                        .zip(tasks.deltas.get(delta))
+                        .and_then(|(base, delta)| delta::apply(base, delta, length as usize)),
+                };
+                let named = |bytes: &&[u8]| inner.writer.extent_id(bytes) == task.id;
+                let extent = match task.what {
+                    What::Whole => stored.filter(named),
+                    What::Base { .. } => made.as_deref().filter(named),
+                    // What it makes has to have the name.
+                    What::Delta => stored,
+                };
+                let extent = extent.ok_or_else(|| {
+                    RepositoryError::corrupt(
+                        &path,
+                        format!(
+                            "extent {} is not what its name says; {}",
+                            task.id,
+                            ObjectKind::Pack.consequence()
+                        ),
+                    )
+                })?;
                 sink.write(task.token, &task.id, extent)
                     .map_err(|source| RepositoryError::Sink { source })?;
                 done.extents += 1;
@@ -298,6 +398,11 @@ impl Repository {
 }
 
 impl ExtentReader {
+    /// One that reads by this index.
+    pub(crate) fn by_index(repository: &Repository, index: &Arc<Index>) -> Self {
+        Self { repository: repository.clone(), index: Arc::clone(index) }
+    }
+
     /// Whether a pack that is there holds the extent. The zero extent needs none.
     pub fn holds(&self, id: &ExtentId) -> bool {
         id.is_zero() || self.index.locate(id).is_some()
@@ -335,10 +440,18 @@ impl Index {
     }
 }
 
+/// What is read in one go.
+struct Tasks {
+    /// In the order of their locations.
+    tasks: Vec<Task>,
+    /// In memory: applied to their bases as these are read.
+    deltas: Vec<Bytes>,
+}
+
 /// Cuts sorted tasks into ranged reads, one at a time.
 struct Ranges {
     index: Arc<Index>,
-    tasks: Arc<[Task]>,
+    tasks: Arc<Tasks>,
     next: usize,
 }
 
@@ -346,12 +459,12 @@ impl Iterator for Ranges {
     type Item = Result<Range>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let first = self.tasks.get(self.next)?;
+        let first = self.tasks.tasks.get(self.next)?;
         let begin = self.next;
         let frames = match self.index.packs_at(first.at.pack as usize) {
             Ok(pack) => &pack.frames,
             Err(error) => {
-                self.next = self.tasks.len();
+                self.next = self.tasks.tasks.len();
                 return Some(Err(error));
             }
         };
@@ -359,7 +472,7 @@ impl Iterator for Ranges {
         let start = frames.get(first.at.frame as usize).map_or(0, |f| f.offset());
         let mut end = frames.get(first.at.frame as usize).map_or(0, |f| f.end());
         let mut frame = first.at.frame;
-        while let Some(task) = self.tasks.get(self.next) {
+        while let Some(task) = self.tasks.tasks.get(self.next) {
             if task.at.pack != first.at.pack {
                 break;
             }

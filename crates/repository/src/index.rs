@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::container::{
-    FrameEntry, HEADER_BYTES, Header, HexHeader, Suite, TRAILER_BYTES, check_frames,
+    FrameEntry, HEADER_BYTES, Header, HexHeader, MAX_FRAME_RAW, Suite, TRAILER_BYTES, check_frames,
 };
 use crate::documents::body;
 use crate::error::{RepositoryError, Result};
@@ -65,9 +65,73 @@ impl<'de> Deserialize<'de> for PackId {
     }
 }
 
-/// `[id, bytes]` of one extent inside a frame.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct ExtentEntry(pub(crate) ExtentId, pub(crate) u32);
+/// One extent inside a frame: `[id, bytes]`, or of a delta `[id, bytes in the frame, base, bytes of the extent]`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct ExtentEntry {
+    pub(crate) id: ExtentId,
+    /// Bytes in the frame.
+    pub(crate) stored: u32,
+    /// What it is a difference from.
+    pub(crate) delta: Option<DeltaOf>,
+}
+
+/// What a delta is a difference from, and what it makes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct DeltaOf {
+    /// An extent that is stored whole somewhere.
+    pub(crate) base: ExtentId,
+    /// Bytes of the extent that the delta makes.
+    pub(crate) length: u32,
+}
+
+impl ExtentEntry {
+    pub(crate) fn whole(id: ExtentId, length: u32) -> Self {
+        Self { id, stored: length, delta: None }
+    }
+}
+
+impl Serialize for ExtentEntry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.delta {
+            None => (self.id, self.stored).serialize(serializer),
+            Some(DeltaOf { base, length }) => {
+                (self.id, self.stored, base, length).serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ExtentEntry {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> serde::de::Visitor<'de> for Fields {
+            type Value = ExtentEntry;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("two or four fields of an extent")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut fields: A,
+            ) -> Result<ExtentEntry, A::Error> {
+                use serde::de::Error;
+                let short = |n| A::Error::invalid_length(n, &"two or four fields");
+                let id = fields.next_element()?.ok_or_else(|| short(0))?;
+                let stored = fields.next_element()?.ok_or_else(|| short(1))?;
+                let delta = match fields.next_element()? {
+                    None => None,
+                    Some(base) => {
+                        let length = fields.next_element()?.ok_or_else(|| short(3))?;
+                        Some(DeltaOf { base, length })
+                    }
+                };
+                Ok(ExtentEntry { id, stored, delta })
+            }
+        }
+        deserializer.deserialize_seq(Fields)
+    }
+}
 
 /// The body of a pack's metadata: the extents of each frame, in order.
 #[derive(Serialize, Deserialize)]
@@ -105,8 +169,14 @@ impl IndexedPack {
             && self.frames.len() == self.extents.len()
             && self.size >= content + (HEADER_BYTES + TRAILER_BYTES) as u64
             && self.frames.iter().zip(&self.extents).all(|(frame, extents)| {
-                extents.iter().map(|extent| u64::from(extent.1)).sum::<u64>() == frame.raw()
-            });
+                extents.iter().map(|extent| u64::from(extent.stored)).sum::<u64>() == frame.raw()
+            })
+            && self
+                .extents
+                .iter()
+                .flatten()
+                .filter_map(|extent| extent.delta)
+                .all(|delta| !delta.base.is_zero() && delta.length as usize <= MAX_FRAME_RAW);
         if fits { Ok(header) } else { Err(corrupt()) }
     }
 
@@ -119,8 +189,12 @@ impl IndexedPack {
             hasher.update(&frame.stored().to_le_bytes());
             hasher.update(&frame.raw().to_le_bytes());
             for extent in extents {
-                hasher.update(extent.0.as_bytes());
-                hasher.update(&extent.1.to_le_bytes());
+                hasher.update(extent.id.as_bytes());
+                hasher.update(&extent.stored.to_le_bytes());
+                if let Some(delta) = extent.delta {
+                    hasher.update(delta.base.as_bytes());
+                    hasher.update(&delta.length.to_le_bytes());
+                }
             }
         }
         *hasher.finalize().as_bytes()
@@ -145,13 +219,44 @@ pub(crate) struct Pack {
     pub(crate) present: bool,
 }
 
-/// Where an extent is.
-#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+/// Where bytes of an extent are.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub(crate) struct Location {
     pub(crate) pack: u32,
     pub(crate) frame: u32,
     pub(crate) offset: u32,
     pub(crate) length: u32,
+}
+
+/// How an extent is got.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its bytes, or its delta's.
+    pub(crate) at: Location,
+    /// For a delta, what it is a difference from.
+    pub(crate) base: Option<FoundBase>,
+}
+
+/// The base of a delta.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundBase {
+    pub(crate) id: ExtentId,
+    pub(crate) at: Location,
+    /// Bytes of the extent that the delta makes.
+    pub(crate) length: u32,
+}
+
+/// The packs that an extent is made from: one, or the delta's and its base's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Carriers(PackId, Option<PackId>);
+
+impl IntoIterator for Carriers {
+    type Item = PackId;
+    type IntoIter = std::iter::Chain<std::iter::Once<PackId>, std::option::IntoIter<PackId>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        std::iter::once(self.0).chain(self.1)
+    }
 }
 
 #[derive(Copy, Clone)]
@@ -170,6 +275,8 @@ pub struct Index {
     known: HashMap<PackId, u32>,
     entries: Vec<Entry>,
     sorted: usize,
+    /// Of the entries that are deltas.
+    deltas: HashMap<Location, DeltaOf>,
     objects: HashSet<String>,
     damaged: Vec<String>,
 }
@@ -191,9 +298,9 @@ impl Index {
         self.entries.len()
     }
 
-    /// The pack that holds `id`; `None` when no pack that is there does.
-    pub fn pack_of(&self, id: &ExtentId) -> Option<PackId> {
-        self.locate(id).and_then(|at| self.pack(at)).map(|pack| pack.id)
+    /// The packs that `id` is made from; `None` when it cannot be made from packs that are there.
+    pub fn packs_of(&self, id: &ExtentId) -> Option<Carriers> {
+        self.packs_outside(id, &HashSet::new())
     }
 
     /// Index objects that could not be read, with the reason.
@@ -201,39 +308,80 @@ impl Index {
         &self.damaged
     }
 
-    pub(crate) fn locate(&self, id: &ExtentId) -> Option<Location> {
+    /// What is known of `id`.
+    fn known_of(&self, id: &ExtentId) -> impl Iterator<Item = Location> {
         debug_assert_eq!(self.sorted, self.entries.len());
         let first = self.entries.partition_point(|entry| entry.id < *id);
-        self.entries[first..]
-            .iter()
-            .take_while(|entry| entry.id == *id)
-            .map(|entry| entry.at)
-            .find(|at| self.pack(*at).is_some_and(|pack| pack.present))
-    }
-
-    /// A pack that holds `id` and is not among `avoided`; none when only those do, or none does.
-    pub(crate) fn pack_outside(&self, id: &ExtentId, avoided: &HashSet<PackId>) -> Option<PackId> {
-        let first = self.entries.partition_point(|entry| entry.id < *id);
-        self.entries[first..]
-            .iter()
-            .take_while(|entry| entry.id == *id)
-            .filter_map(|entry| self.pack(entry.at))
-            .find(|pack| pack.present && !avoided.contains(&pack.id))
-            .map(|pack| pack.id)
-    }
-
-    /// Every pack that knows `id`, those that are gone or cut short included.
-    pub(crate) fn packs_knowing(&self, id: &ExtentId) -> impl Iterator<Item = PackId> {
-        let first = self.entries.partition_point(|entry| entry.id < *id);
         let known = self.entries[first..].iter().take_while(move |entry| entry.id == *id);
-        known.filter_map(|entry| self.pack(entry.at)).map(|pack| pack.id)
+        known.map(|entry| entry.at)
     }
 
-    /// A pack that knows `id` but is gone or cut short.
+    /// How `id` is got from packs that are there.
+    pub(crate) fn locate(&self, id: &ExtentId) -> Option<Found> {
+        self.locate_in(id, &|_| true)
+    }
+
+    /// Where `id` is stored whole, outside of the packs in `avoided`.
+    pub(crate) fn whole_outside(
+        &self,
+        id: &ExtentId,
+        avoided: &HashSet<PackId>,
+    ) -> Option<Location> {
+        self.whole_in(id, &|pack| !avoided.contains(&pack.id))
+    }
+
+    fn whole_in(&self, id: &ExtentId, usable: &dyn Fn(&Pack) -> bool) -> Option<Location> {
+        self.known_of(id)
+            .filter(|at| !self.deltas.contains_key(at))
+            .find(|at| self.pack(*at).is_some_and(|pack| pack.present && usable(pack)))
+    }
+
+    /// Whole before a delta: it costs one read.
+    fn locate_in(&self, id: &ExtentId, usable: &dyn Fn(&Pack) -> bool) -> Option<Found> {
+        if let Some(at) = self.whole_in(id, usable) {
+            return Some(Found { at, base: None });
+        }
+        self.known_of(id).find_map(|at| {
+            let DeltaOf { base, length } = *self.deltas.get(&at)?;
+            self.pack(at).filter(|pack| pack.present && usable(pack))?;
+            let base = FoundBase { id: base, at: self.whole_in(&base, usable)?, length };
+            Some(Found { at, base: Some(base) })
+        })
+    }
+
+    /// Packs that `id` is made from and that are not among `avoided`; none when it takes one of those, or cannot
+    /// be made at all.
+    pub(crate) fn packs_outside(
+        &self,
+        id: &ExtentId,
+        avoided: &HashSet<PackId>,
+    ) -> Option<Carriers> {
+        let found = self.locate_in(id, &|pack| !avoided.contains(&pack.id))?;
+        let base = found.base.and_then(|base| self.pack(base.at)).map(|pack| pack.id);
+        Some(Carriers(self.pack(found.at)?.id, base))
+    }
+
+    /// Every pack that knows `id`, or the base of a delta of it, those that are gone or cut short included.
+    pub(crate) fn packs_knowing(&self, id: &ExtentId) -> impl Iterator<Item = PackId> {
+        let bases = self.known_of(id).filter_map(|at| self.deltas.get(&at));
+        let bases: Vec<Location> = bases.flat_map(|delta| self.known_of(&delta.base)).collect();
+        let known: Vec<Location> = self.known_of(id).chain(bases).collect();
+        known.into_iter().filter_map(|at| self.pack(at)).map(|pack| pack.id)
+    }
+
+    /// A pack that is gone or cut short, and knows `id` or the base of its delta.
     pub(crate) fn lost_pack_of(&self, id: &ExtentId) -> Option<PackId> {
-        let first = self.entries.partition_point(|entry| entry.id < *id);
-        let entry = self.entries.get(first).filter(|entry| entry.id == *id)?;
-        self.pack(entry.at).map(|pack| pack.id)
+        self.known_of(id).find_map(|at| {
+            let pack = self.pack(at)?;
+            if !pack.present {
+                return Some(pack.id);
+            }
+            let delta = self.deltas.get(&at)?;
+            self.known_of(&delta.base)
+                .filter_map(|at| self.pack(at))
+                .find(|pack| !pack.present)
+                .map(|pack| pack.id)
+        })
     }
 
     pub(crate) fn pack(&self, at: Location) -> Option<&Pack> {
@@ -254,11 +402,14 @@ impl Index {
         for (frame, extents) in pack.extents.iter().enumerate() {
             let frame = u32::try_from(frame).map_err(too_many)?;
             let mut offset = 0u32;
-            for ExtentEntry(id, length) in extents {
-                let at = Location { pack: number, frame, offset, length: *length };
+            for ExtentEntry { id, stored, delta } in extents {
+                let at = Location { pack: number, frame, offset, length: *stored };
                 self.entries.push(Entry { id: *id, at });
+                if let Some(delta) = delta {
+                    self.deltas.insert(at, *delta);
+                }
                 // Cannot overflow: the sum is the frame's raw length, at most 1 MiB.
-                offset = offset.saturating_add(*length);
+                offset = offset.saturating_add(*stored);
             }
         }
         self.known.insert(pack.pack, number);
@@ -415,8 +566,10 @@ mod tests {
             repository,
             encapsulated: [1; 32],
         };
-        let list: Vec<ExtentEntry> =
-            extents.iter().map(|b| ExtentEntry(ExtentId::from_bytes([*b; 32]), 10)).collect();
+        let list: Vec<ExtentEntry> = extents
+            .iter()
+            .map(|b| ExtentEntry::whole(ExtentId::from_bytes([*b; 32]), 10))
+            .collect();
         let raw = u32::try_from(list.len() * 10).unwrap();
         IndexedPack {
             pack: PackId(Uuid::from_u128(n)),
@@ -427,22 +580,79 @@ mod tests {
         }
     }
 
+    fn id(b: u8) -> ExtentId {
+        ExtentId::from_bytes([b; 32])
+    }
+
+    fn carriers(index: &Index, b: u8) -> Vec<u128> {
+        index.packs_of(&id(b)).into_iter().flatten().map(|pack| pack.0.as_u128()).collect()
+    }
+
+    fn listed(packs: &[(u128, u64)]) -> HashMap<PackId, u64> {
+        packs.iter().map(|(n, size)| (PackId(Uuid::from_u128(*n)), *size)).collect()
+    }
+
     #[test]
     fn an_extent_of_a_lost_pack_is_found_in_another() {
         let repository = Uuid::from_u128(1);
         let mut index = Index::default();
         index.add(repository, pack(repository, 1, &[1, 2])).unwrap();
         index.add(repository, pack(repository, 2, &[2, 3])).unwrap();
-        let second = HashMap::from([(PackId(Uuid::from_u128(2)), 1000)]);
-        index.settle(&second);
-        let id = |b| ExtentId::from_bytes([b; 32]);
-        assert_eq!(index.pack_of(&id(2)), Some(PackId(Uuid::from_u128(2))));
-        assert_eq!(index.pack_of(&id(1)), None);
+        index.settle(&listed(&[(2, 1000)]));
+        assert_eq!(carriers(&index, 2), [2]);
+        assert_eq!(carriers(&index, 1), []);
         assert_eq!(index.lost_pack_of(&id(1)), Some(PackId(Uuid::from_u128(1))));
-        assert_eq!(index.locate(&id(3)).unwrap().offset, 10);
-        let cut = HashMap::from([(PackId(Uuid::from_u128(2)), 999)]);
-        index.settle(&cut);
-        assert_eq!(index.pack_of(&id(3)), None);
+        assert_eq!(index.locate(&id(3)).unwrap().at.offset, 10);
+        index.settle(&listed(&[(2, 999)]));
+        assert_eq!(carriers(&index, 3), []);
+    }
+
+    /// A pack whose one extent is a difference from another.
+    fn delta_pack(repository: Uuid, n: u128, extent: u8, base: u8) -> IndexedPack {
+        let mut pack = pack(repository, n, &[extent]);
+        pack.extents[0][0].delta = Some(DeltaOf { base: id(base), length: 50 });
+        pack
+    }
+
+    #[test]
+    fn a_delta_needs_its_base_whole() {
+        let repository = Uuid::from_u128(1);
+        let mut index = Index::default();
+        index.add(repository, pack(repository, 1, &[1])).unwrap();
+        index.add(repository, delta_pack(repository, 2, 2, 1)).unwrap();
+        // A base that is a delta itself is none: nobody writes that.
+        index.add(repository, delta_pack(repository, 3, 3, 2)).unwrap();
+        let all = [(1, 1000), (2, 1000), (3, 1000), (4, 1000)];
+        index.settle(&listed(&all[..3]));
+        assert_eq!(carriers(&index, 2), [2, 1]);
+        assert_eq!(carriers(&index, 3), []);
+        let knowing: HashSet<_> = index.packs_knowing(&id(2)).map(|p| p.0.as_u128()).collect();
+        assert_eq!(knowing, HashSet::from([1, 2]));
+        let avoided = HashSet::from([PackId(Uuid::from_u128(1))]);
+        assert_eq!(index.packs_outside(&id(2), &avoided), None);
+        index.settle(&listed(&all[1..3]));
+        assert_eq!(carriers(&index, 2), []);
+        assert_eq!(index.lost_pack_of(&id(2)), Some(PackId(Uuid::from_u128(1))));
+        // Stored whole as well: one read is better than two.
+        index.add(repository, pack(repository, 4, &[2])).unwrap();
+        index.settle(&listed(&all));
+        assert_eq!(carriers(&index, 2), [4]);
+        assert_eq!(carriers(&index, 3), [3, 4]);
+    }
+
+    #[test]
+    fn entries_have_two_fields_or_four() {
+        let delta = delta_pack(Uuid::from_u128(1), 1, 2, 1).extents[0][0];
+        for entry in [delta, ExtentEntry::whole(id(1), 10)] {
+            let text = serde_json::to_string(&entry).unwrap();
+            assert_eq!(serde_json::from_str::<ExtentEntry>(&text).unwrap(), entry, "{text}");
+        }
+        let id = "0".repeat(64);
+        for wrong in ["[]", &format!("[\"{id}\"]"), &format!("[\"{id}\",1,\"{id}\"]")] {
+            assert!(serde_json::from_str::<ExtentEntry>(wrong).is_err(), "{wrong}");
+        }
+        let five = format!("[\"{id}\",1,\"{id}\",2,3]");
+        assert!(serde_json::from_str::<ExtentEntry>(&five).is_err());
     }
 
     #[test]

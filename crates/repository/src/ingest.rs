@@ -4,6 +4,7 @@
 //! [`Ingest::flush`] may the caller write a manifest. An ingest that is dropped, or a process that
 //! is killed, leaves packs that nothing refers to.
 
+mod changed;
 mod pack;
 mod pipeline;
 
@@ -21,6 +22,8 @@ use crate::extent::ExtentId;
 use crate::file_table::FileTableWriter;
 use crate::index::{ExtentEntry, Index, PackId};
 use crate::repository::Repository;
+pub use changed::OldExtent;
+use changed::{CHANGED_BYTES, Changed, Differences};
 use pipeline::Message;
 
 /// Consecutive new extents are compressed together up to this much.
@@ -92,6 +95,9 @@ pub struct IngestStats {
     pub extents_seen: u64,
     /// Of these, stored.
     pub extents_new: u64,
+    /// Of these, stored as what differs from an extent that was there.
+    #[serde(default)]
+    pub extents_delta: u64,
     /// Bytes of all extents.
     pub bytes_seen: u64,
     /// Bytes of the new ones.
@@ -104,6 +110,7 @@ pub struct IngestStats {
 pub(crate) struct Counters {
     extents_seen: AtomicU64,
     extents_new: AtomicU64,
+    pub(crate) extents_delta: AtomicU64,
     bytes_seen: AtomicU64,
     bytes_new: AtomicU64,
     pub(crate) bytes_stored: AtomicU64,
@@ -124,6 +131,9 @@ struct State {
     /// Added by this run and not in `index`.
     new: HashSet<ExtentId>,
     frame: RawFrame,
+    /// New extents whose older content is there, and their bytes.
+    changed: Vec<Changed>,
+    changed_bytes: usize,
     sender: mpsc::Sender<Message>,
 }
 
@@ -158,8 +168,14 @@ impl Repository {
         let index = self.load_index(false).await?;
         let (sender, receiver) = mpsc::channel(QUEUED_FRAMES);
         let counters = Arc::new(Counters::default());
-        let pipeline =
-            tokio::spawn(pipeline::run(self.clone(), receiver, options, Arc::clone(&counters)));
+        let differences = Differences::new(self, &index);
+        let pipeline = tokio::spawn(pipeline::run(
+            self.clone(),
+            receiver,
+            options,
+            differences,
+            Arc::clone(&counters),
+        ));
         Ok(Ingest {
             repository: self.clone(),
             index,
@@ -168,6 +184,8 @@ impl Repository {
             state: tokio::sync::Mutex::new(State {
                 new: HashSet::new(),
                 frame: RawFrame::default(),
+                changed: Vec::new(),
+                changed_bytes: 0,
                 sender,
             }),
             pipeline: std::sync::Mutex::new(Some(pipeline)),
@@ -187,6 +205,19 @@ impl Ingest {
     /// # Errors
     /// What the store said to an earlier pack: once, then [`RepositoryError::IngestFailed`].
     pub async fn add_extent(&self, bytes: Bytes) -> Result<ExtentId> {
+        self.add(bytes, None).await
+    }
+
+    /// As [`Ingest::add_extent`], where most of the content is that of another extent: when that one is there
+    /// and can be read, and little differs, only the difference is stored.
+    ///
+    /// # Errors
+    /// As [`Ingest::add_extent`].
+    pub async fn add_changed_extent(&self, bytes: Bytes, old: OldExtent) -> Result<ExtentId> {
+        self.add(bytes, Some(old)).await
+    }
+
+    async fn add(&self, bytes: Bytes, old: Option<OldExtent>) -> Result<ExtentId> {
         if bytes.len() > self.extent_size() {
             return Err(RepositoryError::InvalidArgument {
                 what: format!(
@@ -208,7 +239,7 @@ impl Ingest {
         let length = bytes.len() as u64;
         self.counters.extents_seen.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_seen.fetch_add(length, Ordering::Relaxed);
-        if id.is_zero() || self.index.pack_outside(&id, &self.avoided).is_some() {
+        if id.is_zero() || self.index.packs_outside(&id, &self.avoided).is_some() {
             return Ok(id);
         }
         // Held while a full frame is handed over: that keeps the order, and is the back-pressure.
@@ -218,6 +249,14 @@ impl Ingest {
         }
         self.counters.extents_new.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_new.fetch_add(length, Ordering::Relaxed);
+        if let Some(changed) = old.and_then(|old| self.changed(id, &bytes, old)) {
+            state.changed_bytes += bytes.len();
+            state.changed.push(changed);
+            if state.changed_bytes >= CHANGED_BYTES {
+                self.hand_over_changed(&mut state).await?;
+            }
+            return Ok(id);
+        }
         if !state.frame.bytes.is_empty() && state.frame.bytes.len() + bytes.len() > FRAME_RAW_BYTES
         {
             self.hand_over(&mut state).await?;
@@ -227,8 +266,21 @@ impl Ingest {
         }
         state.frame.bytes.extend_from_slice(&bytes);
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        state.frame.extents.push(ExtentEntry(id, length));
+        state.frame.extents.push(ExtentEntry::whole(id, length));
         Ok(id)
+    }
+
+    /// What is known of a new extent's older content; none when nothing can be made of it.
+    fn changed(&self, id: ExtentId, bytes: &Bytes, old: OldExtent) -> Option<Changed> {
+        let found = self.index.locate(&old.id)?;
+        // A delta has no deltas: what it was made from is the base of this one too.
+        let base = found.base.map_or(old.id, |base| base.id);
+        self.index.whole_outside(&base, &self.avoided)?;
+        let at_hand = old.bytes.filter(|_| base == old.id);
+        if at_hand.is_none() && !self.repository.can_read() {
+            return None;
+        }
+        Some(Changed { id, bytes: bytes.clone(), base, at_hand })
     }
 
     /// Counts an extent of another snapshot in, which stays where it is. Its `length` is believed.
@@ -254,7 +306,20 @@ impl Ingest {
         if frame.extents.is_empty() {
             return Ok(());
         }
-        match state.sender.send(Message::Frame(frame)).await {
+        self.send(state, Message::Frame(frame)).await
+    }
+
+    async fn hand_over_changed(&self, state: &mut State) -> Result<()> {
+        state.changed_bytes = 0;
+        let changed = std::mem::take(&mut state.changed);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.send(state, Message::Changed(changed)).await
+    }
+
+    async fn send(&self, state: &State, message: Message) -> Result<()> {
+        match state.sender.send(message).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.outcome().await.err().unwrap_or(RepositoryError::IngestFailed)),
         }
@@ -275,6 +340,7 @@ impl Ingest {
         IngestStats {
             extents_seen: read(&self.counters.extents_seen),
             extents_new: read(&self.counters.extents_new),
+            extents_delta: read(&self.counters.extents_delta),
             bytes_seen: read(&self.counters.bytes_seen),
             bytes_new: read(&self.counters.bytes_new),
             bytes_stored: read(&self.counters.bytes_stored),
@@ -296,6 +362,7 @@ impl Ingest {
     pub async fn flush(self) -> Result<IngestStats> {
         let mut state = self.state.lock().await;
         self.hand_over(&mut state).await?;
+        self.hand_over_changed(&mut state).await?;
         // An error here means that the pipeline has ended; its outcome says why.
         let _sent = state.sender.send(Message::Finish).await;
         drop(state);

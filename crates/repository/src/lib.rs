@@ -16,6 +16,7 @@ mod bundle;
 mod collect;
 mod container;
 mod crypto;
+mod delta;
 mod documents;
 mod error;
 mod extent;
@@ -57,8 +58,8 @@ pub use file_table::{
     EntryKind, FILES_SUFFIX, FileEntry, FileTableReader, FileTableRef, FileTableWriter,
     SNAPSHOTS_PREFIX,
 };
-pub use index::{Index, PackId};
-pub use ingest::{Ingest, IngestOptions, IngestStats};
+pub use index::{Carriers, Index, PackId};
+pub use ingest::{Ingest, IngestOptions, IngestStats, OldExtent};
 pub use key_pair::{PrivateKey, PublicKey};
 pub use keys::{DeviceId, RepositoryKey, WriterKeys};
 pub use lease::{Lease, LeaseError, LeaseInfo};

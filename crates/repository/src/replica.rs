@@ -27,8 +27,8 @@ use crate::root::{KEYS_PREFIX, RootDocument};
 use crate::signed::MAX_SIGNED_BYTES;
 use crate::slots::parse_slot_path;
 use crate::store::Store;
-use crate::verify::object::{Checked, Known, WHOLE_BYTES, check, check_whole};
-use crate::verify::{Key, VerifyLevel, in_folder, read_key};
+use crate::verify::object::{Checked, Depth, Known, WHOLE_BYTES, check, check_whole};
+use crate::verify::{Key, in_folder, read_key};
 use pace::Pace;
 use stage::{FIRST, Stage};
 
@@ -374,7 +374,7 @@ impl<'a> Replica<'a> {
             }
             let entry = store.head(path).await?;
             let known = extents.clone();
-            check(&self.copy, VerifyLevel::Structure, &entry, known).await?;
+            check(&self.copy, Depth::Structure, &entry, known).await?;
             Ok(Outcome::Copied)
         };
         match outcome.await {
@@ -421,8 +421,7 @@ impl<'a> Replica<'a> {
         }
         let known = extents.clone();
         // By the certificates that the replica has: with them alone it has to be read one day.
-        let checked =
-            check_whole(&self.copy, VerifyLevel::Structure, path, bytes.clone(), known).await?;
+        let checked = check_whole(&self.copy, Depth::Structure, path, bytes.clone(), known).await?;
         Ok(judged(stage, checked, there))
     }
 
@@ -437,7 +436,7 @@ impl<'a> Replica<'a> {
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         let known = extents.clone();
-        match check(self.source, VerifyLevel::Structure, entry, known.clone()).await {
+        match check(self.source, Depth::Structure, entry, known.clone()).await {
             Ok(checked) => match judged(stage, checked, there) {
                 Outcome::Copied => {}
                 other => return Ok(other),
@@ -464,7 +463,7 @@ impl<'a> Replica<'a> {
             start += length;
         }
         upload.complete().await?;
-        match check(&self.copy, VerifyLevel::Structure, entry, known).await {
+        match check(&self.copy, Depth::Structure, entry, known).await {
             Ok(_) => Ok(Outcome::Copied),
             Err(error) if is_damage(&error) => Err(self.take_back(path).await),
             Err(error) => {

@@ -95,6 +95,11 @@ impl Store {
         &self.inner.location
     }
 
+    /// Whether it is on this machine's file systems: what is in it is at hand.
+    pub fn is_local(&self) -> bool {
+        matches!(self.inner.backend, Backend::Local { .. })
+    }
+
     /// Tests what the store really honours, with a few small objects that are removed again.
     ///
     /// # Errors

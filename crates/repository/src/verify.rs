@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::documents::check_path;
 use crate::error::{RepositoryError, Result};
+use crate::fetch::ExtentReader;
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX, PackId};
 use crate::lease;
 use crate::object::{ObjectEntry, ObjectKind};
@@ -20,7 +21,7 @@ use crate::root::{KEYS_PREFIX, ROOT_PATH};
 use crate::signed::MAX_SIGNED_BYTES;
 use crate::slots::parse_slot_path;
 pub(crate) use key::{Key, read_key};
-use object::{Checked, Known};
+use object::{Checked, Depth, Known};
 
 /// Objects read at once: at most 32 MiB each.
 const IN_FLIGHT: usize = 3;
@@ -259,9 +260,10 @@ impl Repository {
                 .collect(),
             ..Totals::default()
         });
-        let run = Run { repository: self, level, totals, progress, observer };
+        let mut run = Run { repository: self, bases: None, totals, progress, observer };
         run.root().await?;
         let index = self.load_index(true).await?;
+        run.bases = (level == VerifyLevel::Data).then(|| ExtentReader::by_index(self, &index));
         // File tables last: what they need is known to be whole by then. They are recognised by
         // their header, so a first pass leaves them aside.
         let later = run.pass(entries, None, cancel).await?;
@@ -284,7 +286,8 @@ impl Repository {
 
 struct Run<'a> {
     repository: &'a Repository,
-    level: VerifyLevel,
+    /// Where what is in packs is looked at.
+    bases: Option<ExtentReader>,
     totals: Mutex<Totals>,
     progress: Progress<'a>,
     observer: Observer<'a>,
@@ -382,7 +385,8 @@ impl Run<'_> {
             self.totals().find(Severity::Warning, FindingKind::Unexpected, path, message);
             return Ok(false);
         }
-        match object::check(self.repository, self.level, entry, known).await {
+        let depth = self.bases.as_ref().map_or(Depth::Structure, Depth::Data);
+        match object::check(self.repository, depth, entry, known).await {
             Ok(None) => Ok(true),
             Ok(Some(checked)) => {
                 self.accept(path, checked);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fixture::{
-    assert_clean, assert_fetches, create, errors, in_memory, listed, memory, noise, open,
-    small_packs, verify,
+    assert_clean, assert_fetches, create, edited, errors, in_memory, listed, listed_after, memory,
+    noise, open, small_packs, verify,
 };
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
@@ -36,8 +36,19 @@ struct Made {
 /// A snapshot with the extents of these numbers.
 async fn snapshot(repository: &Repository, name: &str, numbers: impl Iterator<Item = u64>) -> Made {
     let extents: Vec<Bytes> = numbers.map(|n| noise(n, 8192)).collect();
+    snapshot_of(repository, name, extents, Vec::new()).await
+}
+
+/// A snapshot of these extents, after what stood in their places before.
+async fn snapshot_of(
+    repository: &Repository,
+    name: &str,
+    extents: Vec<Bytes>,
+    old: Vec<Option<ExtentId>>,
+) -> Made {
     let files = format!("snapshots/c/{name}.files");
-    let (table, ids) = listed(repository, &files, &extents, small_packs()).await.unwrap();
+    let (table, ids) =
+        listed_after(repository, &files, &extents, &old, small_packs()).await.unwrap();
     let manifest = format!("snapshots/c/{name}");
     let body = Manifest { file_table: table.clone() };
     repository.put_document(&manifest, ObjectKind::Snapshot, &body).await.unwrap();
@@ -46,11 +57,18 @@ async fn snapshot(repository: &Repository, name: &str, numbers: impl Iterator<It
 
 /// Three that share some of what they hold.
 async fn three(repository: &Repository) -> [Made; 3] {
-    [
-        snapshot(repository, "1", 0..20).await,
-        snapshot(repository, "2", (10..20).chain(100..300)).await,
-        snapshot(repository, "3", (0..5).chain(290..295).chain(400..410)).await,
-    ]
+    let first = snapshot(repository, "1", 0..20).await;
+    let second = snapshot(repository, "2", (10..20).chain(100..300)).await;
+    // The last of what the third has are differences from what only the second has whole.
+    let bases: Vec<(Bytes, ExtentId)> =
+        second.extents.iter().cloned().zip(second.ids.iter().copied()).skip(20).take(8).collect();
+    let whole: Vec<Bytes> =
+        (0..5).chain(290..295).chain(400..410).map(|n| noise(n, 8192)).collect();
+    let old = whole.iter().map(|_| None).chain(bases.iter().map(|(_, id)| Some(*id))).collect();
+    let edits = bases.iter().map(|(bytes, _)| edited(bytes, 9, 30));
+    let extents: Vec<Bytes> = whole.iter().cloned().chain(edits).collect();
+    let third = snapshot_of(repository, "3", extents, old).await;
+    [first, second, third]
 }
 
 /// Removes the second snapshot as the engine does, from wherever an earlier attempt has ended.
@@ -217,8 +235,10 @@ async fn what_is_not_known_is_not_removed() {
     let unneeded =
         other.packs_unneeded(std::slice::from_ref(&again.table), &HashSet::new()).await.unwrap();
     assert!(unneeded.iter().all(|each| !packs.contains(&each.pack)), "{unneeded:?}");
-    // One that cannot be read is none that nobody needs.
-    let pack = store.list("packs").await.unwrap().remove(0).path;
+    // One that no index object names and that cannot be read is none that nobody needs.
+    let named: Vec<String> = packs.iter().map(PackId::path).collect();
+    let listed = store.list("packs").await.unwrap();
+    let pack = listed.into_iter().map(|e| e.path).find(|path| !named.contains(path)).unwrap();
     store.put_replacing(&pack, noise(1, 100)).await.unwrap();
     let other = open(store).await.unwrap();
     let unneeded = other.packs_unneeded(&[], &HashSet::new()).await.unwrap();

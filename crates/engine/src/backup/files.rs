@@ -7,7 +7,9 @@ use holdfast_postgres::{
     BackupLabel, ControlFile, Lsn, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser,
     incremental_target, relation_file, without_incremental_lines,
 };
-use holdfast_repository::{EntryKind, ExtentId, FileEntry, FileTableWriter, Ingest};
+use holdfast_repository::{
+    EntryKind, ExtentId, FileEntry, FileLookup, FileTableWriter, Ingest, OldExtent,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -69,6 +71,8 @@ struct OpenFile {
     sums: Vec<u32>,
     filled: BytesMut,
     pages: Option<RelationFile>,
+    /// The extents of the file in the snapshot before, where these are at hand.
+    before: Vec<ExtentId>,
     offset: u64,
     /// What is done with it before it is kept.
     kept: Kept,
@@ -91,6 +95,8 @@ pub(super) struct FileStage {
     checksums: bool,
     /// What an incremental backup builds on.
     basis: Option<Basis>,
+    /// The files of the snapshot before a full backup: of what changed little in them the difference is stored.
+    before: Option<FileLookup>,
     joiner: ChecksumJoiner,
     totals: Totals,
     wrong: PageMismatches,
@@ -138,6 +144,7 @@ impl FileStage {
         shape: Shape,
         checksums: bool,
         basis: Option<Basis>,
+        before: Option<FileLookup>,
     ) -> Self {
         Self {
             joiner: ChecksumJoiner::new(ingest.extent_size()),
@@ -147,6 +154,7 @@ impl FileStage {
             shape,
             checksums,
             basis,
+            before,
             totals: Totals::default(),
             wrong: PageMismatches::default(),
             prefix: String::new(),
@@ -244,7 +252,21 @@ impl FileStage {
                     Kept::Folded(fold) => fold.path(),
                     Kept::AsItIs | Kept::Label(_) => &path,
                 };
-                let pages = relation_file(whole).filter(|_| self.checksums);
+                let relation = relation_file(whole);
+                let pages = relation.filter(|_| self.checksums);
+                let before = match (&mut self.before, &kept) {
+                    (Some(files), Kept::AsItIs) if relation.is_some() => {
+                        match runtime.block_on(files.get(&path)) {
+                            Ok(entry) => entry.map(|entry| entry.extents),
+                            // A backup does without.
+                            Err(error) => {
+                                tracing::warn!(%error, %path, "older content is not built on");
+                                None
+                            }
+                        }
+                    }
+                    _ => None,
+                };
                 self.open = Some(OpenFile {
                     path,
                     mode: entry.mode,
@@ -255,6 +277,7 @@ impl FileStage {
                     sums: Vec::new(),
                     filled: BytesMut::new(),
                     pages,
+                    before: before.unwrap_or_default(),
                     offset: 0,
                     kept,
                 });
@@ -358,7 +381,16 @@ impl FileStage {
             }
         }
         file.offset += extent.len() as u64;
-        let id = runtime.block_on(self.ingest.add_extent(extent))?;
+        let before = file.before.get(file.extents.len()).filter(|id| !id.is_zero());
+        let id = runtime.block_on(async {
+            match before {
+                Some(id) => {
+                    let old = OldExtent { id: *id, bytes: None };
+                    self.ingest.add_changed_extent(extent, old).await
+                }
+                None => self.ingest.add_extent(extent).await,
+            }
+        })?;
         file.extents.push(id);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{IncrementalError, IncrementalEvent, IncrementalHeader, IncrementalReader};
-use holdfast_repository::{ExtentId, ExtentReader, FileEntry, Ingest};
+use holdfast_repository::{ExtentId, ExtentReader, FileEntry, Ingest, OldExtent};
 use tokio::runtime::Handle;
 
 use crate::error::{EngineError, Result};
@@ -252,6 +252,7 @@ impl FoldState {
         }
         let mut read = places.runtime.block_on(places.extents.read(&wanted))?.into_iter();
         for (mut building, open) in window.into_iter().zip(gaps) {
+            let mut at_hand = None;
             if !open.is_empty() {
                 let old = read.next().unwrap_or_default();
                 for part in open {
@@ -260,11 +261,18 @@ impl FoldState {
                     })?;
                     building.bytes[part].copy_from_slice(from);
                 }
+                let id = self.previous.extents.get(building.number);
+                at_hand = id.map(|id| OldExtent { id: *id, bytes: Some(old) });
             }
             let bytes: Bytes = building.bytes.freeze();
             self.sums[building.number] = crc32c::crc32c(&bytes);
-            self.extents[building.number] =
-                places.runtime.block_on(places.ingest.add_extent(bytes))?;
+            // Most of it is what was read: then only the new blocks are stored.
+            self.extents[building.number] = places.runtime.block_on(async {
+                match at_hand {
+                    Some(old) => places.ingest.add_changed_extent(bytes, old).await,
+                    None => places.ingest.add_extent(bytes).await,
+                }
+            })?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! snapshot is written last, when everything it names is durable and was compared with what the
 //! server says it sent.
 
+mod before;
 pub(crate) mod checksum;
 mod companion;
 pub(crate) mod compare;
@@ -184,7 +185,12 @@ impl Engine {
         let ingest = IngestOptions::default().with_avoided(avoided);
         let ingest = Arc::new(repository.begin_ingest_with(ingest).await?);
         let table = FileTableWriter::begin(repository).await?;
-        let stage = FileStage::new(ingest, table, start_lsn, shape, facts.data_checksums, basis);
+        let before = match basis {
+            None => before::files_before(self, cluster, repository, reporter).await,
+            Some(_) => None,
+        };
+        let checksums = facts.data_checksums;
+        let stage = FileStage::new(ingest, table, start_lsn, shape, checksums, basis, before);
         let (messages, queue) = mpsc::channel(IN_FLIGHT);
         let staged = tokio::task::spawn_blocking({
             let runtime = tokio::runtime::Handle::current();

@@ -32,10 +32,8 @@ pub(crate) async fn packs_of(repository: &Repository, snapshot: &Snapshot) -> Re
     let mut packs = Packs::default();
     while let Some(entry) = reader.next().await? {
         for id in entry.extents.iter().filter(|id| !id.is_zero()) {
-            match index.pack_of(id) {
-                Some(pack) => {
-                    packs.found.insert(pack);
-                }
+            match index.packs_of(id) {
+                Some(carriers) => packs.found.extend(carriers),
                 None => {
                     packs.lost.get_or_insert_with(|| entry.path.clone());
                 }

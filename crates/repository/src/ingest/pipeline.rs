@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use uuid::Uuid;
 
+use super::changed::{Changed, Differences};
 use super::pack::{FinishedPack, PackBuilder};
 use super::{Counters, IngestOptions, RawFrame};
 use crate::container::Suite;
@@ -26,11 +27,12 @@ const PACKS_PER_INDEX: usize = 128;
 
 pub(super) enum Message {
     Frame(RawFrame),
+    Changed(Vec<Changed>),
     Finish,
 }
 
 enum Step {
-    Frame(EncodedFrame, Vec<ExtentEntry>),
+    Frames(Vec<(EncodedFrame, Vec<ExtentEntry>)>),
     Finish,
 }
 
@@ -38,21 +40,27 @@ pub(super) async fn run(
     repository: Repository,
     receiver: mpsc::Receiver<Message>,
     options: IngestOptions,
+    differences: Differences,
     counters: Arc<Counters>,
 ) -> Result<()> {
     let encoding = repository.clone();
+    let counting = Arc::clone(&counters);
     let mut steps = std::pin::pin!(
         futures_util::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|message| (message, receiver))
         })
         .map(move |message| {
             let repository = encoding.clone();
+            let (differences, counting) = (differences.clone(), Arc::clone(&counting));
             async move {
                 match message {
                     Message::Finish => Ok(Step::Finish),
+                    Message::Changed(changed) => {
+                        differences.encode(changed, counting).await.map(Step::Frames)
+                    }
                     Message::Frame(frame) => spawn_blocking(move || {
                         let encoded = repository.inner.codec.encode(&frame.bytes)?;
-                        Ok(Step::Frame(encoded, frame.extents))
+                        Ok(Step::Frames(vec![(encoded, frame.extents)]))
                     })
                     .await
                     .map_err(RepositoryError::worker)?,
@@ -74,17 +82,19 @@ pub(super) async fn run(
     let outcome = async {
         while let Some(step) = steps.next().await {
             match step? {
-                Step::Frame(frame, extents) => {
-                    let filled =
-                        fill(&repository, builder.take(), options.pack_size, frame, extents)
-                            .await?;
-                    if filled.stored_bytes() >= options.pack_size
-                        || filled.extent_count() >= EXTENTS_PER_PACK
-                    {
-                        let pack = finish(&repository, filled).await?;
-                        output.upload(pack).await?;
-                    } else {
-                        builder = Some(filled);
+                Step::Frames(frames) => {
+                    for (frame, extents) in frames {
+                        let filled =
+                            fill(&repository, builder.take(), options.pack_size, frame, extents)
+                                .await?;
+                        if filled.stored_bytes() >= options.pack_size
+                            || filled.extent_count() >= EXTENTS_PER_PACK
+                        {
+                            let pack = finish(&repository, filled).await?;
+                            output.upload(pack).await?;
+                        } else {
+                            builder = Some(filled);
+                        }
                     }
                 }
                 Step::Finish => {

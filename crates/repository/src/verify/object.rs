@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{VerifiedObject, VerifyLevel};
+use super::VerifiedObject;
 use crate::container::read::{ContentReader, Opened, open_whole, split};
 use crate::container::{HEADER_BYTES, Header, Suite};
+use crate::delta;
 use crate::documents::body;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
+use crate::fetch::ExtentReader;
 use crate::file_table::{FileTableBody, LineReader};
-use crate::index::{Index, IndexBody, IndexedPack, PackBody, PackId};
+use crate::index::{ExtentEntry, Index, IndexBody, IndexedPack, PackBody, PackId};
 use crate::object::{ObjectEntry, ObjectKind};
 use crate::repository::{Inner, Repository};
 
@@ -22,15 +24,33 @@ pub(crate) const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Longer ones in ranges of about this size.
 const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 
+/// How deep an object is looked into.
+#[derive(Copy, Clone)]
+pub(crate) enum Depth<'a> {
+    /// Signatures and hashes.
+    Structure,
+    /// Also what is in it. The bases of deltas are read.
+    Data(&'a ExtentReader),
+}
+
 /// What file tables are compared with.
 pub(crate) struct Known {
     pub(crate) index: Arc<Index>,
     pub(crate) damaged: HashSet<PackId>,
 }
 
+impl Depth<'_> {
+    fn bases(self) -> Option<ExtentReader> {
+        match self {
+            Self::Structure => None,
+            Self::Data(bases) => Some(bases.clone()),
+        }
+    }
+}
+
 impl Known {
     fn holds(&self, id: &ExtentId) -> bool {
-        id.is_zero() || self.index.pack_of(id).is_some_and(|pack| !self.damaged.contains(&pack))
+        id.is_zero() || self.index.packs_outside(id, &self.damaged).is_some()
     }
 }
 
@@ -48,22 +68,22 @@ pub(crate) struct Checked {
 /// Checks the object; `None` when it is a file table and `known` is not.
 pub(crate) async fn check(
     repository: &Repository,
-    level: VerifyLevel,
+    depth: Depth<'_>,
     entry: &ObjectEntry,
     known: Option<Arc<Known>>,
 ) -> Result<Option<Checked>> {
     let path = entry.path.as_str();
     if entry.size > WHOLE_BYTES {
-        return check_long(repository, level, entry, known).await;
+        return check_long(repository, depth, entry, known).await;
     }
     let bytes = repository.store().get_limited(path, WHOLE_BYTES).await?;
-    check_whole(repository, level, path, bytes, known).await
+    check_whole(repository, depth, path, bytes, known).await
 }
 
 /// The same for an object whose bytes are at hand.
 pub(crate) async fn check_whole(
     repository: &Repository,
-    level: VerifyLevel,
+    depth: Depth<'_>,
     path: &str,
     bytes: Bytes,
     known: Option<Arc<Known>>,
@@ -76,9 +96,10 @@ pub(crate) async fn check_whole(
     repository.trust(path, &parts.trailer.writer).await?;
     let inner = Arc::clone(&repository.inner);
     let path = path.to_owned();
+    let bases = depth.bases();
     tokio::task::spawn_blocking(move || {
         let opened = open_whole(&inner.writer, &inner.codec, &path, kind, &bytes)?;
-        let mut content = ContentCheck::new(&inner, level, &path, &opened, known)?;
+        let mut content = ContentCheck::new(&inner, bases, &path, &opened, known)?;
         content.frames(&inner, 0..opened.metadata.frames.len(), &bytes, 0)?;
         content.finish(&path, opened, bytes.len() as u64).map(Some)
     })
@@ -88,7 +109,7 @@ pub(crate) async fn check_whole(
 
 async fn check_long(
     repository: &Repository,
-    level: VerifyLevel,
+    depth: Depth<'_>,
     entry: &ObjectEntry,
     known: Option<Arc<Known>>,
 ) -> Result<Option<Checked>> {
@@ -106,7 +127,7 @@ async fn check_long(
     let size = HEADER_BYTES as u64 + opened.trailer.content_bytes + tail.len() as u64;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&head);
-    let mut content = ContentCheck::new(&repository.inner, level, path, &opened, known)?;
+    let mut content = ContentCheck::new(&repository.inner, depth.bases(), path, &opened, known)?;
     let frames = opened.metadata.frames.clone();
     let mut next = 0;
     while next < frames.len() {
@@ -147,6 +168,8 @@ pub(super) async fn stated_kind(repository: &Repository, path: &str) -> Option<O
 struct ContentCheck {
     path: String,
     reader: Option<ContentReader>,
+    /// Where the content of packs is looked at.
+    bases: Option<ExtentReader>,
     pack: Option<PackBody>,
     table: Option<Table>,
 }
@@ -162,14 +185,14 @@ struct Table {
 impl ContentCheck {
     fn new(
         inner: &Inner,
-        level: VerifyLevel,
+        bases: Option<ExtentReader>,
         path: &str,
         opened: &Opened,
         known: Option<Arc<Known>>,
     ) -> Result<Self> {
         let readable = match opened.header.suite {
             Suite::Empty => false,
-            Suite::Sealed => level == VerifyLevel::Data && inner.reader.is_some(),
+            Suite::Sealed => bases.is_some() && inner.reader.is_some(),
             Suite::Shared => true,
         };
         let reader = if readable {
@@ -198,7 +221,7 @@ impl ContentCheck {
             }
             _ => None,
         };
-        Ok(Self { path: path.to_owned(), reader, pack, table })
+        Ok(Self { path: path.to_owned(), reader, bases, pack, table })
     }
 
     /// Checks frames `numbers`, whose stored bytes are in `bytes` (which begin at `base`).
@@ -214,20 +237,8 @@ impl ContentCheck {
             let stored = reader.slice(number, bytes, base)?;
             let raw = reader.frame(&inner.codec, number, stored)?;
             if let Some(pack) = &self.pack {
-                let mut rest = raw.as_slice();
-                for extent in pack.extents.get(number).map_or(&[][..], Vec::as_slice) {
-                    let length = usize::try_from(extent.1).unwrap_or(usize::MAX);
-                    let named = rest
-                        .split_at_checked(length)
-                        .filter(|(bytes, _)| inner.writer.extent_id(bytes) == extent.0);
-                    let Some((_, after)) = named else {
-                        return Err(RepositoryError::corrupt(
-                            &self.path,
-                            format!("extent {} is not what its name says", extent.0),
-                        ));
-                    };
-                    rest = after;
-                }
+                let extents = pack.extents.get(number).map_or(&[][..], Vec::as_slice);
+                self.extents(inner, extents, &raw)?;
             }
             if let Some(table) = &mut self.table {
                 let Table { lines, known, files_affected, example, .. } = table;
@@ -238,6 +249,45 @@ impl ContentCheck {
                     }
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the names of the extents of one frame.
+    fn extents(&self, inner: &Inner, extents: &[ExtentEntry], raw: &[u8]) -> Result<()> {
+        let mut bases = Vec::new();
+        let needed: Vec<ExtentId> =
+            extents.iter().filter_map(|extent| extent.delta).map(|delta| delta.base).collect();
+        if let Some(reader) = self.bases.as_ref().filter(|_| !needed.is_empty()) {
+            // This runs on a thread that may wait.
+            let read = tokio::runtime::Handle::current().block_on(reader.read(&needed));
+            bases = read.map_err(|error| match error {
+                RepositoryError::Corrupt { object, what } => RepositoryError::corrupt(
+                    &self.path,
+                    format!("what it holds differences from cannot be read: {object}: {what}"),
+                ),
+                other => other,
+            })?;
+        }
+        let mut bases = bases.into_iter();
+        let mut rest = raw;
+        for extent in extents {
+            let length = usize::try_from(extent.stored).unwrap_or(usize::MAX);
+            let split = rest.split_at_checked(length);
+            let named = split.filter(|(stored, _)| match extent.delta {
+                None => inner.writer.extent_id(stored) == extent.id,
+                Some(made) => bases
+                    .next()
+                    .and_then(|base| delta::apply(&base, stored, made.length as usize))
+                    .is_some_and(|made| inner.writer.extent_id(&made) == extent.id),
+            });
+            let Some((_, after)) = named else {
+                return Err(RepositoryError::corrupt(
+                    &self.path,
+                    format!("extent {} is not what its name says", extent.id),
+                ));
+            };
+            rest = after;
         }
         Ok(())
     }
