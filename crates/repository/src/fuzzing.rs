@@ -55,6 +55,9 @@ pub fn content(bytes: &[u8]) {
     let mut lines = LineReader::default();
     let mut entries = 0;
     let (first, second) = bytes.split_at(bytes.len() / 2);
+    // A base and what differs from it.
+    let made = crate::delta::apply(first, second, 20_000);
+    assert!(made.is_none_or(|made| made.len() == 20_000), "an extent has its length");
     let read = lines
         .push(PATH, first, &mut |_, _| entries += 1)
         .and_then(|()| lines.push(PATH, second, &mut |_, _| entries += 1));
