@@ -2,7 +2,7 @@
 //! same server, process by process.
 
 use crate::{
-    Fault, bench_timeline, nothing_else,
+    Fault, bench_against, bench_timeline, nothing_else,
     report::line,
     setup::{Need, ensure},
     take_flag, take_value,
@@ -10,6 +10,7 @@ use crate::{
 };
 use holdfast_tests::pg::TestServer;
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -19,7 +20,8 @@ use std::{
 /// Only ever protects a repository that is thrown away.
 const PASSPHRASE: &str = "a bench, nothing to hide";
 
-/// `cargo xtask bench [--gigabytes 0.2,2] [--runs 3] [--major 17]`, or `--timeline [--commits N] [--debug]`.
+/// `cargo xtask bench [--gigabytes 0.2,2] [--runs 3] [--major 17] [--against pgbackrest]`, or
+/// `--timeline [--commits N] [--debug]`.
 pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode, Fault> {
     let mut arguments = arguments.to_vec();
     if take_flag(&mut arguments, "--timeline") {
@@ -32,8 +34,13 @@ pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<Exit
     }
     let sizes = take_value(&mut arguments, "--gigabytes")?.unwrap_or_else(|| "0.2,2".into());
     let runs = take_value(&mut arguments, "--runs")?.unwrap_or_else(|| "3".into());
-    let major = take_value(&mut arguments, "--major")?.unwrap_or_else(|| "17".into());
+    let against = take_value(&mut arguments, "--against")?;
+    let usual = if against.is_some() { "15" } else { "17" };
+    let major = take_value(&mut arguments, "--major")?.unwrap_or_else(|| usual.into());
     nothing_else(&arguments)?;
+    if let Some(peer) = against.as_ref().filter(|peer| *peer != "pgbackrest") {
+        return Err(format!("{peer} is no peer that can be measured; pgbackrest is").into());
+    }
     let runs: usize = runs.parse().map_err(|_| format!("{runs} is not a number of runs"))?;
     let major: u32 = major.parse().map_err(|_| format!("{major} is not a major version"))?;
     let sizes = sizes
@@ -54,13 +61,17 @@ pub(crate) fn errand(workspace: &Workspace, arguments: &[String]) -> Result<Exit
     line("ok", began.elapsed(), "release build", "");
     let program = workspace.target.join("release/holdfast");
     for gigabytes in sizes {
-        compare(&program, major, gigabytes, runs)?;
+        let server = loaded(major, gigabytes)?;
+        match against {
+            None => compare(&program, &server, runs)?,
+            Some(_) => bench_against::compare(&program, &server, runs)?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures both at one size and prints the comparison.
-fn compare(program: &Path, major: u32, gigabytes: f64, runs: usize) -> Result<(), Fault> {
+/// A server with so much in it.
+fn loaded(major: u32, gigabytes: f64) -> Result<TestServer, Fault> {
     let began = Instant::now();
     let server = TestServer::builder(major)
         .config("max_wal_size = 4GB")
@@ -78,22 +89,23 @@ fn compare(program: &Path, major: u32, gigabytes: f64, runs: usize) -> Result<()
     let bytes: u64 = bytes.parse().unwrap_or(0);
     let name = format!("{} MiB on PostgreSQL {}", bytes >> 20, server.binaries().version());
     line("ok", began.elapsed(), &name, "loaded");
+    Ok(server)
+}
 
+/// Measures both and prints the comparison.
+fn compare(program: &Path, server: &TestServer, runs: usize) -> Result<(), Fault> {
     let mut theirs = Vec::new();
     let mut ours = Vec::new();
     let mut again = Vec::new();
     for _ in 0..runs {
         // Alternating: what else the machine does meets both alike.
-        theirs.push(pg_basebackup(&server)?);
-        let (first, second) = holdfast(program, &server)?;
+        theirs.push(pg_basebackup(server)?);
+        let (first, second) = holdfast(program, server)?;
         ours.push(first);
         again.push(second);
     }
     let (theirs, ours, again) = (median(theirs), median(ours), median(again));
-    println!(
-        "                 {:<34} {:>8} {:>8} {:>10} {:>10}",
-        "median", "wall", "CPU", "stored", "peak RSS"
-    );
+    print_heading();
     theirs.print("pg_basebackup | zstd -3 -T2");
     ours.print("holdfast backup");
     again.print("holdfast backup, unchanged data");
@@ -107,23 +119,31 @@ fn compare(program: &Path, major: u32, gigabytes: f64, runs: usize) -> Result<()
     Ok(())
 }
 
-/// One run of one contestant. CPU time and memory are those of the client processes, read from
-/// /proc every few milliseconds while they run; elsewhere than on Linux they are 0.
+/// One run of one contestant. CPU time and memory are those of the client processes and their children, read
+/// from /proc every few milliseconds while they run; elsewhere than on Linux they are 0.
 #[derive(Clone, Copy, Debug, Default)]
-struct Measured {
-    wall: Duration,
-    cpu: Duration,
-    stored: u64,
+pub(crate) struct Measured {
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) stored: u64,
+    /// Of the largest process.
     peak_kib: u64,
+}
+
+pub(crate) fn print_heading() {
+    println!(
+        "                 {:<34} {:>8} {:>8} {:>10} {:>10}",
+        "median", "wall", "CPU", "stored", "peak RSS"
+    );
 }
 
 impl Measured {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
-    fn stored_mib(self) -> f64 {
+    pub(crate) fn stored_mib(self) -> f64 {
         self.stored as f64 / f64::from(1 << 20)
     }
 
-    fn print(self, name: &str) {
+    pub(crate) fn print(self, name: &str) {
         println!(
             "                 {name:<34} {:>6.2} s {:>6.2} s {:>6.1} MiB {:>6} MiB",
             self.wall.as_secs_f64(),
@@ -134,12 +154,12 @@ impl Measured {
     }
 }
 
-fn ratio(ours: Duration, theirs: Duration) -> f64 {
+pub(crate) fn ratio(ours: Duration, theirs: Duration) -> f64 {
     ours.as_secs_f64() / theirs.as_secs_f64().max(0.001)
 }
 
 /// The run with the median wall time.
-fn median(mut runs: Vec<Measured>) -> Measured {
+pub(crate) fn median(mut runs: Vec<Measured>) -> Measured {
     runs.sort_by_key(|run| run.wall);
     runs.get(runs.len() / 2).copied().unwrap_or_default()
 }
@@ -167,58 +187,89 @@ fn pg_basebackup(server: &TestServer) -> Result<Measured, Fault> {
 
 /// A first backup into an empty repository, and a second one with nothing changed.
 fn holdfast(program: &Path, server: &TestServer) -> Result<(Measured, Measured), Fault> {
-    let folder = tempfile::tempdir()?;
-    let repository = folder.path().join("repository");
-    let url = format!("file://{}", repository.display());
-    let command = |arguments: &[&str]| {
-        let mut command = Command::new(program);
+    let site = Site::new(program, server)?;
+    Ok((site.backup(&[])?, site.backup(&[])?))
+}
+
+/// A home and a repository that are thrown away.
+pub(crate) struct Site<'a> {
+    program: &'a Path,
+    folder: tempfile::TempDir,
+}
+
+impl<'a> Site<'a> {
+    /// With the server as the cluster `bench`.
+    pub(crate) fn new(program: &'a Path, server: &TestServer) -> Result<Self, Fault> {
+        let site = Self { program, folder: tempfile::tempdir()? };
+        let url = format!("file://{}", site.repository().display());
+        let kit = site.folder.path().join("recovery-key");
+        let kit = kit.to_str().ok_or("a path that is not UTF-8")?;
+        for arguments in [
+            &["repo", "create", &url, "--recovery-key-out", kit][..],
+            &["cluster", "add", "bench", "--dsn", &server.dsn(), "--repo", &url],
+        ] {
+            let told = site.command(arguments).stderr(Stdio::piped()).output()?;
+            if !told.status.success() {
+                let said = String::from_utf8_lossy(&told.stderr).into_owned();
+                return Err(format!("holdfast {}: {said}", arguments.join(" ")).into());
+            }
+        }
+        Ok(site)
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.folder.path().join("repository")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
         command
             .args(arguments)
-            .env("HOLDFAST_HOME", folder.path().join("home"))
+            .env("HOLDFAST_HOME", self.folder.path().join("home"))
             .env("HOLDFAST_PASSPHRASE", PASSPHRASE)
             .env_remove("AWS_CA_BUNDLE")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
-    };
-    let kit = folder.path().join("recovery-key");
-    let kit = kit.to_str().ok_or("a path that is not UTF-8")?;
-    for arguments in [
-        &["repo", "create", &url, "--recovery-key-out", kit][..],
-        &["cluster", "add", "bench", "--dsn", &server.dsn(), "--repo", &url],
-    ] {
-        let told = command(arguments).stderr(Stdio::piped()).output()?;
-        if !told.status.success() {
-            let said = String::from_utf8_lossy(&told.stderr).into_owned();
-            return Err(format!("holdfast {}: {said}", arguments.join(" ")).into());
-        }
     }
-    let mut results = [Measured::default(); 2];
-    let mut before = stored(&repository)?;
-    for result in &mut results {
-        let began = Instant::now();
-        let mut backup = command(&["--progress", "none", "backup", "bench"]);
-        let watched = watch(&mut [&mut backup.stderr(Stdio::inherit()).spawn()?])?;
-        let after = stored(&repository)?;
-        *result = Measured { wall: began.elapsed(), stored: after - before, ..watched };
-        before = after;
+
+    /// Takes a backup.
+    pub(crate) fn backup(&self, more: &[&str]) -> Result<Measured, Fault> {
+        self.run(&[&["--progress", "none", "backup", "bench"], more].concat())
     }
-    Ok((results[0], results[1]))
+
+    /// Runs the command; what it has added to the repository.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<Measured, Fault> {
+        measured(&mut self.command(arguments), &self.repository())
+    }
+}
+
+/// Runs a command to its end; `stored` is what is in the folder then that was not there before.
+pub(crate) fn measured(command: &mut Command, folder: &Path) -> Result<Measured, Fault> {
+    let before = stored(folder)?;
+    let began = Instant::now();
+    let watched = watch(&mut [&mut command.stderr(Stdio::inherit()).spawn()?])?;
+    let wall = began.elapsed();
+    Ok(Measured { wall, stored: stored(folder)?.saturating_sub(before), ..watched })
 }
 
 /// Waits for the end of all, with CPU time summed and the largest memory of one.
 fn watch(children: &mut [&mut Child]) -> Result<Measured, Fault> {
-    let mut cpu = vec![Duration::ZERO; children.len()];
+    let mut cpu: HashMap<u32, Duration> = HashMap::new();
     let mut peak_kib = 0;
     loop {
         let mut running = false;
-        for (child, cpu) in children.iter_mut().zip(&mut cpu) {
-            let process = PathBuf::from(format!("/proc/{}", child.id()));
-            if let Some(time) = fs::read_to_string(process.join("stat")).ok().and_then(cpu_time) {
-                *cpu = (*cpu).max(time);
-            }
-            if let Ok(status) = fs::read_to_string(process.join("status")) {
-                peak_kib = peak_kib.max(high_water(&status));
+        for child in children.iter_mut() {
+            for id in [vec![child.id()], children_of(child.id())].concat() {
+                let process = PathBuf::from(format!("/proc/{id}"));
+                let stat = fs::read_to_string(process.join("stat"));
+                if let Some(time) = stat.ok().and_then(cpu_time) {
+                    let known = cpu.entry(id).or_default();
+                    *known = (*known).max(time);
+                }
+                if let Ok(status) = fs::read_to_string(process.join("status")) {
+                    peak_kib = peak_kib.max(high_water(&status));
+                }
             }
             match child.try_wait()? {
                 None => running = true,
@@ -227,10 +278,16 @@ fn watch(children: &mut [&mut Child]) -> Result<Measured, Fault> {
             }
         }
         if !running {
-            return Ok(Measured { cpu: cpu.iter().sum(), peak_kib, ..Measured::default() });
+            return Ok(Measured { cpu: cpu.values().sum(), peak_kib, ..Measured::default() });
         }
         std::thread::sleep(Duration::from_millis(4));
     }
+}
+
+/// The processes that this one has started, where the kernel tells.
+fn children_of(id: u32) -> Vec<u32> {
+    let told = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    told.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
 /// User and system time out of /proc/<pid>/stat (proc(5)), in hundredths of a second.

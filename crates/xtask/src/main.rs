@@ -2,6 +2,7 @@
 //! repeated. Every errand sets up what it needs by itself; the second time that takes no time.
 
 mod bench;
+mod bench_against;
 mod bench_timeline;
 mod boundaries;
 mod conformance;
@@ -44,6 +45,8 @@ cargo xtask <errand>
   bench [--gigabytes LIST] [--runs N] [--major N]
                                `holdfast backup` beside `pg_basebackup | zstd`; 0.2,2 and 3 and 17
                                unless said otherwise
+  bench --against pgbackrest [--gigabytes LIST] [--runs N]
+                               backups and restores beside an installed pgBackRest, on PostgreSQL 15
   bench --timeline [--commits N] [--debug]
                                ten years of history, 90,000 snapshots and N commits (100,000,000):
                                how fast the engine answers and the window draws;
