@@ -45,7 +45,6 @@ impl<'a> PgBackRest<'a> {
             .args([format!("--repo1-path={}", self.repository().display())])
             .args([format!("--pg1-path={data}")])
             .args([format!("--lock-path={own}/lock"), format!("--log-path={own}/log")])
-            .args([format!("--spool-path={own}/spool")])
             .args(["--log-level-console=warn", "--log-level-file=off"])
             .args(more)
             .env("PGBACKREST_REPO1_CIPHER_PASS", "a bench, nothing to hide")

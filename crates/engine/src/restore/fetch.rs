@@ -406,13 +406,15 @@ pub(super) fn sync_directory(path: &Path) -> Result<()> {
 struct Files {
     paths: Vec<PathBuf>,
     extent_size: u64,
-    open: Mutex<HashMap<u64, Arc<File>>>,
+    /// A file is written by one thread at a time: the kernel lets no two of them write to it anyway, and the second
+    /// would spin.
+    open: Mutex<HashMap<u64, Arc<Mutex<File>>>>,
     written: AtomicU64,
     job: JobContext,
 }
 
 impl Files {
-    fn file(&self, number: u64) -> std::io::Result<(Arc<File>, PathBuf)> {
+    fn file(&self, number: u64) -> std::io::Result<(Arc<Mutex<File>>, PathBuf)> {
         let path = usize::try_from(number)
             .ok()
             .and_then(|n| self.paths.get(n))
@@ -425,7 +427,7 @@ impl Files {
         if open.len() >= OPEN_FILES {
             open.clear();
         }
-        let file = Arc::new(File::options().write(true).open(&path)?);
+        let file = Arc::new(Mutex::new(File::options().write(true).open(&path)?));
         open.insert(number, file.clone());
         Ok((file, path))
     }
@@ -436,8 +438,10 @@ impl ExtentSink for Files {
         self.job.wait_while_paused();
         let (file, path) = self.file(token >> EXTENT_BITS).map_err(|e| SinkError(Box::new(e)))?;
         let offset = (token & ((1 << EXTENT_BITS) - 1)) * self.extent_size;
+        let file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         write_at(&file, bytes, offset)
             .map_err(|e| SinkError(Box::new(EngineError::file("write", path)(e))))?;
+        drop(file);
         let written =
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
         self.job.reporter.done(written);
