@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::pg::TestServer;
-use holdfast_tests::places::age;
+use holdfast_tests::places::{age, files_below};
 use holdfast_tests::protected::{CLUSTER, Protected};
 use serde_json::Value;
 
@@ -29,10 +29,14 @@ fn server(major: u32) -> TestServer {
     server
 }
 
+/// Another one, which comes later and is dropped at the end: what it changes from is needed no longer then.
+const GUESTS: &str = "CREATE TABLE guest WITH (fillfactor = 90) AS \
+    SELECT n, md5(n::text) || repeat(md5((n * 3)::text), 8) AS plan FROM generate_series(1, 3000) n";
+
 /// Changes a row in one page of a hundred; how many rows.
-fn change(site: &Protected, round: u32) -> u64 {
+fn change(site: &Protected, table: &str, round: u32) -> u64 {
     let sql = format!(
-        "WITH changed AS (UPDATE wedding SET plan = 'round {round}' || plan WHERE n % 2003 = {} RETURNING 1) \
+        "WITH changed AS (UPDATE {table} SET plan = 'round {round}' || plan WHERE n % 2003 = {} RETURNING 1) \
          SELECT count(*) FROM changed",
         round * 17
     );
@@ -49,6 +53,10 @@ fn id(backup: &Value) -> String {
 
 fn bytes(backup: &Value, field: &str) -> u64 {
     backup["snapshot"][field].as_u64().unwrap()
+}
+
+fn packs(site: &Protected) -> usize {
+    files_below(&Path::new(site.url()).join("packs")).unwrap().len()
 }
 
 /// Restored to the end of a snapshot, with what PostgreSQL's own programs say about it.
@@ -69,9 +77,8 @@ fn a_row_costs_its_bytes(major: u32, backup: &[&str]) {
     let site = Protected::new(server(major)).unwrap();
     let first = site.backup().unwrap();
     let mut sums = BTreeMap::from([(id(&first), site.server.psql(SUM).unwrap())]);
-    let mut newest = id(&first);
     for round in 1..=3 {
-        let rows = change(&site, round);
+        let rows = change(&site, "wedding", round);
         assert!((15..=25).contains(&rows), "{rows}");
         let next = site.cli.json(backup).unwrap();
         let (added, logical) = (bytes(&next, "bytes_added"), bytes(&next, "bytes_logical"));
@@ -79,9 +86,22 @@ fn a_row_costs_its_bytes(major: u32, backup: &[&str]) {
         // Each of those rows lies in an extent of its own, which compresses to half its 64 KiB. The list of
         // files and the WAL of the backup's own are in it, too.
         assert!(added < rows * 32 * 1024 / 2, "{added} bytes for {rows} rows");
-        newest = id(&next);
-        sums.insert(newest.clone(), site.server.psql(SUM).unwrap());
+        sums.insert(id(&next), site.server.psql(SUM).unwrap());
     }
+    // Differences of both tables are in one pack now; then nobody needs those of the second.
+    for statement in [GUESTS, "VACUUM FREEZE guest", "CHECKPOINT"] {
+        site.server.psql(statement).unwrap();
+    }
+    let guests = site.cli.json(backup).unwrap();
+    sums.insert(id(&guests), site.server.psql(SUM).unwrap());
+    assert_eq!(change(&site, "guest", 1) + change(&site, "wedding", 5), 22);
+    let both = site.cli.json(backup).unwrap();
+    assert!(bytes(&both, "bytes_added") < bytes(&guests, "bytes_added") / 2, "{both:#} {guests:#}");
+    sums.insert(id(&both), site.server.psql(SUM).unwrap());
+    site.server.psql("DROP TABLE guest").unwrap();
+    site.server.psql("CHECKPOINT").unwrap();
+    let newest = id(&site.cli.json(backup).unwrap());
+    sums.insert(newest.clone(), site.server.psql(SUM).unwrap());
     site.archive().unwrap();
     let verified = site.cli.json(&["verify", CLUSTER, "--level", "pages"]).unwrap();
     assert_eq!(verified["ok"], true, "{verified:#}");
@@ -101,14 +121,16 @@ fn a_row_costs_its_bytes(major: u32, backup: &[&str]) {
     site.cli.json(&["policy", "set", CLUSTER, &file]).unwrap();
     let apply = || site.cli.json(&["retention", "apply", CLUSTER]).unwrap();
     let marked = apply();
-    assert_eq!(marked["marked"]["snapshots"].as_array().unwrap().len(), 3, "{marked:#}");
-    // Nothing is built on what is marked, and it still comes back.
-    change(&site, 4);
+    assert_eq!(marked["marked"]["snapshots"].as_array().unwrap().len(), 6, "{marked:#}");
+    // A backup meanwhile builds on the newest, and keeps what that differs from.
+    change(&site, "wedding", 4);
     let meanwhile = site.cli.json(backup).unwrap();
     sums.insert(id(&meanwhile), site.server.psql(SUM).unwrap());
     age(&Path::new(site.url()).join("tombstones"), Duration::from_hours(24 * 14)).unwrap();
+    let before = packs(&site);
     let done = apply();
-    assert_eq!(done["removed"]["snapshots"].as_array().unwrap().len(), 3, "{done:#}");
+    assert_eq!(done["removed"]["snapshots"].as_array().unwrap().len(), 6, "{done:#}");
+    assert!(packs(&site) < before, "packs that nobody needs went");
     let verified = site.cli.json(&["verify", CLUSTER, "--level", "pages"]).unwrap();
     assert_eq!(verified["ok"], true, "{verified:#}");
     for snapshot in [newest, id(&meanwhile)] {

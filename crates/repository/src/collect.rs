@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::container::Suite;
 use crate::error::{RepositoryError, Result};
+use crate::extent::ExtentId;
 use crate::file_table::{FILES_SUFFIX, FileTableRef, SNAPSHOTS_PREFIX};
 use crate::index::{INDEX_PREFIX, Index, IndexBody, IndexedPack, PACKS_PREFIX, PackId};
 use crate::object::{ObjectKind, PutKind};
@@ -53,7 +54,8 @@ impl Repository {
     /// nobody says that it may go.
     ///
     /// # Errors
-    /// When a list or the index cannot be read: what a snapshot needs is not known then.
+    /// When a list or the index cannot be read, or a list needs an extent that nobody knows while there is a pack
+    /// that cannot be read: what a snapshot needs is not known then.
     pub async fn packs_needed(
         &self,
         tables: &[FileTableRef],
@@ -86,7 +88,7 @@ impl Repository {
                     let outside = avoided.iter().find_map(|packs| index.packs_outside(id, packs));
                     match outside.or_else(|| index.packs_of(id)) {
                         Some(packs) => needed.extend(packs),
-                        None => needed.extend(index.packs_knowing(id)),
+                        None => needed.extend(knowing(index, id, &table.path)?),
                     }
                 }
             }
@@ -195,6 +197,19 @@ impl Repository {
         removed.gone.sort_unstable();
         removed.kept.sort_unstable();
         Ok(removed)
+    }
+}
+
+/// The packs that know an extent which no pack holds whole.
+fn knowing(index: &Index, id: &ExtentId, table: &str) -> Result<Vec<PackId>> {
+    let packs: Vec<PackId> = index.packs_knowing(id).collect();
+    match index.unknown().first() {
+        // It may be in there as a difference, and from what nobody can tell.
+        Some(unknown) if packs.is_empty() => Err(RepositoryError::corrupt(
+            unknown.path(),
+            format!("it cannot be read, and {table} needs an extent that no other pack holds"),
+        )),
+        _ => Ok(packs),
     }
 }
 

@@ -6,6 +6,8 @@
 //! zeros, where it is longer they do not count. Differences are mostly zeros, which the frame's compression takes
 //! away.
 
+use crate::container::MAX_FRAME_RAW;
+
 /// Bytes of a page. A server's blocks of another size cost more, or less, and lose nothing.
 const PAGE_BYTES: usize = 8192;
 /// A whole page compresses to about a third: so much are its bytes worth beside those of a difference.
@@ -16,7 +18,8 @@ const WORTH_SHARE: usize = 6;
 const AS_IT_IS: u8 = 0;
 const DIFFERENCE: u8 = 1;
 
-/// What makes `new` out of `base`; none when that would not be worth it.
+/// What makes `new` out of `base`; none when that would not be worth it, or longer than a frame may be: a page
+/// that differs in one byte takes all its bytes here.
 pub(crate) fn encode(base: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let mut delta = Vec::new();
     let mut worth = 0;
@@ -41,7 +44,7 @@ pub(crate) fn encode(base: &[u8], new: &[u8]) -> Option<Vec<u8>> {
         }
     }
     // A difference of nothing: the two differ in length, or not at all.
-    Some(delta).filter(|delta| !delta.is_empty())
+    Some(delta).filter(|delta| !delta.is_empty() && delta.len() <= MAX_FRAME_RAW)
 }
 
 /// What `delta` makes out of `base`, `length` bytes; none when it makes no sense.
@@ -103,6 +106,19 @@ mod tests {
         new[..5 * PAGE_BYTES].copy_from_slice(&content(2, 5 * PAGE_BYTES));
         assert!(encode(&base, &new).is_none());
         assert!(encode(&base, &base).is_none());
+    }
+
+    #[test]
+    fn a_delta_fits_into_a_frame() {
+        let base = content(1, MAX_FRAME_RAW);
+        let mut new = base.clone();
+        let pages = MAX_FRAME_RAW / PAGE_BYTES;
+        for page in 1..pages {
+            new[page * PAGE_BYTES] ^= 1;
+        }
+        assert!(encode(&base, &new).is_some_and(|delta| delta.len() <= MAX_FRAME_RAW));
+        new[0] ^= 1;
+        assert!(encode(&base, &new).is_none(), "one byte of every page of the longest extent");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Getting extents back: frame by frame, pack by pack, in parallel, every name checked.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,8 @@ use crate::container::read::ContentReader;
 use crate::delta;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
-use crate::index::{Found, FoundBase, Index, Location, Pack};
+use crate::index::{Found, FoundBase, Index, Location, Pack, PackId};
+use crate::ingest::OldExtent;
 use crate::object::ObjectKind;
 use crate::repository::Repository;
 
@@ -93,8 +95,8 @@ struct Task {
 enum What {
     /// The extent.
     Whole,
-    /// The base of its delta, which is at this place among those in memory; bytes of the extent.
-    Base { delta: usize, length: u32 },
+    /// The base of its delta, which is at this place among those in memory and in this pack; bytes of the extent.
+    Base { delta: usize, pack: u32, length: u32 },
     /// Its delta, which is given to the sink as it is.
     Delta,
 }
@@ -156,8 +158,9 @@ impl Repository {
     }
 
     /// Reads `wanted` and gives each to `sink`; zero extents are left to the caller, whose files
-    /// have their size already. Each needed frame is read once; memory is bounded by
-    /// `parallelism` times a few megabytes, beside `wanted` itself.
+    /// have their size already. A needed frame is read once, but where deltas are so many that they are read in
+    /// rounds: there the one at the border may be read again. Memory is bounded by `parallelism` times a few
+    /// megabytes and 32 MiB of deltas, beside `wanted` itself.
     ///
     /// # Errors
     /// [`RepositoryError::Corrupt`] names the pack and the consequence; an extent that no pack
@@ -176,129 +179,127 @@ impl Repository {
         if wanted.iter().any(|w| !w.id.is_zero() && index.locate(&w.id).is_none()) {
             index = self.load_index(true).await?;
         }
-        self.fetch_from(index, wanted, parallelism, sink, cancel).await
+        Fetch { repository: self, index, parallelism, cancel }.run(wanted, sink).await
     }
+}
 
-    async fn fetch_from(
+/// One fetch.
+struct Fetch<'a> {
+    repository: &'a Repository,
+    index: Arc<Index>,
+    /// Ranged reads at once.
+    parallelism: usize,
+    cancel: &'a CancellationToken,
+}
+
+impl Fetch<'_> {
+    async fn run(
         &self,
-        index: Arc<Index>,
         wanted: Vec<WantedExtent>,
-        parallelism: usize,
         sink: Arc<dyn ExtentSink>,
-        cancel: &CancellationToken,
     ) -> Result<FetchStats> {
         let mut stats = FetchStats::default();
-        let mut tasks = Vec::with_capacity(wanted.len());
+        let mut whole = Vec::with_capacity(wanted.len());
         let mut different = Vec::new();
         for WantedExtent { id, token } in wanted {
             if id.is_zero() {
                 stats.zero_extents += 1;
                 continue;
             }
-            let Found { at, base } = index.locate(&id).ok_or_else(|| missing(&index, &id))?;
+            let found = self.index.locate(&id).ok_or_else(|| missing(&self.index, &id))?;
+            let Found { at, base } = found;
             match base {
-                None => tasks.push(Task { at, token, id, what: What::Whole }),
+                None => whole.push(Task { at, token, id, what: What::Whole }),
                 Some(base) => different.push(Different { base, at, token, id }),
             }
         }
         // Bases in the order in which they are read, beside the extents that are whole.
+        whole.sort_unstable_by_key(|task| task.at);
         different.sort_unstable_by_key(|different| different.base.at);
         let mut different = different.into_iter().peekable();
         loop {
             let mut bytes = 0;
-            let mut part = Vec::new();
+            let mut round = Vec::new();
             while let Some(next) =
                 different.next_if(|next| bytes + next.at.length as usize <= DELTA_BYTES)
             {
                 bytes += next.at.length as usize;
-                part.push(next);
+                round.push(next);
             }
-            let deltas = self.deltas(&index, &part, parallelism, cancel, &mut stats).await?;
-            tasks.extend(part.iter().enumerate().map(
-                |(delta, Different { base, token, id, .. })| {
-                    let what = What::Base { delta, length: base.length };
-                    Task { at: base.at, token: *token, id: *id, what }
-                },
-            ));
-            let now = std::mem::take(&mut tasks);
-            let sink = Arc::clone(&sink);
-            self.run_tasks(&index, now, deltas, parallelism, sink, cancel, &mut stats).await?;
+            let deltas = self.deltas(&round, &mut stats).await?;
+            let later = match (different.peek(), round.last()) {
+                (Some(_), Some(last)) => {
+                    let end = (last.base.at.pack, last.base.at.frame);
+                    whole.partition_point(|task| (task.at.pack, task.at.frame) <= end)
+                }
+                _ => whole.len(),
+            };
+            let later = whole.split_off(later);
+            let mut tasks = std::mem::replace(&mut whole, later);
+            tasks.extend(round.iter().enumerate().map(|(delta, different)| {
+                let Different { base, at, token, id } = *different;
+                let what = What::Base { delta, pack: at.pack, length: base.length };
+                Task { at: base.at, token, id, what }
+            }));
+            stats.add(&self.tasks(tasks, deltas, Arc::clone(&sink)).await?);
             if different.peek().is_none() {
                 return Ok(stats);
             }
         }
     }
 
-    /// Reads deltas, in the order of `part`.
-    async fn deltas(
-        &self,
-        index: &Arc<Index>,
-        part: &[Different],
-        parallelism: usize,
-        cancel: &CancellationToken,
-        stats: &mut FetchStats,
-    ) -> Result<Vec<Bytes>> {
+    /// Reads deltas, in the order of `round`. They count as read, not as extents.
+    async fn deltas(&self, round: &[Different], stats: &mut FetchStats) -> Result<Vec<Bytes>> {
         let tasks: Vec<Task> = (0..)
-            .zip(part)
+            .zip(round)
             .map(|(token, d)| Task { at: d.at, token, id: d.id, what: What::Delta })
             .collect();
-        let kept = Arc::new(Kept(Mutex::new(vec![Bytes::new(); part.len()])));
+        let kept = Kept::places(round.len());
         let sink: Arc<dyn ExtentSink> = Arc::<Kept>::clone(&kept);
-        let mut done = FetchStats::default();
-        self.run_tasks(index, tasks, Vec::new(), parallelism, sink, cancel, &mut done).await?;
-        stats.bytes_fetched += done.bytes_fetched;
-        stats.requests += done.requests;
-        Ok(std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        let done = self.tasks(tasks, Vec::new(), sink).await?;
+        stats.add(&FetchStats { extents: 0, bytes: 0, ..done });
+        Ok(kept.take())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the state of one fetch")]
-    async fn run_tasks(
+    async fn tasks(
         &self,
-        index: &Arc<Index>,
         mut tasks: Vec<Task>,
         deltas: Vec<Bytes>,
-        parallelism: usize,
         sink: Arc<dyn ExtentSink>,
-        cancel: &CancellationToken,
-        stats: &mut FetchStats,
-    ) -> Result<()> {
+    ) -> Result<FetchStats> {
         tasks.sort_unstable_by_key(|task| task.at);
         let tasks = Arc::new(Tasks { tasks, deltas });
-        let ranges = Ranges { index: Arc::clone(index), tasks: Arc::clone(&tasks), next: 0 };
+        let ranges = Ranges { index: Arc::clone(&self.index), tasks: Arc::clone(&tasks), next: 0 };
         let mut running = futures_util::stream::iter(ranges)
             .map(|range| {
-                let (index, tasks) = (Arc::clone(index), Arc::clone(&tasks));
-                let sink = Arc::clone(&sink);
-                async move { self.fetch_range(range?, index, tasks, sink, cancel).await }
+                let (tasks, sink) = (Arc::clone(&tasks), Arc::clone(&sink));
+                async move { self.range(range?, tasks, sink).await }
             })
-            .buffer_unordered(parallelism.max(1));
+            .buffer_unordered(self.parallelism.max(1));
+        let mut stats = FetchStats::default();
         while let Some(done) = running.try_next().await? {
-            stats.extents += done.extents;
-            stats.bytes += done.bytes;
-            stats.bytes_fetched += done.bytes_fetched;
-            stats.requests += 1;
+            stats.add(&done);
         }
-        Ok(())
+        Ok(stats)
     }
 
-    async fn fetch_range(
+    async fn range(
         &self,
         range: Range,
-        index: Arc<Index>,
         tasks: Arc<Tasks>,
         sink: Arc<dyn ExtentSink>,
-        cancel: &CancellationToken,
     ) -> Result<FetchStats> {
+        let index = Arc::clone(&self.index);
         let pack = index.packs_at(range.pack)?;
         let path = pack.id.path();
-        let read = self.inner.store.get_range(&path, range.start, range.length);
+        let read = self.repository.inner.store.get_range(&path, range.start, range.length);
         let bytes = tokio::select! {
             // Cancelled before it began: nothing is read, however fast the store.
             biased;
-            () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
+            () = self.cancel.cancelled() => return Err(RepositoryError::Cancelled),
             bytes = read => bytes.map_err(|error| lost(&path, error))?,
         };
-        let inner = Arc::clone(&self.inner);
+        let inner = Arc::clone(&self.repository.inner);
         tokio::task::spawn_blocking(move || {
             let pack = index.packs_at(range.pack)?;
             let content = ContentReader::new(
@@ -310,8 +311,8 @@ impl Repository {
                 &[0; 32],
                 pack.frames.to_vec(),
             )?;
-            let mut done =
-                FetchStats { bytes_fetched: bytes.len() as u64, ..FetchStats::default() };
+            let bytes_fetched = bytes.len() as u64;
+            let mut done = FetchStats { bytes_fetched, requests: 1, ..FetchStats::default() };
             let mut current: Option<(u32, Vec<u8>)> = None;
             for task in &tasks.tasks[range.tasks] {
                 let frame = match current.take() {
@@ -329,7 +330,7 @@ impl Repository {
                 let stored = frame.1.get(start..start.saturating_add(task.at.length as usize));
                 let made = match task.what {
                     What::Whole | What::Delta => None,
-                    What::Base { delta, length } => stored
+                    What::Base { delta, length, .. } => stored
                         .zip(tasks.deltas.get(delta))
                         .and_then(|(base, delta)| delta::apply(base, delta, length as usize)),
                 };
@@ -340,16 +341,7 @@ impl Repository {
                     // What it makes has to have the name.
                     What::Delta => stored,
                 };
-                let extent = extent.ok_or_else(|| {
-                    RepositoryError::corrupt(
-                        &path,
-                        format!(
-                            "extent {} is not what its name says; {}",
-                            task.id,
-                            ObjectKind::Pack.consequence()
-                        ),
-                    )
-                })?;
+                let extent = extent.ok_or_else(|| misnamed(&index, &path, task))?;
                 sink.write(task.token, &task.id, extent)
                     .map_err(|source| RepositoryError::Sink { source })?;
                 done.extents += 1;
@@ -363,16 +355,55 @@ impl Repository {
     }
 }
 
+impl FetchStats {
+    fn add(&mut self, done: &Self) {
+        self.extents += done.extents;
+        self.bytes += done.bytes;
+        self.zero_extents += done.zero_extents;
+        self.bytes_fetched += done.bytes_fetched;
+        self.requests += done.requests;
+    }
+}
+
+/// An extent that is not what its name says. Of a delta, its own pack is named: its base has a name that can be
+/// checked by itself.
+fn misnamed(index: &Index, path: &str, task: &Task) -> RepositoryError {
+    let consequence = ObjectKind::Pack.consequence();
+    let (path, made) = match task.what {
+        What::Whole | What::Delta => (path.to_owned(), String::new()),
+        What::Base { pack, .. } => {
+            let pack =
+                index.packs_at(pack as usize).map_or_else(|_| path.to_owned(), |p| p.id.path());
+            (pack, format!(", made from its base in {path}"))
+        }
+    };
+    RepositoryError::corrupt(
+        path,
+        format!("extent {}{made} is not what its name says; {consequence}", task.id),
+    )
+}
+
 /// Reads extents a few at a time, by the index as it was when the reader was made: nothing is listed
 /// again for each read.
 #[derive(Clone, Debug)]
 pub struct ExtentReader {
     repository: Repository,
     index: Arc<Index>,
+    cancel: CancellationToken,
 }
 
 /// Keeps what a read brings, in the order of the request.
 struct Kept(Mutex<Vec<Bytes>>);
+
+impl Kept {
+    fn places(count: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(vec![Bytes::new(); count])))
+    }
+
+    fn take(&self) -> Vec<Bytes> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl ExtentSink for Kept {
     fn write(&self, token: u64, _: &ExtentId, bytes: &[u8]) -> Result<(), SinkError> {
@@ -393,19 +424,40 @@ impl Repository {
         if !self.can_read() {
             return Err(RepositoryError::KeyRequired { operation: "reading extents" });
         }
-        Ok(ExtentReader { repository: self.clone(), index: self.load_index(false).await? })
+        let index = self.load_index(false).await?;
+        Ok(ExtentReader::by_index(self, &index, &CancellationToken::new()))
     }
 }
 
 impl ExtentReader {
-    /// One that reads by this index.
-    pub(crate) fn by_index(repository: &Repository, index: &Arc<Index>) -> Self {
-        Self { repository: repository.clone(), index: Arc::clone(index) }
+    /// One that reads by this index, until `cancel`.
+    pub(crate) fn by_index(
+        repository: &Repository,
+        index: &Arc<Index>,
+        cancel: &CancellationToken,
+    ) -> Self {
+        let (repository, index) = (repository.clone(), Arc::clone(index));
+        Self { repository, index, cancel: cancel.clone() }
     }
 
     /// Whether a pack that is there holds the extent. The zero extent needs none.
     pub fn holds(&self, id: &ExtentId) -> bool {
         id.is_zero() || self.index.locate(id).is_some()
+    }
+
+    /// The pack that holds the extent whole.
+    pub(crate) fn whole_in(&self, id: &ExtentId) -> Option<PackId> {
+        let at = self.index.whole_outside(id, &HashSet::new())?;
+        self.index.pack(at).map(|pack| pack.id)
+    }
+
+    fn fetch(&self) -> Fetch<'_> {
+        Fetch {
+            repository: &self.repository,
+            index: Arc::clone(&self.index),
+            parallelism: READS_IN_FLIGHT,
+            cancel: &self.cancel,
+        }
     }
 
     /// The extents' bytes in the order of `ids`, empty for the zero extent. All of them are in memory
@@ -416,18 +468,53 @@ impl ExtentReader {
     pub async fn read(&self, ids: &[ExtentId]) -> Result<Vec<Bytes>> {
         let wanted =
             ids.iter().zip(0..).map(|(id, token)| WantedExtent { id: *id, token }).collect();
-        let kept = Arc::new(Kept(Mutex::new(vec![Bytes::new(); ids.len()])));
-        let sink: Arc<dyn ExtentSink> = Arc::<Kept>::clone(&kept);
-        self.repository
-            .fetch_from(
-                Arc::clone(&self.index),
-                wanted,
-                READS_IN_FLIGHT,
-                sink,
-                &CancellationToken::new(),
-            )
-            .await?;
-        Ok(std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        let kept = Kept::places(ids.len());
+        self.fetch().run(wanted, Arc::<Kept>::clone(&kept)).await?;
+        Ok(kept.take())
+    }
+
+    /// As [`ExtentReader::read`], with what a difference from each extent would be made from: so that nothing is
+    /// read twice. Twice the memory.
+    ///
+    /// # Errors
+    /// As [`Repository::fetch_extents`].
+    pub async fn read_old(&self, ids: &[ExtentId]) -> Result<Vec<OldExtent>> {
+        let mut bases = Vec::with_capacity(ids.len());
+        let mut different = Vec::new();
+        for (token, id) in (0..).zip(ids) {
+            let found = self.index.locate(id).filter(|_| !id.is_zero());
+            if let Some(Found { at, base: Some(base) }) = found {
+                bases.push(base.id);
+                different.push(Different { base, at, token, id: *id });
+            } else {
+                bases.push(*id);
+            }
+        }
+        let read = self.read(&bases).await?;
+        let mut stats = FetchStats::default();
+        let deltas = self.fetch().deltas(&different, &mut stats).await?;
+        let mut old: Vec<OldExtent> = ids
+            .iter()
+            .zip(bases.into_iter().zip(read))
+            .map(|(id, (base, bytes))| OldExtent::read(*id, bytes.clone(), base, bytes))
+            .collect();
+        let (inner, index) = (Arc::clone(&self.repository.inner), Arc::clone(&self.index));
+        tokio::task::spawn_blocking(move || {
+            for (Different { base, at, token, id }, delta) in different.into_iter().zip(deltas) {
+                let Some(old) = usize::try_from(token).ok().and_then(|n| old.get_mut(n)) else {
+                    continue;
+                };
+                let made = delta::apply(old.bytes(), &delta, base.length as usize)
+                    .filter(|made| inner.writer.extent_id(made) == id);
+                let what = What::Base { delta: 0, pack: at.pack, length: base.length };
+                let path = index.packs_at(base.at.pack as usize)?.id.path();
+                let task = Task { at: base.at, token, id, what };
+                old.set_bytes(made.ok_or_else(|| misnamed(&index, &path, &task))?.into());
+            }
+            Ok(old)
+        })
+        .await
+        .map_err(RepositoryError::worker)?
     }
 }
 

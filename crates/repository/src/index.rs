@@ -90,6 +90,16 @@ impl ExtentEntry {
     }
 }
 
+impl ExtentEntry {
+    /// Whether there can be such a delta. Of an extent that is whole the frame says it.
+    fn is_possible(&self) -> bool {
+        self.delta.is_none_or(|delta| {
+            let length = delta.length as usize;
+            self.stored > 0 && !delta.base.is_zero() && (1..=MAX_FRAME_RAW).contains(&length)
+        })
+    }
+}
+
 impl Serialize for ExtentEntry {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.delta {
@@ -171,12 +181,7 @@ impl IndexedPack {
             && self.frames.iter().zip(&self.extents).all(|(frame, extents)| {
                 extents.iter().map(|extent| u64::from(extent.stored)).sum::<u64>() == frame.raw()
             })
-            && self
-                .extents
-                .iter()
-                .flatten()
-                .filter_map(|extent| extent.delta)
-                .all(|delta| !delta.base.is_zero() && delta.length as usize <= MAX_FRAME_RAW);
+            && self.extents.iter().flatten().all(ExtentEntry::is_possible);
         if fits { Ok(header) } else { Err(corrupt()) }
     }
 
@@ -191,6 +196,7 @@ impl IndexedPack {
             for extent in extents {
                 hasher.update(extent.id.as_bytes());
                 hasher.update(&extent.stored.to_le_bytes());
+                hasher.update(&[u8::from(extent.delta.is_some())]);
                 if let Some(delta) = extent.delta {
                     hasher.update(delta.base.as_bytes());
                     hasher.update(&delta.length.to_le_bytes());
@@ -265,7 +271,7 @@ struct Entry {
     at: Location,
 }
 
-/// One extent costs this much memory and no more.
+/// One extent costs this much memory; a delta has its base beside that.
 const _: () = assert!(size_of::<Entry>() == 48);
 
 /// The index in memory: entries sorted by extent.
@@ -279,6 +285,8 @@ pub struct Index {
     deltas: HashMap<Location, DeltaOf>,
     objects: HashSet<String>,
     damaged: Vec<String>,
+    /// Packs that are there, and of which it is not known what is in them.
+    unknown: Vec<PackId>,
 }
 
 impl std::fmt::Debug for Index {
@@ -301,6 +309,11 @@ impl Index {
     /// The packs that `id` is made from; `None` when it cannot be made from packs that are there.
     pub fn packs_of(&self, id: &ExtentId) -> Option<Carriers> {
         self.packs_outside(id, &HashSet::new())
+    }
+
+    /// Packs that are there and that it knows nothing of.
+    pub(crate) fn unknown(&self) -> &[PackId] {
+        &self.unknown
     }
 
     /// Index objects that could not be read, with the reason.
@@ -432,6 +445,7 @@ impl Index {
         for pack in &mut self.packs {
             pack.present = listed.get(&pack.id) == Some(&pack.size);
         }
+        self.unknown = listed.keys().filter(|id| !self.known.contains_key(id)).copied().collect();
     }
 }
 
@@ -445,7 +459,8 @@ impl Repository {
         self.load_index(false).await
     }
 
-    /// With `complete`, packs that no index names are looked at themselves.
+    /// With `complete`, packs that no index names are looked at themselves. These are not kept for the next time:
+    /// they may be of a run that takes them back, and nothing is to be shared with them.
     pub(crate) async fn load_index(&self, complete: bool) -> Result<Arc<Index>> {
         let mut cached = self.inner.index.lock().await;
         let objects = self.list(INDEX_PREFIX).await?;
@@ -500,26 +515,31 @@ impl Repository {
             }
         }
         drop(loads);
-        if complete {
-            let unnamed: Vec<PackId> =
-                listed.keys().filter(|id| !target.has_pack(id)).copied().collect();
-            let mut tails = futures_util::stream::iter(unnamed)
-                .map(|id| async move { (id, self.read_pack_directory(id).await) })
-                .buffer_unordered(LOADS_IN_FLIGHT);
-            while let Some((id, outcome)) = tails.next().await {
-                match outcome.and_then(|pack| target.add(self.id(), pack)) {
-                    Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
-                    Err(error @ RepositoryError::Unreachable { .. }) => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(pack = %id, %error, "a pack without index is not used");
-                    }
+        target.settle(&listed);
+        *cached = Some(Arc::clone(&index));
+        drop(cached);
+        if complete && !index.unknown.is_empty() {
+            self.add_unnamed(Arc::make_mut(&mut index), &listed).await?;
+        }
+        Ok(index)
+    }
+
+    /// Adds the packs that no index object names.
+    async fn add_unnamed(&self, index: &mut Index, listed: &HashMap<PackId, u64>) -> Result<()> {
+        let mut tails = futures_util::stream::iter(index.unknown.clone())
+            .map(|id| async move { (id, self.read_pack_directory(id).await) })
+            .buffer_unordered(LOADS_IN_FLIGHT);
+        while let Some((id, outcome)) = tails.next().await {
+            match outcome.and_then(|pack| index.add(self.id(), pack)) {
+                Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
+                Err(error @ RepositoryError::Unreachable { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(pack = %id, %error, "a pack without index is not used");
                 }
             }
         }
-        let listed = &listed;
-        target.settle(listed);
-        *cached = Some(Arc::clone(&index));
-        Ok(index)
+        index.settle(listed);
+        Ok(())
     }
 
     pub(crate) async fn read_index_object(&self, path: &str) -> Result<IndexBody> {
@@ -658,6 +678,16 @@ mod tests {
     #[test]
     fn impossible_directories_are_refused() {
         let repository = Uuid::from_u128(1);
+        assert!(delta_pack(repository, 1, 2, 1).check(repository).is_ok());
+        for (base, length) in [(0, 50), (1, 0), (1, 1024 * 1024 + 1), (1, u32::MAX)] {
+            let mut wrong = delta_pack(repository, 1, 2, 1);
+            wrong.extents[0][0].delta = Some(DeltaOf { base: id(base), length });
+            assert!(wrong.check(repository).is_err(), "{base} {length}");
+        }
+        let mut empty = delta_pack(repository, 1, 2, 1);
+        let nothing = ExtentEntry { stored: 0, ..empty.extents[0][0] };
+        empty.extents[0].push(nothing);
+        assert!(empty.check(repository).is_err());
         let mut wrong = pack(repository, 1, &[1, 2]);
         wrong.extents[0].pop();
         assert!(wrong.check(repository).is_err());

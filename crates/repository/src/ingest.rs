@@ -30,7 +30,8 @@ use pipeline::Message;
 pub(crate) const FRAME_RAW_BYTES: usize = 512 * 1024;
 /// Extents up to this size are hashed in place: some 30 µs, less than handing them over costs.
 const HASH_IN_PLACE_BYTES: usize = 128 * 1024;
-/// Frames waiting for a worker: with [`FRAME_RAW_BYTES`] this bounds the queue to 2 MiB.
+/// Frames, or groups of changed extents, waiting for a worker: 2 MiB of the one, of the other 8 MiB with what is at
+/// hand of their bases.
 const QUEUED_FRAMES: usize = 4;
 
 /// How an ingest uses the machine.
@@ -96,7 +97,6 @@ pub struct IngestStats {
     /// Of these, stored.
     pub extents_new: u64,
     /// Of these, stored as what differs from an extent that was there.
-    #[serde(default)]
     pub extents_delta: u64,
     /// Bytes of all extents.
     pub bytes_seen: u64,
@@ -270,13 +270,9 @@ impl Ingest {
         Ok(id)
     }
 
-    /// What is known of a new extent's older content; none when nothing can be made of it.
+    /// What a new extent may be a difference from; none when nothing can be made of its older content.
     fn changed(&self, id: ExtentId, bytes: &Bytes, old: OldExtent) -> Option<Changed> {
-        let found = self.index.locate(&old.id)?;
-        // A delta has no deltas: what it was made from is the base of this one too.
-        let base = found.base.map_or(old.id, |base| base.id);
-        self.index.whole_outside(&base, &self.avoided)?;
-        let at_hand = old.bytes.filter(|_| base == old.id);
+        let (base, at_hand) = old.base(&self.index, &self.avoided)?;
         if at_hand.is_none() && !self.repository.can_read() {
             return None;
         }

@@ -3,7 +3,7 @@
 mod key;
 pub(crate) mod object;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -142,6 +142,8 @@ struct Totals {
     packs: HashMap<PackId, (u64, [u8; 32])>,
     /// Packs that are there and damaged.
     damaged_packs: HashSet<PackId>,
+    /// Packs whose content cannot be read, as found while something else was checked.
+    broken_packs: BTreeMap<PackId, String>,
     /// Packs that were left out, with the sizes they are listed with.
     unread_packs: HashMap<PackId, u64>,
     /// Packs as index objects list them.
@@ -263,10 +265,12 @@ impl Repository {
         let mut run = Run { repository: self, bases: None, totals, progress, observer };
         run.root().await?;
         let index = self.load_index(true).await?;
-        run.bases = (level == VerifyLevel::Data).then(|| ExtentReader::by_index(self, &index));
+        run.bases =
+            (level == VerifyLevel::Data).then(|| ExtentReader::by_index(self, &index, cancel));
         // File tables last: what they need is known to be whole by then. They are recognised by
         // their header, so a first pass leaves them aside.
         let later = run.pass(entries, None, cancel).await?;
+        run.blame_broken_bases();
         run.compare_index().await?;
         let damaged = std::mem::take(&mut run.totals().damaged_packs);
         let known = Arc::new(Known { index, damaged });
@@ -440,6 +444,7 @@ impl Run<'_> {
         for (pack, size, digest) in checked.indexed {
             totals.indexed.push((pack, size, digest, Arc::clone(&name)));
         }
+        totals.broken_packs.extend(checked.broken);
         let whole = checked.problem.is_none();
         if let Some(problem) = checked.problem {
             totals.find(Severity::Error, FindingKind::Missing, path, problem);
@@ -447,6 +452,16 @@ impl Run<'_> {
         drop(totals);
         if whole {
             (self.observer)(&checked.object);
+        }
+    }
+
+    /// Packs that were left out here, but of which something was read for others, and in vain.
+    fn blame_broken_bases(&self) {
+        let mut totals = self.totals();
+        for (pack, what) in std::mem::take(&mut totals.broken_packs) {
+            if totals.damaged_packs.insert(pack) {
+                totals.find(Severity::Error, FindingKind::Damaged, &pack.path(), what);
+            }
         }
     }
 

@@ -245,6 +245,46 @@ async fn what_is_not_known_is_not_removed() {
     assert!(!unneeded.is_empty() && unneeded.iter().all(|each| each.pack.path() != pack));
 }
 
+/// What differs from others is in a pack that cannot be read, and that no index object names: the others are not
+/// unneeded because nobody can tell.
+#[tokio::test]
+async fn bases_stay_when_it_is_not_known_what_differs_from_them() {
+    let (store, repository) = in_memory().await;
+    let bases = snapshot(&repository, "1", 0..5).await;
+    let before: HashSet<String> = paths(&store, "packs").await;
+    let named: HashSet<String> = paths(&store, "index").await;
+    let extents = bases.extents.iter().map(|bytes| edited(bytes, 9, 30)).collect();
+    let old = bases.ids.iter().copied().map(Some).collect();
+    let made = snapshot_of(&repository, "2", extents, old).await;
+    let delta = paths(&store, "packs").await.difference(&before).next().unwrap().clone();
+    for index in paths(&store, "index").await.difference(&named) {
+        store.delete(index).await.unwrap();
+    }
+    let whole = store.get(&delta).await.unwrap();
+    let mut bytes = whole.to_vec();
+    let end = bytes.len() - 200;
+    bytes[end] ^= 1;
+    store.put_replacing(&delta, Bytes::from(bytes)).await.unwrap();
+    let living = [made.table];
+    let other = open(store.clone()).await.unwrap();
+    match other.packs_unneeded(&living, &HashSet::new()).await.unwrap_err() {
+        RepositoryError::Corrupt { object, what } => {
+            assert_eq!(object, delta);
+            assert!(what.contains("snapshots/c/2.files"), "{what}");
+        }
+        error => panic!("{error}"),
+    }
+    // Mended, it says what it needs.
+    store.put_replacing(&delta, whole).await.unwrap();
+    let other = open(store).await.unwrap();
+    assert_eq!(other.packs_unneeded(&living, &HashSet::new()).await.unwrap(), []);
+    assert_fetches(&other, &made.ids, &made.extents).await;
+}
+
+async fn paths(store: &Store, folder: &str) -> HashSet<String> {
+    store.list(folder).await.unwrap().into_iter().map(|entry| entry.path).collect()
+}
+
 #[tokio::test]
 async fn what_was_removed_goes_from_a_replica_when_nobody_reads_it() {
     let (store, source) = in_memory().await;

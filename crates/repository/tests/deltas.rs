@@ -11,8 +11,8 @@ use fixture::{
     noise, open, small_packs, verify,
 };
 use holdfast_repository::{
-    ExtentId, IngestOptions, IngestStats, OldExtent, PackId, Replica, ReplicaOptions, Repository,
-    RepositoryError, Store, VerifyLevel,
+    ExtentId, IngestOptions, IngestStats, ObjectEntry, OldExtent, PackId, Replica, ReplicaOptions,
+    Repository, RepositoryError, Store, VerifyLevel,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,20 +39,18 @@ async fn what_changed_little_costs_little_and_never_more_than_one_step() {
     let (store, repository) = in_memory().await;
     let first: Vec<Bytes> = (0..400).map(|n| noise(n, 8192)).collect();
     let (first_ids, whole) = add(&repository, &first, small_packs()).await.unwrap();
-    // In the first pass what was there is read, in the second it is given.
-    let mut old: Vec<(ExtentId, Bytes)> =
-        first_ids.iter().copied().zip(first.iter().cloned()).collect();
     let mut versions = vec![(first_ids, first)];
-    for (round, at_hand) in [(1, false), (2, true), (3, false)] {
-        let new = edited_all(&versions.last().unwrap().1, round * 1000, 60);
-        let at = |n: usize| {
-            let (id, bytes) = &old[n];
-            OldExtent { id: *id, bytes: at_hand.then(|| bytes.clone()) }
-        };
+    // What was there is read when it is needed, or has been read before; of the whole ones, and of deltas.
+    for (round, at_hand) in [(1, true), (2, false), (3, true)] {
+        let (old_ids, old_extents) = versions.last().unwrap();
+        let reader = repository.extent_reader().await.unwrap();
+        let read = reader.read_old(old_ids).await.unwrap();
+        assert!(read.iter().zip(old_extents).all(|(read, old)| read.bytes() == old));
+        let new = edited_all(old_extents, round * 1000, 60);
+        let at = |n: usize| if at_hand { read[n].clone() } else { OldExtent::named(old_ids[n]) };
         let (ids, stats) = add_after(&repository, &new, at, small_packs()).await;
         assert_eq!(stats.extents_delta, 400, "round {round}: {stats:?}");
         assert!(stats.bytes_stored < whole.bytes_stored / 8, "round {round}: {stats:?}");
-        old = ids.iter().copied().zip(new.iter().cloned()).collect();
         versions.push((ids, new));
     }
     let other = open(store).await.unwrap();
@@ -88,7 +86,7 @@ async fn what_changed_much_becomes_a_base_of_its_own() {
     // Small changes add up: every so often a whole one is stored, and the next builds on that.
     for round in 0..12 {
         new = edited_all(&new, 100 * round, 300);
-        let at = |n: usize| OldExtent { id: old[n], bytes: None };
+        let at = |n: usize| OldExtent::named(old[n]);
         let (ids, stats) = add_after(&repository, &new, at, small_packs()).await;
         rebased += stats.extents_new - stats.extents_delta;
         assert_fetches(&repository, &ids, &new).await;
@@ -103,7 +101,7 @@ async fn content_may_become_longer_and_shorter() {
     let (_, repository) = in_memory().await;
     let whole = noise(1, 8192);
     let (ids, _) = add(&repository, &[whole.slice(..5000)], small_packs()).await.unwrap();
-    let old = |_: usize| OldExtent { id: ids[0], bytes: None };
+    let old = |_: usize| OldExtent::named(ids[0]);
     let new = [whole.slice(..5100), edited(&whole.slice(..4000), 3, 10), whole.slice(..4000)];
     let (new_ids, stats) = add_after(&repository, &new, old, small_packs()).await;
     assert_eq!(stats.extents_delta, 2, "of nothing that changed there is no difference");
@@ -112,26 +110,21 @@ async fn content_may_become_longer_and_shorter() {
 }
 
 #[tokio::test]
-async fn nothing_is_built_on_what_is_going_or_unknown_or_not_what_it_is_said_to_be() {
+async fn nothing_is_built_on_what_is_going_or_unknown() {
     let (_, repository) = in_memory().await;
     let first = [noise(1, 8192), noise(2, 8192)];
     let (ids, _) = add(&repository, &first, small_packs()).await.unwrap();
     let index = repository.index().await.unwrap();
     let going: HashSet<PackId> = index.packs().collect();
     let new = edited_all(&first, 10, 20);
-    let at = |n: usize| OldExtent { id: ids[n], bytes: None };
+    let at = |n: usize| OldExtent::named(ids[n]);
     let marked = small_packs().with_avoided(going.clone());
     let (_, stats) = add_after(&repository, &new, at, marked).await;
     assert_eq!((stats.extents_new, stats.extents_delta), (2, 0));
     let new = edited_all(&first, 20, 20);
-    let unknown = |_: usize| OldExtent { id: ExtentId::from_bytes([7; 32]), bytes: None };
+    let unknown = |_: usize| OldExtent::named(ExtentId::from_bytes([7; 32]));
     let (_, stats) = add_after(&repository, &new, unknown, small_packs()).await;
     assert_eq!((stats.extents_new, stats.extents_delta), (2, 0));
-    let new = edited_all(&first, 30, 20);
-    let wrong = |n: usize| OldExtent { id: ids[n], bytes: Some(edited(&first[n], 40, 30)) };
-    let (new_ids, stats) = add_after(&repository, &new, wrong, small_packs()).await;
-    assert_eq!((stats.extents_new, stats.extents_delta), (2, 0));
-    assert_fetches(&repository, &new_ids, &new).await;
     // What is a difference from something that is going is stored anew.
     let new = edited_all(&first, 50, 20);
     let (_, stats) = add_after(&repository, &new, at, small_packs()).await;
@@ -204,26 +197,68 @@ async fn a_base_that_is_gone_or_damaged_is_named() {
         }
         let report = verify(&other, VerifyLevel::Data).await;
         let found: Vec<&str> = errors(&report).iter().map(|f| f.object.as_str()).collect();
-        for object in [&base.path(), &delta.path(), "snapshots/c/1.files", "snapshots/c/2.files"] {
-            // A pack that is gone is told by whoever names it.
-            let gone = !flip && *object == base.path();
-            assert!(gone || found.contains(&object), "{object} is not in {found:?}");
+        for object in [&base.path(), "snapshots/c/1.files", "snapshots/c/2.files"] {
+            assert!(found.contains(&object), "{object} is not in {found:?}");
         }
+        // There is nothing wrong with it itself.
+        assert!(!found.contains(&delta.path().as_str()), "{found:?}");
+        // A base that was left out of the sample is read for what differs from it.
+        let selection = |entry: &ObjectEntry| entry.path != base.path();
+        let none = CancellationToken::new();
+        let report = other
+            .verify_observed(VerifyLevel::Data, &selection, &|_| {}, &|_| {}, &none)
+            .await
+            .unwrap();
+        let found: Vec<&str> = errors(&report).iter().map(|f| f.object.as_str()).collect();
+        assert!(found.contains(&"snapshots/c/2.files"), "{found:?}");
+        assert!(found.contains(&base.path().as_str()), "{found:?}");
     }
 }
 
+/// A pack stays for anything in it that is needed, its bases only for what is needed of it.
 #[tokio::test]
-async fn a_difference_that_was_replaced_is_found() {
+async fn a_difference_that_nobody_needs_may_outlive_its_base() {
     let (store, repository) = in_memory().await;
-    let (_, ids, [base, delta]) = two(&store, &repository).await;
-    // The base's pack in the place of the other: authentic, but not this object.
-    let bytes = store.get(&base.path()).await.unwrap();
-    store.delete(&delta.path()).await.unwrap();
-    store.put_new(&delta.path(), bytes).await.unwrap();
+    let first = [noise(1, 8192), noise(2, 8192)];
+    let mut old = Vec::new();
+    for extent in &first {
+        old.extend(add(&repository, std::slice::from_ref(extent), small_packs()).await.unwrap().0);
+    }
+    let new = edited_all(&first, 10, 20);
+    let at = |n: usize| OldExtent::named(old[n]);
+    let (ids, stats) = add_after(&repository, &new, at, small_packs()).await;
+    assert_eq!(stats.extents_delta, 2);
+    // What is listed is the first of the two.
+    let path = "snapshots/c/3.files";
+    let (table, listed) = listed(&repository, path, &new[..1], small_packs()).await.unwrap();
+    assert_eq!(listed, ids[..1]);
+    let none = HashSet::new();
+    let unneeded = repository.packs_unneeded(&[table], &none).await.unwrap();
+    let leaving: HashSet<PackId> = unneeded.iter().map(|unneeded| unneeded.pack).collect();
+    assert_eq!(leaving.len(), 1);
+    let mut objects = repository.reindex_without(&leaving).await.unwrap();
+    objects.extend(leaving.iter().map(PackId::path));
+    let cancel = CancellationToken::new();
+    repository.remove_objects(&objects, &|_| {}, &cancel).await.unwrap();
     let other = open(store).await.unwrap();
-    assert!(fetch(&other, &ids).await.is_err());
-    let report = verify(&other, VerifyLevel::Structure).await;
-    assert!(errors(&report).iter().any(|finding| finding.object == delta.path()));
+    assert_fetches(&other, &listed, &new).await;
+    assert!(fetch(&other, &ids).await.is_err(), "the second has no base any more");
+    assert_clean(&other).await;
+}
+
+/// More differences than are in memory at a time.
+#[tokio::test]
+async fn many_differences_are_fetched_in_rounds() {
+    let (_, repository) = in_memory().await;
+    // Their deltas have 8195 bytes each: 34 MB.
+    let first: Vec<Bytes> = (0..4200).map(|n| noise(n, 8192)).collect();
+    let (old, _) = add(&repository, &first, IngestOptions::default()).await.unwrap();
+    let new = edited_all(&first, 1, 20);
+    let at = |n: usize| OldExtent::named(old[n]);
+    let (ids, stats) = add_after(&repository, &new, at, IngestOptions::default()).await;
+    assert_eq!(stats.extents_delta, 4200);
+    let all = [old, ids].concat();
+    assert_fetches(&repository, &all, &[first, new].concat()).await;
 }
 
 #[tokio::test]
@@ -238,4 +273,20 @@ async fn a_replica_has_the_bases_too() {
     let copy = open(to).await.unwrap();
     assert_fetches(&copy, &ids, &new).await;
     assert_clean(&copy).await;
+}
+
+#[tokio::test]
+async fn a_replica_does_not_get_a_list_of_files_without_the_bases() {
+    let (store, repository) = in_memory().await;
+    let (_, _, [base, delta]) = two(&store, &repository).await;
+    store.delete(&base.path()).await.unwrap();
+    let source = open(store).await.unwrap();
+    let to = Store::from_object_store(fixture::memory(), "copy");
+    let replica = Replica::open(&source, to.clone()).await.unwrap();
+    let options = ReplicaOptions::default();
+    let done = replica.update(options, &|_| {}, &CancellationToken::new()).await.unwrap();
+    let held: Vec<&str> = done.held_back.iter().map(|held| held.object.as_str()).collect();
+    assert!(held.contains(&"snapshots/c/2.files"), "{held:?}");
+    assert!(to.get(&delta.path()).await.is_ok(), "the difference itself is whole");
+    assert!(to.get("snapshots/c/2.files").await.is_err());
 }

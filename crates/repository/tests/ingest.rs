@@ -245,3 +245,35 @@ async fn a_refusing_sink_and_a_cancellation_end_the_fetch() {
     let error = repository.fetch_extents(wanted, 1, Arc::new(Refuses), &cancel).await;
     assert!(matches!(error, Err(RepositoryError::Cancelled)));
 }
+
+/// Packs of a run that has not ended may be taken back: nobody shares with them, whoever has looked at them.
+#[tokio::test]
+async fn nothing_is_shared_with_a_run_that_may_take_it_back() {
+    let (store, repository) = in_memory().await;
+    let extents: Vec<Bytes> = (0..200).map(|n| noise(n, 8192)).collect();
+    let running = repository.begin_ingest_with(small_packs()).await.unwrap();
+    for extent in &extents {
+        running.add_extent(extent.clone()).await.unwrap();
+    }
+    let until = |wanted: fn(usize) -> bool| {
+        let store = store.clone();
+        async move {
+            while !wanted(store.list("packs").await.unwrap().len()) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    until(|packs| packs > 0).await;
+    // Somebody counts what is needed, and looks at all packs for it.
+    repository.packs_needed(&[], &[]).await.unwrap();
+    let other = repository.begin_ingest_with(small_packs()).await.unwrap();
+    drop(running);
+    until(|packs| packs == 0).await;
+    let mut ids = Vec::new();
+    for extent in &extents {
+        ids.push(other.add_extent(extent.clone()).await.unwrap());
+    }
+    other.flush().await.unwrap();
+    assert_fetches(&repository, &ids, &extents).await;
+    assert_clean(&repository).await;
+}

@@ -1,4 +1,5 @@
-//! The files of the snapshot before: of what changed little since, only the difference is stored.
+//! What a backup may build on: the snapshots before it, and the files of the newest one. Of what changed little since,
+//! only the difference is stored.
 
 use holdfast_repository::{EntryKind, FileLookup, Repository};
 
@@ -7,11 +8,28 @@ use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::jobs::Reporter;
 use crate::retention::tombstone;
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot};
 
-/// Finds them, where older content is at hand: in a repository on this machine that may be read. None otherwise:
+/// The snapshots of this cluster's server, newest first, without those that are going: nothing is built on them.
+pub(super) async fn snapshots(
+    engine: &Engine,
+    cluster: &Cluster,
+    repository: &Repository,
+) -> Result<Vec<Snapshot>> {
+    let marked = tombstone::marked_snapshots(engine.catalog(), repository).await?;
+    let mut snapshots: Vec<Snapshot> = snapshot::list(engine.catalog(), repository, cluster)
+        .await?
+        .into_iter()
+        .map(|(snapshot, _)| snapshot)
+        .filter(|s| !marked.contains(&s.id) && s.system_identifier == cluster.system_identifier)
+        .collect();
+    snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.id));
+    Ok(snapshots)
+}
+
+/// The files of the newest snapshot, where older content is at hand: in a repository on this machine that may be read. None otherwise:
 /// a backup does without.
-pub(super) async fn files_before(
+pub(super) async fn files(
     engine: &Engine,
     cluster: &Cluster,
     repository: &Repository,
@@ -20,7 +38,8 @@ pub(super) async fn files_before(
     if !repository.can_read() || !repository.store().is_local() {
         return None;
     }
-    match newest(engine, cluster, repository).await {
+    reporter.phase("reading the previous snapshot's files", None, None);
+    match files_of_newest(engine, cluster, repository).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "the files of the snapshot before cannot be read");
@@ -30,20 +49,13 @@ pub(super) async fn files_before(
     }
 }
 
-async fn newest(
+async fn files_of_newest(
     engine: &Engine,
     cluster: &Cluster,
     repository: &Repository,
 ) -> Result<Option<FileLookup>> {
-    // Nothing is built on what is going.
-    let marked = tombstone::marked_snapshots(engine.catalog(), repository).await?;
-    let newest = snapshot::list(engine.catalog(), repository, cluster)
-        .await?
-        .into_iter()
-        .map(|(snapshot, _)| snapshot)
-        .filter(|s| !marked.contains(&s.id) && s.system_identifier == cluster.system_identifier)
-        .max_by_key(|snapshot| snapshot.id);
-    let Some(snapshot) = newest else { return Ok(None) };
+    let snapshots = snapshots(engine, cluster, repository).await?;
+    let Some(snapshot) = snapshots.first() else { return Ok(None) };
     let files = repository
         .look_up_files(&snapshot.file_table, |entry| {
             entry.kind == EntryKind::File && !entry.extents.is_empty()

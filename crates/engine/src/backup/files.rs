@@ -384,10 +384,7 @@ impl FileStage {
         let before = file.before.get(file.extents.len()).filter(|id| !id.is_zero());
         let id = runtime.block_on(async {
             match before {
-                Some(id) => {
-                    let old = OldExtent { id: *id, bytes: None };
-                    self.ingest.add_changed_extent(extent, old).await
-                }
+                Some(id) => self.ingest.add_changed_extent(extent, OldExtent::named(*id)).await,
                 None => self.ingest.add_extent(extent).await,
             }
         })?;

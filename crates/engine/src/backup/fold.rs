@@ -8,12 +8,13 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{IncrementalError, IncrementalEvent, IncrementalHeader, IncrementalReader};
-use holdfast_repository::{ExtentId, ExtentReader, FileEntry, Ingest, OldExtent};
+use holdfast_repository::{ExtentId, ExtentReader, FileEntry, Ingest};
 use tokio::runtime::Handle;
 
 use crate::error::{EngineError, Result};
 
-/// Extents that are put together are in memory up to this much.
+/// Extents that are put together are in memory up to this much; what they were, and what that was made from, is beside
+/// them.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// An extent that is being put together.
@@ -250,25 +251,21 @@ impl FoldState {
                 _ => gaps.push(Vec::new()),
             }
         }
-        let mut read = places.runtime.block_on(places.extents.read(&wanted))?.into_iter();
+        let mut read = places.runtime.block_on(places.extents.read_old(&wanted))?.into_iter();
         for (mut building, open) in window.into_iter().zip(gaps) {
-            let mut at_hand = None;
-            if !open.is_empty() {
-                let old = read.next().unwrap_or_default();
-                for part in open {
-                    let from = old.get(part.clone()).ok_or_else(|| {
-                        previous_damaged(&self.previous.path, "extents are shorter than it says")
-                    })?;
-                    building.bytes[part].copy_from_slice(from);
-                }
-                let id = self.previous.extents.get(building.number);
-                at_hand = id.map(|id| OldExtent { id: *id, bytes: Some(old) });
+            let old = if open.is_empty() { None } else { read.next() };
+            for part in open {
+                let from = old.as_ref().and_then(|old| old.bytes().get(part.clone()));
+                let from = from.ok_or_else(|| {
+                    previous_damaged(&self.previous.path, "extents are shorter than it says")
+                })?;
+                building.bytes[part].copy_from_slice(from);
             }
             let bytes: Bytes = building.bytes.freeze();
             self.sums[building.number] = crc32c::crc32c(&bytes);
             // Most of it is what was read: then only the new blocks are stored.
             self.extents[building.number] = places.runtime.block_on(async {
-                match at_hand {
+                match old {
                     Some(old) => places.ingest.add_changed_extent(bytes, old).await,
                     None => places.ingest.add_extent(bytes).await,
                 }

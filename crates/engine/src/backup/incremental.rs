@@ -18,9 +18,9 @@ use crate::Engine;
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
 use crate::jobs::Reporter;
-use crate::retention::tombstone;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
 
+use super::before;
 use super::truncations::TruncatedRelations;
 
 /// Extents of the manifest that are read at once.
@@ -145,19 +145,9 @@ async fn candidate(
     repository: &Repository,
     connection: &mut Connection,
 ) -> Result<Snapshot> {
-    // Nothing is shared with what is going.
-    let marked = tombstone::marked_snapshots(engine.catalog(), repository).await?;
-    let mut snapshots: Vec<_> = snapshot::list(engine.catalog(), repository, cluster)
-        .await?
-        .into_iter()
-        .map(|(snapshot, _)| snapshot)
-        .filter(|s| {
-            !marked.contains(&s.id)
-                && s.system_identifier == cluster.system_identifier
-                && s.server_version.major() == connection.facts().version.major()
-        })
-        .collect();
-    snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.id));
+    let major = connection.facts().version.major();
+    let mut snapshots = before::snapshots(engine, cluster, repository).await?;
+    snapshots.retain(|snapshot| snapshot.server_version.major() == major);
     if snapshots.is_empty() {
         return Err(EngineError::refused(
             "no_previous_snapshot",

@@ -17,7 +17,7 @@ mod truncations;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{FileTableWriter, IngestOptions, ObjectKind, Repository};
+use holdfast_repository::{FileLookup, FileTableWriter, IngestOptions, ObjectKind, Repository};
 use holdfast_wire::{
     BackupEvent, BaseBackup, BaseBackupOptions, Connection, ServerNotice, WireError,
 };
@@ -167,7 +167,7 @@ impl Engine {
         let mut companion = Companion::start(self, cluster, repository, reporter).await?;
 
         let id = Uuid::now_v7();
-        let Begun { mut stream, basis, full_because, started_at } =
+        let Begun { mut stream, basis, before, full_because, started_at } =
             self.begin(job, cluster, repository, connection, id, options.incremental).await?;
         let kind = if basis.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full };
         let basis_id = basis.as_ref().map(|basis| basis.id);
@@ -185,10 +185,6 @@ impl Engine {
         let ingest = IngestOptions::default().with_avoided(avoided);
         let ingest = Arc::new(repository.begin_ingest_with(ingest).await?);
         let table = FileTableWriter::begin(repository).await?;
-        let before = match basis {
-            None => before::files_before(self, cluster, repository, reporter).await,
-            Some(_) => None,
-        };
         let checksums = facts.data_checksums;
         let stage = FileStage::new(ingest, table, start_lsn, shape, checksums, basis, before);
         let (messages, queue) = mpsc::channel(IN_FLIGHT);
@@ -322,7 +318,9 @@ impl Engine {
             ),
         };
         let attempt = match basis {
-            None => return self.begin_full(connection, reporter, id, None).await,
+            None => {
+                return self.begin_full(cluster, repository, connection, reporter, id, None).await;
+            }
             Some(Ok(basis)) => self
                 .begin_incremental(connection, cluster, reporter, id, basis)
                 .await
@@ -341,7 +339,8 @@ impl Engine {
                     // The server's error ended the session's command and ours with it.
                     None => self.connect_for_backup(cluster).await?.0,
                 };
-                self.begin_full(connection, reporter, id, Some(because)).await
+                let because = Some(because);
+                self.begin_full(cluster, repository, connection, reporter, id, because).await
             }
             Err((error, _)) => Err(error),
         }
@@ -349,16 +348,20 @@ impl Engine {
 
     async fn begin_full(
         &self,
+        cluster: &Cluster,
+        repository: &Repository,
         connection: Connection,
         reporter: &Reporter,
         id: Uuid,
         full_because: Option<String>,
     ) -> Result<Begun> {
+        // Before the server begins: it would wait.
+        let before = before::files(self, cluster, repository, reporter).await;
         reporter.phase("waiting for the server's checkpoint", None, None);
         let started_at = Utc::now();
         let options = command(id, &connection, false);
         let stream = connection.base_backup(options).await?;
-        Ok(Begun { stream, basis: None, full_because, started_at })
+        Ok(Begun { stream, basis: None, before, full_because, started_at })
     }
 
     async fn begin_incremental(
@@ -387,7 +390,8 @@ impl Engine {
             // The server has waited for the summaries up to its checkpoint; nothing was sent yet.
             if !truncations.read_up_to(stream.start_lsn(), reporter).await? {
                 truncations.close().await;
-                return Ok(Begun { stream, basis: Some(basis), full_because: None, started_at });
+                let basis = Some(basis);
+                return Ok(Begun { stream, basis, before: None, full_because: None, started_at });
             }
             reporter.log("begun anew: a table was truncated before the backup's checkpoint");
             drop(stream);
@@ -442,6 +446,8 @@ impl Engine {
 struct Begun {
     stream: BaseBackup,
     basis: Option<Basis>,
+    /// For a full one, the files of the snapshot before it.
+    before: Option<FileLookup>,
     full_because: Option<String>,
     started_at: DateTime<Utc>,
 }

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::frame::{self, Codec, EncodedFrame};
 use super::{
-    FrameEntry, HEADER_BYTES, Header, HexHeader, MAX_METADATA, Metadata, Suite, TRAILER_BYTES,
-    Trailer, metadata_key, new_content_key,
+    FrameEntry, HEADER_BYTES, Header, HexHeader, MAX_FRAME_RAW, MAX_METADATA, Metadata, Suite,
+    TRAILER_BYTES, Trailer, metadata_key, new_content_key,
 };
 use crate::crypto::{Cipher, random};
 use crate::error::{RepositoryError, Result};
@@ -92,6 +92,10 @@ impl<W: Write> ContainerWriter<W> {
         let too_long = |_| RepositoryError::worker("a frame is longer than it may be");
         let stored = u32::try_from(plain.len()).map_err(too_long)?;
         let raw = u32::try_from(raw_bytes).map_err(too_long)?;
+        // A reader refuses the whole object for such a frame: it is not written in the first place.
+        if raw_bytes > MAX_FRAME_RAW {
+            return Err(RepositoryError::worker("a frame has more raw bytes than it may have"));
+        }
         self.frames.push(FrameEntry(self.offset, stored, raw));
         self.offset += u64::from(stored);
         Ok(())

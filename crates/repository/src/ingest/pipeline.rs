@@ -55,8 +55,12 @@ pub(super) async fn run(
             async move {
                 match message {
                     Message::Finish => Ok(Step::Finish),
+                    // A task of its own: what it reads goes on while a pack is uploaded.
                     Message::Changed(changed) => {
-                        differences.encode(changed, counting).await.map(Step::Frames)
+                        tokio::spawn(differences.encode(changed, counting))
+                            .await
+                            .map_err(RepositoryError::worker)?
+                            .map(Step::Frames)
                     }
                     Message::Frame(frame) => spawn_blocking(move || {
                         let encoded = repository.inner.codec.encode(&frame.bytes)?;

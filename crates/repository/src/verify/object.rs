@@ -1,6 +1,6 @@
 //! Checking one container from its first to its last byte.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use crate::repository::{Inner, Repository};
 pub(crate) const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Longer ones in ranges of about this size.
 const RANGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bases in memory at a time: an extent's size each.
+const BASES: usize = 64;
 
 /// How deep an object is looked into.
 #[derive(Copy, Clone)]
@@ -61,6 +63,8 @@ pub(crate) struct Checked {
     pub(crate) pack: Option<(PackId, u64, [u8; 32])>,
     /// For an index object: the packs it names.
     pub(crate) indexed: Vec<(PackId, u64, [u8; 32])>,
+    /// Packs that hold bases of what is in this one and cannot be read, with the reason.
+    pub(crate) broken: BTreeMap<PackId, String>,
     /// Whole, but what it refers to is not.
     pub(crate) problem: Option<String>,
 }
@@ -99,9 +103,10 @@ pub(crate) async fn check_whole(
     let bases = depth.bases();
     tokio::task::spawn_blocking(move || {
         let opened = open_whole(&inner.writer, &inner.codec, &path, kind, &bytes)?;
-        let mut content = ContentCheck::new(&inner, bases, &path, &opened, known)?;
+        let mut content =
+            ContentCheck::new(&inner, bases, &path, &opened, bytes.len() as u64, known)?;
         content.frames(&inner, 0..opened.metadata.frames.len(), &bytes, 0)?;
-        content.finish(&path, opened, bytes.len() as u64).map(Some)
+        content.finish(&path, &opened, bytes.len() as u64).map(Some)
     })
     .await
     .map_err(RepositoryError::worker)?
@@ -127,7 +132,8 @@ async fn check_long(
     let size = HEADER_BYTES as u64 + opened.trailer.content_bytes + tail.len() as u64;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&head);
-    let mut content = ContentCheck::new(&repository.inner, depth.bases(), path, &opened, known)?;
+    let mut content =
+        ContentCheck::new(&repository.inner, depth.bases(), path, &opened, size, known)?;
     let frames = opened.metadata.frames.clone();
     let mut next = 0;
     while next < frames.len() {
@@ -151,7 +157,7 @@ async fn check_long(
     if *hasher.finalize().as_bytes() != opened.trailer.content_hash {
         return Err(RepositoryError::corrupt(path, "its content is not what was signed"));
     }
-    content.finish(path, opened, size).map(Some)
+    content.finish(path, &opened, size).map(Some)
 }
 
 fn first<'a>(path: &str, bytes: &'a Bytes) -> Result<&'a [u8; HEADER_BYTES]> {
@@ -170,7 +176,8 @@ struct ContentCheck {
     reader: Option<ContentReader>,
     /// Where the content of packs is looked at.
     bases: Option<ExtentReader>,
-    pack: Option<PackBody>,
+    broken: BTreeMap<PackId, String>,
+    pack: Option<IndexedPack>,
     table: Option<Table>,
 }
 
@@ -188,6 +195,7 @@ impl ContentCheck {
         bases: Option<ExtentReader>,
         path: &str,
         opened: &Opened,
+        size: u64,
         known: Option<Arc<Known>>,
     ) -> Result<Self> {
         let readable = match opened.header.suite {
@@ -201,13 +209,10 @@ impl ContentCheck {
             None
         };
         let kind = opened.header.kind;
-        let pack =
-            match kind {
-                ObjectKind::Pack => Some(body::<PackBody>(path, opened).map_err(|_| {
-                    RepositoryError::corrupt(path, "its directory is not understood")
-                })?),
-                _ => None,
-            };
+        let pack = match kind {
+            ObjectKind::Pack => Some(directory(path, opened, size)?),
+            _ => None,
+        };
         let table = match known {
             Some(known) if kind == ObjectKind::FileTable => {
                 let declared = body::<FileTableBody>(path, opened)?.check(path)?;
@@ -221,7 +226,8 @@ impl ContentCheck {
             }
             _ => None,
         };
-        Ok(Self { path: path.to_owned(), reader, bases, pack, table })
+        let broken = BTreeMap::new();
+        Ok(Self { path: path.to_owned(), reader, bases, broken, pack, table })
     }
 
     /// Checks frames `numbers`, whose stored bytes are in `bytes` (which begin at `base`).
@@ -232,14 +238,11 @@ impl ContentCheck {
         bytes: &[u8],
         base: u64,
     ) -> Result<()> {
-        let Some(reader) = &self.reader else { return Ok(()) };
         for number in numbers {
+            let Some(reader) = &self.reader else { return Ok(()) };
             let stored = reader.slice(number, bytes, base)?;
             let raw = reader.frame(&inner.codec, number, stored)?;
-            if let Some(pack) = &self.pack {
-                let extents = pack.extents.get(number).map_or(&[][..], Vec::as_slice);
-                self.extents(inner, extents, &raw)?;
-            }
+            self.extents(inner, number, &raw)?;
             if let Some(table) = &mut self.table {
                 let Table { lines, known, files_affected, example, .. } = table;
                 lines.push(&self.path, &raw, &mut |file, _| {
@@ -254,65 +257,45 @@ impl ContentCheck {
     }
 
     /// Checks the names of the extents of one frame.
-    fn extents(&self, inner: &Inner, extents: &[ExtentEntry], raw: &[u8]) -> Result<()> {
-        let mut bases = Vec::new();
-        let needed: Vec<ExtentId> =
-            extents.iter().filter_map(|extent| extent.delta).map(|delta| delta.base).collect();
-        if let Some(reader) = self.bases.as_ref().filter(|_| !needed.is_empty()) {
-            // This runs on a thread that may wait.
-            let read = tokio::runtime::Handle::current().block_on(reader.read(&needed));
-            bases = read.map_err(|error| match error {
-                RepositoryError::Corrupt { object, what } => RepositoryError::corrupt(
-                    &self.path,
-                    format!("what it holds differences from cannot be read: {object}: {what}"),
-                ),
-                other => other,
-            })?;
-        }
-        let mut bases = bases.into_iter();
+    fn extents(&mut self, inner: &Inner, number: usize, raw: &[u8]) -> Result<()> {
+        let Some(pack) = &self.pack else { return Ok(()) };
         let mut rest = raw;
-        for extent in extents {
-            let length = usize::try_from(extent.stored).unwrap_or(usize::MAX);
-            let split = rest.split_at_checked(length);
-            let named = split.filter(|(stored, _)| match extent.delta {
-                None => inner.writer.extent_id(stored) == extent.id,
-                Some(made) => bases
-                    .next()
-                    .and_then(|base| delta::apply(&base, stored, made.length as usize))
-                    .is_some_and(|made| inner.writer.extent_id(&made) == extent.id),
-            });
-            let Some((_, after)) = named else {
-                return Err(RepositoryError::corrupt(
-                    &self.path,
-                    format!("extent {} is not what its name says", extent.id),
-                ));
-            };
-            rest = after;
+        for extents in pack.extents.get(number).map_or(&[][..], Vec::as_slice).chunks(BASES) {
+            let bases = read_bases(self.bases.as_ref(), extents, &mut self.broken)?;
+            for extent in extents {
+                let length = usize::try_from(extent.stored).unwrap_or(usize::MAX);
+                let split = rest.split_at_checked(length);
+                let named = split.filter(|(stored, _)| match extent.delta {
+                    None => inner.writer.extent_id(stored) == extent.id,
+                    // Without its base it is nothing, and whoever needs it is told so.
+                    Some(made) => bases.get(&made.base).is_none_or(|base| {
+                        delta::apply(base, stored, made.length as usize)
+                            .is_some_and(|made| inner.writer.extent_id(&made) == extent.id)
+                    }),
+                });
+                let Some((_, after)) = named else {
+                    return Err(RepositoryError::corrupt(
+                        &self.path,
+                        format!("extent {} is not what its name says", extent.id),
+                    ));
+                };
+                rest = after;
+            }
         }
         Ok(())
     }
 
-    fn finish(self, path: &str, opened: Opened, size: u64) -> Result<Checked> {
+    fn finish(self, path: &str, opened: &Opened, size: u64) -> Result<Checked> {
         let kind = opened.header.kind;
         let mut pack = None;
         let mut indexed = Vec::new();
         let mut metadata = Value::Null;
         match (kind, self.pack) {
             (ObjectKind::Pack, Some(directory)) => {
-                let id = PackId::parse_path(path)
-                    .ok_or_else(|| RepositoryError::corrupt(path, "a pack under another name"))?;
-                let directory = IndexedPack {
-                    pack: id,
-                    size,
-                    header: opened.metadata.header,
-                    frames: opened.metadata.frames,
-                    extents: directory.extents,
-                };
-                directory.check(opened.header.repository)?;
-                pack = Some((id, size, directory.digest()));
+                pack = Some((directory.pack, size, directory.digest()));
             }
             (ObjectKind::Index, _) => {
-                let named: IndexBody = body(path, &opened)
+                let named: IndexBody = body(path, opened)
                     .map_err(|_| RepositoryError::corrupt(path, "its list is not understood"))?;
                 for directory in named.packs {
                     directory.check(opened.header.repository)?;
@@ -336,6 +319,52 @@ impl ContentCheck {
             });
         }
         let object = VerifiedObject { path: path.to_owned(), kind, size, metadata };
-        Ok(Checked { object, pack, indexed, problem })
+        Ok(Checked { object, pack, indexed, broken: self.broken, problem })
+    }
+}
+
+/// What a pack says of itself, before anything in it is believed.
+fn directory(path: &str, opened: &Opened, size: u64) -> Result<IndexedPack> {
+    let body: PackBody = body(path, opened)
+        .map_err(|_| RepositoryError::corrupt(path, "its directory is not understood"))?;
+    let pack = PackId::parse_path(path)
+        .ok_or_else(|| RepositoryError::corrupt(path, "a pack under another name"))?;
+    let directory = IndexedPack {
+        pack,
+        size,
+        header: opened.metadata.header.clone(),
+        frames: opened.metadata.frames.clone(),
+        extents: body.extents,
+    };
+    directory.check(opened.header.repository)?;
+    Ok(directory)
+}
+
+/// The bases of those of these extents that are deltas, as far as they are there and can be read. A pack may hold
+/// deltas whose bases are gone: the pack stays for anything in it, bases only for what is needed. A base that is
+/// there and cannot be read says nothing against this pack, but against its own.
+fn read_bases(
+    reader: Option<&ExtentReader>,
+    extents: &[ExtentEntry],
+    broken: &mut BTreeMap<PackId, String>,
+) -> Result<HashMap<ExtentId, Bytes>> {
+    let deltas = extents.iter().filter_map(|extent| extent.delta);
+    let mut bases: BTreeSet<ExtentId> = deltas.map(|delta| delta.base).collect();
+    let Some(reader) = reader.filter(|_| !bases.is_empty()) else { return Ok(HashMap::new()) };
+    loop {
+        bases.retain(|id| reader.whole_in(id).is_some_and(|pack| !broken.contains_key(&pack)));
+        let needed: Vec<ExtentId> = bases.iter().copied().collect();
+        // This runs on a thread that may wait.
+        match tokio::runtime::Handle::current().block_on(reader.read(&needed)) {
+            Ok(read) => return Ok(needed.into_iter().zip(read).collect()),
+            Err(RepositoryError::Corrupt { object, what }) => {
+                let pack = PackId::parse_path(&object).filter(|pack| !broken.contains_key(pack));
+                let Some(pack) = pack else {
+                    return Err(RepositoryError::corrupt(object, what));
+                };
+                broken.insert(pack, what);
+            }
+            Err(other) => return Err(other),
+        }
     }
 }
