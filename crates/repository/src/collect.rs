@@ -49,9 +49,9 @@ pub struct Removed {
 
 impl Repository {
     /// The packs that hold the content of these lists of files, and the bases of what is stored as a difference.
-    /// An extent in several packs counts for one of them: for one outside of the first of the sets in `avoided`, else of the second, and so on. Where no pack
-    /// holds it whole, all that know it are needed: what is damaged here may be mended from a replica, as long as
-    /// nobody says that it may go.
+    /// An extent in several packs counts for one of them: for one outside of the first of the sets in `avoided`,
+    /// else of the second, and so on. Where no pack holds it whole, all that know it are needed: what is damaged
+    /// here may be mended from a replica, as long as nobody says that it may go.
     ///
     /// # Errors
     /// When a list or the index cannot be read, or a list needs an extent that nobody knows while there is a pack

@@ -341,7 +341,10 @@ impl Fetch<'_> {
                     // What it makes has to have the name.
                     What::Delta => stored,
                 };
-                let extent = extent.ok_or_else(|| misnamed(&index, &path, task))?;
+                let extent = extent.ok_or_else(|| match task.what {
+                    What::Whole | What::Delta => misnamed(&path, &task.id),
+                    What::Base { pack, .. } => mismade(&index, pack, &task.id, &path),
+                })?;
                 sink.write(task.token, &task.id, extent)
                     .map_err(|source| RepositoryError::Sink { source })?;
                 done.extents += 1;
@@ -365,22 +368,22 @@ impl FetchStats {
     }
 }
 
-/// An extent that is not what its name says. Of a delta, its own pack is named: its base has a name that can be
-/// checked by itself.
-fn misnamed(index: &Index, path: &str, task: &Task) -> RepositoryError {
+/// An extent that is not what its name says.
+fn misnamed(pack: &str, id: &ExtentId) -> RepositoryError {
     let consequence = ObjectKind::Pack.consequence();
-    let (path, made) = match task.what {
-        What::Whole | What::Delta => (path.to_owned(), String::new()),
-        What::Base { pack, .. } => {
-            let pack =
-                index.packs_at(pack as usize).map_or_else(|_| path.to_owned(), |p| p.id.path());
-            (pack, format!(", made from its base in {path}"))
-        }
+    RepositoryError::corrupt(pack, format!("extent {id} is not what its name says; {consequence}"))
+}
+
+/// A delta that makes something else than its name says. Its own pack is named: the base has a name that can be
+/// checked by itself.
+fn mismade(index: &Index, pack: u32, id: &ExtentId, base: &str) -> RepositoryError {
+    let consequence = ObjectKind::Pack.consequence();
+    let pack = match index.packs_at(pack as usize) {
+        Ok(pack) => pack.id.path(),
+        Err(error) => return error,
     };
-    RepositoryError::corrupt(
-        path,
-        format!("extent {}{made} is not what its name says; {consequence}", task.id),
-    )
+    let what = format!("extent {id}, made from its base in {base}, is not what its name says");
+    RepositoryError::corrupt(pack, format!("{what}; {consequence}"))
 }
 
 /// Reads extents a few at a time, by the index as it was when the reader was made: nothing is listed
@@ -506,10 +509,9 @@ impl ExtentReader {
                 };
                 let made = delta::apply(old.bytes(), &delta, base.length as usize)
                     .filter(|made| inner.writer.extent_id(made) == id);
-                let what = What::Base { delta: 0, pack: at.pack, length: base.length };
                 let path = index.packs_at(base.at.pack as usize)?.id.path();
-                let task = Task { at: base.at, token, id, what };
-                old.set_bytes(made.ok_or_else(|| misnamed(&index, &path, &task))?.into());
+                let made = made.ok_or_else(|| mismade(&index, at.pack, &id, &path))?;
+                old.set_bytes(made.into());
             }
             Ok(old)
         })

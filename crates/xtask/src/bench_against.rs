@@ -1,8 +1,7 @@
 //! `cargo xtask bench --against pgbackrest`: backups and restores beside pgBackRest's, of the same server, in turn.
 //!
-//! pgBackRest is taken from `PATH`, with the settings that its manual gives for speed: zstd at level 3, AES, bundled
-//! files, two processes. Both store durably. Holdfast is agentless in this: it reads from the server what pgBackRest
-//! reads from the disk.
+//! pgBackRest is taken from `PATH`, and has zstd at level 3, AES, bundled files and two processes. Both store durably.
+//! Holdfast is agentless in this: it reads from the server what pgBackRest reads from the disk.
 
 use crate::{
     Fault,
@@ -17,7 +16,7 @@ use std::{
 
 /// What is measured of each.
 const PHASES: [&str; 4] =
-    ["full", "next, nothing changed", "next, 1 % of the pages changed", "restore, the newest"];
+    ["full", "next, nothing changed", "next, a row in 1 % of the pages", "restore, the newest"];
 
 /// pgBackRest with a repository that is thrown away.
 struct PgBackRest<'a> {
@@ -94,12 +93,12 @@ pub(crate) fn compare(program: &Path, server: &TestServer, runs: usize) -> Resul
         let peer = PgBackRest::new(server)?;
         let site = Site::new(program, server)?;
         theirs[0].push(peer.backup("full")?);
-        ours[0].push(site.backup(&[])?);
-        ours[1].push(site.backup(&[])?);
+        ours[0].push(site.backup()?);
+        ours[1].push(site.backup()?);
         theirs[1].push(peer.backup("incr")?);
         change(server, run)?;
         theirs[2].push(peer.backup("incr")?);
-        ours[2].push(site.backup(&[])?);
+        ours[2].push(site.backup()?);
         let to = tempfile::tempdir()?;
         let to = to.path().join("restored").display().to_string();
         let line = ["--progress", "none", "restore", "run", "bench", "--target", "latest"];

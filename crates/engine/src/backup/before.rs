@@ -27,8 +27,8 @@ pub(super) async fn snapshots(
     Ok(snapshots)
 }
 
-/// The files of the newest snapshot, where older content is at hand: in a repository on this machine that may be read. None otherwise:
-/// a backup does without.
+/// The files of the newest snapshot, where older content is at hand: in a repository on this machine that may be
+/// read. None otherwise: a backup does without.
 pub(super) async fn files(
     engine: &Engine,
     cluster: &Cluster,
@@ -38,8 +38,7 @@ pub(super) async fn files(
     if !repository.can_read() || !repository.store().is_local() {
         return None;
     }
-    reporter.phase("reading the previous snapshot's files", None, None);
-    match files_of_newest(engine, cluster, repository).await {
+    match files_of_newest(engine, cluster, repository, reporter).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "the files of the snapshot before cannot be read");
@@ -53,9 +52,12 @@ async fn files_of_newest(
     engine: &Engine,
     cluster: &Cluster,
     repository: &Repository,
+    reporter: &Reporter,
 ) -> Result<Option<FileLookup>> {
     let snapshots = snapshots(engine, cluster, repository).await?;
     let Some(snapshot) = snapshots.first() else { return Ok(None) };
+    let entries = snapshot.file_table.entries;
+    reporter.phase("reading the previous snapshot's files", Some("files"), Some(entries));
     let files = repository
         .look_up_files(&snapshot.file_table, |entry| {
             entry.kind == EntryKind::File && !entry.extents.is_empty()
