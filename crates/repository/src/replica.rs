@@ -2,12 +2,13 @@
 //!
 //! A replica has the id and the keys of its source, and the same objects under the same names: whoever has a
 //! key to one opens the other. Content is copied before what refers to it, with a barrier between, so that what
-//! a replica names is in it at every moment; the first time `holdfast.json` comes last. An object is
-//! authenticated before it is sent, and read back afterwards. Nothing is taken away from a replica because it
-//! is gone from the source, but for ways in that were closed, parts of WAL segments that it has whole, and what
-//! the source says was removed on purpose.
+//! a replica names is in it at every moment, and WAL in its order, so that it has no hole; the first time
+//! `holdfast.json` comes last. An object is authenticated before it is sent, and read back afterwards. Nothing
+//! is taken away from a replica because it is gone from the source, but for ways in that were closed, parts of
+//! WAL segments that it has whole, and what the source says was removed on purpose.
 
 mod leave;
+mod order;
 mod pace;
 mod stage;
 
@@ -29,6 +30,7 @@ use crate::slots::parse_slot_path;
 use crate::store::Store;
 use crate::verify::object::{Checked, Depth, Known, WHOLE_BYTES, check, check_whole};
 use crate::verify::{Key, in_folder, read_key};
+use order::{Order, Turn};
 use pace::Pace;
 use stage::{FIRST, Stage};
 
@@ -299,7 +301,7 @@ impl<'a> Replica<'a> {
         Ok(Known { index, damaged: lacking })
     }
 
-    /// Copies one object and reads it back.
+    /// Copies one object and reads it back; it is written when its turn has come.
     async fn one(
         &self,
         stage: Stage,
@@ -307,9 +309,11 @@ impl<'a> Replica<'a> {
         extents: &Extents,
         there: &HashMap<String, u64>,
         pace: &Pace,
+        turn: Turn<'_>,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         if entry.size > WHOLE_BYTES {
+            turn.come().await;
             return self.long(stage, entry, extents, there, pace).await;
         }
         let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
@@ -327,6 +331,7 @@ impl<'a> Replica<'a> {
             return Ok(Outcome::HeldBack(DIVERGED.to_owned()));
         }
         pace.wait_for(bytes.len() as u64).await;
+        turn.come().await;
         if replaces {
             copy.put_replacing(path, bytes.clone()).await?;
         } else if let Err(error) = copy.put_new(path, bytes.clone()).await {
@@ -338,6 +343,7 @@ impl<'a> Replica<'a> {
                 false => Err(self.not_what_was_sent(path)),
             };
         }
+        turn.pass().await;
         match copy.get_limited(path, WHOLE_BYTES).await {
             Ok(back) if back == bytes => Ok(Outcome::Copied),
             Ok(_) => Err(self.take_back(path).await),
@@ -491,17 +497,20 @@ impl Run<'_> {
     async fn stage(
         &mut self,
         stage: Stage,
-        entries: Vec<ObjectEntry>,
+        mut entries: Vec<ObjectEntry>,
         extents: &Extents,
     ) -> Result<u64> {
+        let order = Order::of(&mut entries);
         let (replica, cancel) = (self.replica, self.cancel);
         let (pace, there) = (&self.pace, &self.there);
-        let mut running = futures_util::stream::iter(entries)
-            .map(async |entry| {
+        let mut running = futures_util::stream::iter(entries.into_iter().enumerate())
+            .map(async |(number, entry)| {
+                let turn = order.turn(number);
                 let outcome = tokio::select! {
                     () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
-                    outcome = replica.one(stage, &entry, extents, there, pace) => outcome?,
+                    outcome = replica.one(stage, &entry, extents, there, pace, turn) => outcome?,
                 };
+                turn.pass().await;
                 Ok((entry, outcome))
             })
             .buffer_unordered(IN_FLIGHT);

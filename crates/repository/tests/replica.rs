@@ -35,18 +35,22 @@ async fn backup(repository: &Repository, seed: u64, count: u64) -> (Vec<ExtentId
     let extents: Vec<Bytes> = (0..count).map(|n| noise(seed * 1000 + n, 8192)).collect();
     let files = format!("snapshots/c/{seed}.files");
     let (table, ids) = listed(repository, &files, &extents, small_packs()).await.unwrap();
-    let segment = format!("wal/7/00000001/{seed:024}");
-    let log = noise(seed, 5000);
-    repository
-        .put_sealed(&segment, ObjectKind::WalSegment, log, &1, PutKind::CreateOnly)
-        .await
-        .unwrap();
+    segment(repository, seed).await;
     let manifest = format!("snapshots/c/{seed}");
     let body = serde_json::json!({ "file_table": table });
     repository.put_document(&manifest, ObjectKind::Snapshot, &body).await.unwrap();
     let proof = format!("proofs/c/{seed}");
     repository.put_document(&proof, ObjectKind::Proof, &"restored").await.unwrap();
     (ids, extents)
+}
+
+async fn segment(repository: &Repository, number: u64) {
+    let path = format!("wal/7/00000001/{number:024}");
+    let log = noise(number, 5000);
+    repository
+        .put_sealed(&path, ObjectKind::WalSegment, log, &1, PutKind::CreateOnly)
+        .await
+        .unwrap();
 }
 
 async fn slice(repository: &Repository, segment: &str) {
@@ -99,6 +103,9 @@ async fn a_replica_is_the_repository_and_only_what_is_new_is_copied() {
 async fn catalogue_14_a_replica_never_names_what_it_lacks() {
     let (_, source) = in_memory().await;
     backup(&source, 1, 20).await;
+    for number in [5, 2, 4, 3] {
+        segment(&source, number).await;
+    }
     let mut ends = 0;
     for (first, faults) in
         [(true, [Fault::Error, Fault::Full]), (false, [Fault::Error, Fault::ErrorAfterSuccess])]
@@ -132,6 +139,11 @@ async fn catalogue_14_a_replica_never_names_what_it_lacks() {
                     .filter(|f| f.object != "holdfast.json" && f.object != "keys")
                     .collect();
                 assert!(wrong.is_empty(), "{fault:?} at {nth}: {wrong:#?}");
+                let wal = async |store: &Store| -> Vec<_> {
+                    store.list("wal").await.unwrap().into_iter().map(|e| e.path).collect()
+                };
+                let (all, copied) = (wal(source.store()).await, wal(&plain).await);
+                assert_eq!(copied, all[..copied.len()], "{fault:?} at {nth}: a hole in its WAL");
                 match open(plain.clone()).await {
                     Ok(copy) => assert_clean(&copy).await,
                     Err(RepositoryError::NotARepository { .. }) if first => {}
@@ -162,6 +174,8 @@ async fn in_memory_with(
     update(source, &store).await.unwrap();
     let grown = open(store.clone()).await.unwrap();
     backup(&grown, seed, 8).await;
+    segment(&grown, seed + 1).await;
+    segment(&grown, seed + 2).await;
     (store, Some(grown))
 }
 
