@@ -107,6 +107,8 @@ export async function overflow(page: Page): Promise<string | null> {
       return `${document.documentElement.scrollWidth} > ${width}`;
     /** Where an element must end; null where a box around it scrolls or clips by itself. */
     const edgeOf = (element: Element): number | null => {
+      // It lies above everything, whatever it was made in.
+      if (element.matches("dialog")) return width;
       for (let box = element.parentElement; box && box !== document.body; box = box.parentElement) {
         if (getComputedStyle(box).overflowX !== "visible") return null;
         if (box.matches(".card")) return box.getBoundingClientRect().right;

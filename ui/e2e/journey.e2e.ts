@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Command, RequestOf, ResponseOf } from "../src/api/client";
@@ -158,6 +161,63 @@ describe.skipIf(!HOST)("with a real engine", () => {
     await context.close();
   });
 
+  test("keys, a kit, a hold, a replica and a bundle are made from the window", {
+    timeout: 5 * MINUTE,
+  }, async () => {
+    const { demo, repositories } = await ask("workspace_status", {});
+    const cluster = demo?.cluster ?? "";
+    const folder = mkdtempSync(join(tmpdir(), "holdfast-journey-"));
+    const { page, context, complaints } = await openWindow(browser, { width: 1280, realTime: true });
+    const press = (name: string | RegExp) => page.getByRole("button", { name }).click();
+
+    await page.goto(`${HOST}/repository/${repositories[0]?.id}`);
+    await page.getByText("yes, tried now").nth(2).waitFor();
+    await press("Add a key…");
+    await page.getByLabel("New passphrase", { exact: true }).fill("correct horse");
+    await page.getByLabel("New passphrase again").fill("correct horse");
+    await page.getByLabel("Call it (optional)").fill("The team's");
+    await press("Add this key");
+    await page.getByText("“The team's” was added").waitFor();
+    await page.getByLabel("Write the page to this new file").fill(join(folder, "kit.html"));
+    await press("Write the kit");
+    await page.getByText("Written, and its key").waitFor();
+    await press(/^Remove Recovery kit of/);
+    await press("Remove this key");
+    await page.getByText(/was removed/).waitFor();
+
+    const policies = `${HOST}/c/${encodeURIComponent(cluster)}/policies`;
+    await page.goto(policies);
+    await press("Place a hold…");
+    await page.getByLabel("From").fill("2020-01-01 00:00Z");
+    await page.getByLabel("To", { exact: true }).fill("2099-01-01 00:00Z");
+    await page.getByLabel("Why").fill("Case 2026-114");
+    await press("Place the hold");
+    await page.getByRole("list", { name: "Holds" }).getByText("Case 2026-114").waitFor();
+    // What is kept says so too.
+    await page
+      .getByRole("cell", { name: /held: Case 2026-114/ })
+      .first()
+      .waitFor();
+    await press("Add a replica…");
+    await page.getByLabel("Folder or URL").fill(join(folder, "replica"));
+    await press("Make this replica");
+    await page.waitForURL(/\/job\//);
+    await page.getByText(/^Up to date/).waitFor({ timeout: MINUTE });
+    await page.goto(policies);
+    await page.getByText("2 of 3").waitFor();
+    await press("Lift the hold: Case 2026-114…");
+    await press(/^Lift the hold$/);
+    await page.getByText("None is placed.").waitFor();
+    await page.getByLabel("Write it to").fill(join(folder, "demo.tar"));
+    await press("Make a bundle");
+    await page.getByText("Bundle, read back").waitFor({ timeout: MINUTE });
+
+    expect(complaints).toEqual([]);
+    await ask("replicas_forget", { cluster, url: join(folder, "replica") });
+    rmSync(folder, { recursive: true });
+    await context.close();
+  });
+
   test("every screen is accessible, quiet and fits", { timeout: 10 * MINUTE }, async () => {
     const status = await ask("workspace_status", {});
     const clusters = status.clusters.map((each) => encodeURIComponent(each.name));
@@ -166,7 +226,8 @@ describe.skipIf(!HOST)("with a real engine", () => {
       "/jobs",
       "/settings",
       "/clusters/new",
-      ...clusters.flatMap((each) => [`/c/${each}/timeline`, `/c/${each}/restore/new`]),
+      ...status.repositories.map(({ id }) => `/repository/${id}`),
+      ...clusters.flatMap((each) => [`/c/${each}/timeline`, `/c/${each}/restore/new`, `/c/${each}/policies`]),
     ];
     for (const scheme of ["light", "dark"] as const) {
       const { page, context, complaints } = await openWindow(browser, {

@@ -113,6 +113,12 @@ const settings = createRoute({
   component: lazyRouteComponent(() => import("./settings/SettingsScreen"), "SettingsScreen"),
 });
 
+const repository = createRoute({
+  getParentRoute: () => root,
+  path: "/repository/$repository",
+  component: lazyRouteComponent(() => import("./repository/RepositoryScreen"), "RepositoryScreen"),
+});
+
 const routes = root.addChildren([
   index,
   overview,
@@ -126,6 +132,7 @@ const routes = root.addChildren([
   demo,
   verify,
   settings,
+  repository,
 ]);
 
 export function newRouter(client: QueryClient, history?: RouterHistory) {

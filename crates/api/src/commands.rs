@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use holdfast_engine::backup::BackupOptions;
-use holdfast_engine::bundle::OfflineRequest;
+use holdfast_engine::bundle::{BundleRequest, OfflineRequest};
 use holdfast_engine::jobs::{JobId, JobState, JournalReader};
 use holdfast_engine::keys::{
     self, ListedSlot, MadeKeyPair, NewKey, PublicKey, RemovedKey, RotatedKey,
 };
 use holdfast_engine::recovery_kit::RecoveryKit;
-use holdfast_engine::repository::NewRepository;
+use holdfast_engine::replication::ReplicationRequest;
+use holdfast_engine::repository::{NewRepository, RepositoryStatus};
 use holdfast_engine::rescue::RescueRequest;
 use holdfast_engine::restore::{
     InspectRequest, Inspection, Placement, Purged, RestoreRequest, RestoreResult, RunOptions,
     Swapped, TimelineChoice,
 };
 use holdfast_engine::retention::{
-    Policy, PolicyVersion, Queued, RetentionOutline, Undeleted, parse_mark,
+    Held, Hold, Policy, PolicyVersion, Queued, RetentionOutline, Undeleted, parse_hold, parse_mark,
 };
 use holdfast_engine::secrets::GivenSecrets;
 use holdfast_engine::snapshot::parse_id;
@@ -57,10 +58,11 @@ macro_rules! commands {
 }
 
 commands! {
-    workspace_status, overview, repository_create, repository_attach, keys_list, keys_add, keys_remove, keys_rotate,
+    workspace_status, overview, repository_create, repository_attach, repository_status, keys_list, keys_add, keys_remove, keys_rotate,
     key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
     points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
-    retention_plan, policy_set, retention_queue, retention_start, retention_undelete,
+    retention_plan, policy_set, retention_queue, retention_start, retention_undelete, holds_list, holds_add,
+    holds_remove, replicas_list, replicas_forget, replicate_start, bundle_start,
     verify_offline_start,
     restore_destination, restore_plan, restore_loss, restore_run, restore_step, restore_inspect, restore_pause,
     restore_resume, restore_promote, restore_discard, restore_swap_back, restore_purge, rescue_start, jobs_list,
@@ -139,6 +141,10 @@ async fn repository_attach(
 ) -> Outcome<holdfast_engine::RepositorySummary> {
     let given = brought(r.passphrase, r.recovery_key);
     Ok(engine.attach_repository(&r.url, &given, r.keychain).await?.0)
+}
+
+async fn repository_status(engine: &Engine, r: RepositoryName) -> Outcome<RepositoryStatus> {
+    engine.repository_status(engine.find_repository(r.repository.as_deref()).await?).await
 }
 
 /// What opens a repository that this machine does not know.
@@ -342,6 +348,64 @@ async fn retention_start(engine: &Engine, r: ClusterName) -> Outcome<JobRef> {
 async fn retention_undelete(engine: &Engine, r: RetentionUndelete) -> Outcome<Undeleted> {
     let mark = r.mark.as_deref().map(parse_mark).transpose()?;
     engine.undelete(&r.cluster, mark).await
+}
+
+async fn holds_list(engine: &Engine, r: ClusterName) -> Outcome<Vec<Hold>> {
+    engine.holds(&r.cluster).await
+}
+
+async fn holds_add(engine: &Engine, r: HoldsAdd) -> Outcome<Hold> {
+    let on = match (r.snapshot.as_deref(), r.from, r.to) {
+        (Some(snapshot), None, None) => Held::Snapshot(parse_id(snapshot)?),
+        (None, Some(from), Some(to)) => Held::Between { from, to },
+        _ => {
+            return Err(EngineError::usage(
+                "a hold is on one snapshot, or on all between two times",
+                "Name a snapshot, or both times.",
+            ));
+        }
+    };
+    engine.add_hold(&r.cluster, on, &r.reason).await
+}
+
+async fn holds_remove(engine: &Engine, r: HoldsRemove) -> Outcome<Hold> {
+    engine.remove_hold(&r.cluster, parse_hold(&r.hold)?).await
+}
+
+async fn replicas_list(engine: &Engine, r: ClusterName) -> Outcome<Replicas> {
+    let replicas = engine.replicas(&r.cluster).await?;
+    let score = engine.replication_score(&r.cluster, &replicas).await?;
+    Ok(Replicas { replicas, score })
+}
+
+async fn replicas_forget(engine: &Engine, r: ReplicasForget) -> Outcome<()> {
+    engine.forget_replica(&r.cluster, &r.url).await.map(drop)
+}
+
+async fn replicate_start(engine: &Engine, r: ReplicateStart) -> Outcome<JobRef> {
+    let request = ReplicationRequest {
+        cluster: r.cluster,
+        to: r.to.filter(|url| !url.trim().is_empty()),
+        bytes_per_second: r.bytes_per_second,
+    };
+    engine.start_replication(request).await.map(started)
+}
+
+async fn bundle_start(engine: &Engine, r: BundleStart) -> Outcome<JobRef> {
+    let to = PathBuf::from(r.to);
+    if !to.is_absolute() {
+        return Err(EngineError::usage(
+            "where the bundle goes is no whole path",
+            "Write the path from the root, such as /media/disk/orders.tar.",
+        ));
+    }
+    let request = BundleRequest {
+        cluster: r.cluster,
+        snapshot: r.snapshot.as_deref().map(parse_id).transpose()?,
+        through: r.through,
+        to,
+    };
+    engine.start_bundle(request).await.map(started)
 }
 
 async fn verify_start(engine: &Engine, r: VerifyStart) -> Outcome<JobRef> {

@@ -1,6 +1,7 @@
 //! Requests, and the responses that are not the engine's own types.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +10,7 @@ use holdfast_engine::backup::IncrementalMode;
 use holdfast_engine::cluster::ClusterSummary;
 use holdfast_engine::demo::DemoStatus;
 use holdfast_engine::jobs::JobSummary;
+use holdfast_engine::replication::{ReplicaState, Score};
 use holdfast_engine::rescue::MergeMode;
 use holdfast_engine::restore::{AtTarget, Placement, SetAside};
 use holdfast_engine::retention::Policy;
@@ -364,6 +366,81 @@ pub struct RetentionUndelete {
     pub cluster: String,
     /// One mark; null for all of the cluster.
     pub mark: Option<String>,
+}
+
+/// Places a hold: on one snapshot, or on everything between two times.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct HoldsAdd {
+    /// The cluster.
+    pub cluster: String,
+    /// The snapshot; null for a hold on a time.
+    pub snapshot: Option<String>,
+    /// The first moment that is held; null for a hold on a snapshot.
+    #[ts(type = "string | null")]
+    pub from: Option<DateTime<Utc>>,
+    /// The last moment that is held.
+    #[ts(type = "string | null")]
+    pub to: Option<DateTime<Utc>>,
+    /// Why, in somebody's words.
+    pub reason: String,
+}
+
+/// Lifts a hold.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct HoldsRemove {
+    /// The cluster.
+    pub cluster: String,
+    /// The hold's id.
+    pub hold: String,
+}
+
+/// Where the copies of a cluster's repository are.
+#[derive(Debug, Clone, Serialize, TS)]
+pub struct Replicas {
+    /// Each replica, and how far it is behind.
+    pub replicas: Vec<ReplicaState>,
+    /// What would have to be lost for everything to be lost.
+    pub score: Score,
+}
+
+/// Brings replicas up to date.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicateStart {
+    /// Whose repository.
+    pub cluster: String,
+    /// Where to; null for every known place. One that is not known becomes known.
+    pub to: Option<String>,
+    /// Bytes a second that may be sent; null for no limit.
+    #[ts(type = "number | null")]
+    pub bytes_per_second: Option<NonZeroU64>,
+}
+
+/// Forgets where a replica is; what is there stays.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicasForget {
+    /// Whose repository.
+    pub cluster: String,
+    /// The replica.
+    pub url: String,
+}
+
+/// Makes a bundle.
+#[derive(Debug, Clone, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct BundleStart {
+    /// Of which cluster.
+    pub cluster: String,
+    /// The snapshot; null for the newest that can be restored.
+    pub snapshot: Option<String>,
+    /// The time that can be restored to at the latest; null for all WAL that there is.
+    #[ts(type = "string | null")]
+    pub through: Option<DateTime<Utc>>,
+    /// The whole path, which does not exist: a tar file when it ends in `.tar`, else a folder.
+    pub to: String,
 }
 
 /// Starts a verification.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use holdfast_engine::retention::{
     DEFAULT_DELAY, Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued, Reason,
-    RetentionApplied, RetentionPlan, Span, Undeleted, parse_mark,
+    RetentionApplied, RetentionPlan, Span, Undeleted, parse_hold, parse_mark,
 };
 use holdfast_engine::size::bytes;
 use holdfast_engine::snapshot::parse_id;
@@ -293,9 +293,7 @@ pub(crate) async fn hold(
             Ok(output.result(&hold, |h| format!("Hold {} is placed", h.id)))
         }
         HoldCommand::Remove { name, id } => {
-            let wanted =
-                id.parse().map_err(|_| EngineError::NotFound { what: "hold", name: id })?;
-            let hold = engine.remove_hold(&name, wanted).await?;
+            let hold = engine.remove_hold(&name, parse_hold(&id)?).await?;
             Ok(output.result(&json!({ "removed": hold }), |_| {
                 format!("Hold {} ({}) is lifted", hold.id, hold.reason)
             }))

@@ -8,7 +8,7 @@ use holdfast_repository::{
     CreateOptions, NewSlot, Repository, RepositoryError, RepositoryUrl, Store, StoreProbe,
 };
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Engine;
@@ -16,7 +16,7 @@ use crate::catalog::repositories::{RepositorySummary, UnlockSource};
 use crate::cluster::{Cluster, newest_documents};
 use crate::error::{EngineError, Result};
 use crate::home::Home;
-use crate::keys::{add_keychain_slot, fresh_wrapping_key};
+use crate::keys::{ListedSlot, add_keychain_slot, fresh_wrapping_key};
 use crate::recovery_sheet::RecoverySheet;
 pub use crate::recovery_sheet::recovery_key_from_text;
 use crate::secrets::{self, HeldUnlock};
@@ -37,27 +37,31 @@ pub struct NewRepository {
 }
 
 /// What is known of a repository without reading its contents.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, ts_rs::TS)]
 pub struct RepositoryStatus {
     /// The repository.
     #[serde(flatten)]
     pub summary: RepositorySummary,
     /// Its key slots.
-    pub slots: Vec<KeySlot>,
+    pub slots: Vec<ListedSlot>,
     /// What its store honours.
+    #[ts(type = "{ put_if_absent: boolean; list_after_write: boolean; range_get: boolean }")]
     pub store: StoreProbe,
     /// Objects and bytes by the first part of their names.
     pub objects: std::collections::BTreeMap<String, ObjectCount>,
     /// All bytes stored.
+    #[ts(type = "number")]
     pub bytes: u64,
 }
 
 /// How many objects, how large together.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, ts_rs::TS)]
 pub struct ObjectCount {
     /// Their number.
+    #[ts(type = "number")]
     pub objects: u64,
     /// Their bytes.
+    #[ts(type = "number")]
     pub bytes: u64,
 }
 
@@ -237,7 +241,7 @@ impl Engine {
     /// When it cannot be opened or listed.
     pub async fn repository_status(&self, summary: RepositorySummary) -> Result<RepositoryStatus> {
         let repository = self.open_repository(&summary).await?;
-        let slots = repository.slots().await?;
+        let slots = self.key_slots(&summary).await?;
         let store = repository.store().probe().await?;
         let mut objects = std::collections::BTreeMap::<String, ObjectCount>::new();
         let mut bytes = 0;

@@ -15,4 +15,6 @@ lookAt([
   { name: "policies-empty", path, scene: "empty" },
   { name: "policies-failed", path, scene: "failed" },
   { name: "policies-apply", path, prepare: asking("Apply retention…") },
+  { name: "policies-hold", path, prepare: asking("Place a hold…") },
+  { name: "policies-replica", path, prepare: asking("Add a replica…") },
 ]);

@@ -1656,6 +1656,53 @@ ok: boolean,
  * Each of them.
  */
 replicas: Array<ReplicaResult>, };
+export type ReplicaState = { 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * Since when it is known.
+ */
+added_at: string, 
+/**
+ * How far it is behind; null when that cannot be told.
+ */
+lag: Lag | null, 
+/**
+ * Why it cannot be told.
+ */
+error: ErrorObject | null, };
+export type Score = { 
+/**
+ * The repository, and each replica that answers and is behind by an hour at most.
+ */
+copies: number, 
+/**
+ * Buckets and file systems that these are on.
+ */
+media: number, 
+/**
+ * How many of them are in an object store.
+ */
+off_site: number, 
+/**
+ * How many of them cannot be changed for a while; null because no store is asked for its locks yet.
+ */
+immutable: number | null, 
+/**
+ * Snapshots that the newest verification of each found damaged.
+ */
+errors: number, };
+export type Replicas = { 
+/**
+ * Each replica, and how far it is behind.
+ */
+replicas: Array<ReplicaState>, 
+/**
+ * What would have to be lost for everything to be lost.
+ */
+score: Score, };
 export type Keep = { 
 /**
  * For so long the newest snapshot of each hour.
@@ -1889,6 +1936,23 @@ dying: FateTotals,
  * What another policy or a later time would let go of that is kept now; null for the plan of now.
  */
 lost: FateTotals | null, };
+export type Hold = { 
+/**
+ * UUID version 7.
+ */
+id: string, 
+/**
+ * What is held.
+ */
+on: { snapshot: string } | { between: { from: Time; to: Time } }, 
+/**
+ * Why, in somebody's words.
+ */
+reason: string, 
+/**
+ * When it was placed, by the clock of the machine that placed it.
+ */
+placed_at: Time, };
 export type Queued = { 
 /**
  * The mark's id.
@@ -2331,6 +2395,48 @@ public_key: string | null,
  * Whether this one has opened the repository now.
  */
 opened: boolean, };
+export type ObjectCount = { 
+/**
+ * Their number.
+ */
+objects: number, 
+/**
+ * Their bytes.
+ */
+bytes: number, };
+export type RepositoryStatus = { 
+/**
+ * Its key slots.
+ */
+slots: Array<KeySlot>, 
+/**
+ * What its store honours.
+ */
+store: { put_if_absent: boolean; list_after_write: boolean; range_get: boolean }, 
+/**
+ * Objects and bytes by the first part of their names.
+ */
+objects: { [key in string]: ObjectCount }, 
+/**
+ * All bytes stored.
+ */
+bytes: number, 
+/**
+ * The repository's own identity.
+ */
+id: string, 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * When this machine came to know it.
+ */
+attached_at: string, 
+/**
+ * How it is unlocked here.
+ */
+unlock: UnlockSource, };
 export type RemovedKey = { 
 /**
  * The slot's id.
@@ -2505,6 +2611,11 @@ recovery_key: string | null,
  * Keeps a key in the OS keychain for the next time.
  */
 keychain: boolean, }; response: RepositorySummary };
+  repository_status: { request: { 
+/**
+ * Id or URL; none when there is only one.
+ */
+repository: string | null, }; response: RepositoryStatus };
   keys_list: { request: { 
 /**
  * Id or URL; none when there is only one.
@@ -2799,6 +2910,85 @@ cluster: string,
  * One mark; null for all of the cluster.
  */
 mark: string | null, }; response: Undeleted };
+  holds_list: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: Hold[] };
+  holds_add: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * The snapshot; null for a hold on a time.
+ */
+snapshot: string | null, 
+/**
+ * The first moment that is held; null for a hold on a snapshot.
+ */
+from: string | null, 
+/**
+ * The last moment that is held.
+ */
+to: string | null, 
+/**
+ * Why, in somebody's words.
+ */
+reason: string, }; response: Hold };
+  holds_remove: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, 
+/**
+ * The hold's id.
+ */
+hold: string, }; response: Hold };
+  replicas_list: { request: { 
+/**
+ * The cluster.
+ */
+cluster: string, }; response: Replicas };
+  replicas_forget: { request: { 
+/**
+ * Whose repository.
+ */
+cluster: string, 
+/**
+ * The replica.
+ */
+url: string, }; response: null };
+  replicate_start: { request: { 
+/**
+ * Whose repository.
+ */
+cluster: string, 
+/**
+ * Where to; null for every known place. One that is not known becomes known.
+ */
+to: string | null, 
+/**
+ * Bytes a second that may be sent; null for no limit.
+ */
+bytes_per_second: number | null, }; response: JobRef };
+  bundle_start: { request: { 
+/**
+ * Of which cluster.
+ */
+cluster: string, 
+/**
+ * The snapshot; null for the newest that can be restored.
+ */
+snapshot: string | null, 
+/**
+ * The time that can be restored to at the latest; null for all WAL that there is.
+ */
+through: string | null, 
+/**
+ * The whole path, which does not exist: a tar file when it ends in `.tar`, else a folder.
+ */
+to: string, }; response: JobRef };
   verify_start: { request: { 
 /**
  * The cluster whose repository is read and whose snapshots are judged; none when there is only one

@@ -23,6 +23,9 @@ const LIVE: readonly Command[] = [
   "markers",
   "retention_plan",
   "retention_queue",
+  "holds_list",
+  "replicas_list",
+  "keys_list",
 ];
 
 export function newQueryClient(): QueryClient {

@@ -4,6 +4,7 @@ import type { WorkspaceStatus } from "../api/bindings";
 import { useAction, useWorkspace } from "../api/queries";
 import { UNLOCKED_BY } from "../clusters/unlock";
 import { Button, ButtonLink } from "../elements/Button";
+import { Entries } from "../elements/Entries";
 import { Choice } from "../elements/Field";
 import { Mono } from "../elements/Mono";
 import { Facts, Page, Section } from "../elements/Page";
@@ -46,23 +47,30 @@ function SecretStore({ workspace }: { workspace: WorkspaceStatus }) {
 function Repositories({ workspace }: { workspace: WorkspaceStatus }) {
   return (
     <Section title="Repositories">
-      {workspace.repositories.length === 0 ? (
-        <p className="text-ink-2">None is known yet. Adding a cluster creates or attaches one.</p>
-      ) : (
-        <ul className="divide-y divide-line">
-          {workspace.repositories.map((repository) => (
-            <li key={repository.id} className="py-2 first:pt-0 last:pb-0">
-              <p>
-                <Mono value={repository.url} copy="repository URL" />
-              </p>
-              <p className="text-small text-ink-3">
-                attached <Time value={repository.attached_at} digits={0} /> · unlocked by{" "}
-                {UNLOCKED_BY[repository.unlock]} · <Mono value={repository.id} />
-              </p>
-            </li>
-          ))}
-        </ul>
-      )}
+      <Entries
+        label="Repositories"
+        empty="None is known yet. Adding a cluster creates or attaches one."
+        entries={workspace.repositories.map((repository) => ({
+          key: repository.id,
+          main: <Mono value={repository.url} copy="repository URL" />,
+          more: (
+            <>
+              attached <Time value={repository.attached_at} digits={0} /> · unlocked by{" "}
+              {UNLOCKED_BY[repository.unlock]} · <Mono value={repository.id} />
+            </>
+          ),
+          actions: (
+            <ButtonLink
+              size="small"
+              icon={KeyRound}
+              to="/repository/$repository"
+              params={{ repository: repository.id }}
+            >
+              Store and keys<span className="sr-only"> of {repository.url}</span>
+            </ButtonLink>
+          ),
+        }))}
+      />
     </Section>
   );
 }

@@ -10,6 +10,7 @@ export interface Place {
     | "job"
     | "verify"
     | "settings"
+    | "repository"
     | "add"
     | "demo"
     | "none";
@@ -50,6 +51,8 @@ export function placeOf(path: string): Place {
       return { screen: "verify", ...nowhere };
     case "settings":
       return { screen: "settings", ...nowhere };
+    case "repository":
+      return { screen: "repository", ...nowhere };
     case "clusters":
       return { screen: "add", ...nowhere };
     default:
@@ -67,6 +70,7 @@ export const SCREEN_NAMES: Record<Place["screen"], string> = {
   job: "Job",
   verify: "Verify",
   settings: "Settings",
+  repository: "Repository",
   add: "Add a cluster",
   demo: "Demo",
   none: "Not found",

@@ -84,6 +84,7 @@ const SCREENS: readonly RegExp[] = [
   /^\/job\/[0-9A-Za-z-]{1,64}$/,
   /^\/verify$/,
   /^\/settings$/,
+  /^\/repository\/[0-9A-Za-z-]{1,64}$/,
   /^\/clusters\/new$/,
   /^\/demo\/[0-9A-Za-z-]{1,64}$/,
 ];

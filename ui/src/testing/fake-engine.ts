@@ -4,7 +4,6 @@ import type {
   JobDetail,
   JobEvent,
   JobResult,
-  KeySlot,
   Points,
   SetAside,
 } from "../api/bindings";
@@ -21,6 +20,7 @@ import {
   makeTimeline,
 } from "./archive";
 import { LOSS_CHANGES, makePlan } from "./plan";
+import { HOLDS, NEW_SLOT, NO_REPLICAS, REMOVING_MEANS, REPLICAS, SLOTS, statusOf } from "./repository";
 import { LATER, NOTHING_KEPT, OUTLINE, QUEUE } from "./retention";
 import { before, cluster, JOBS, job, jobDetail, jobEvent, NOW, OVERVIEW, snapshot, WORKSPACE } from "./world";
 
@@ -483,6 +483,22 @@ export class FakeEngine {
       undeleted: QUEUE.filter((each) => !each.removing && (mark === null || each.id === mark)),
       removing: QUEUE.filter((each) => each.removing && mark === null),
     }),
+    holds_list: () => (this.scene === "empty" ? [] : HOLDS),
+    holds_add: ({ snapshot: held, from, to, reason }) => ({
+      id: "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1e03",
+      on: held === null ? { between: { from: from ?? NOW, to: to ?? NOW } } : { snapshot: held },
+      reason,
+      placed_at: NOW,
+    }),
+    holds_remove: ({ hold }) => {
+      const found = HOLDS.find(({ id }) => id === hold);
+      if (!found) throw new FakeRefusal({ code: "not_found", message: `there is no hold ${hold}` });
+      return found;
+    },
+    replicas_list: () => (this.scene === "empty" ? NO_REPLICAS : REPLICAS),
+    replicas_forget: () => null,
+    replicate_start: () => ({ job: "job-replication-done" }),
+    bundle_start: () => ({ job: "job-backup-running" }),
     verify_start: () => ({ job: "job-verify-done" }),
     verify_offline_start: () => ({ job: "job-verify-done" }),
     restore_destination: ({ cluster: name }) => ({
@@ -522,6 +538,7 @@ export class FakeEngine {
     jobs_list: () => (this.scene === "first-run" || this.scene === "no-keychain" ? [] : JOBS),
     job_show: ({ job: id }) => this.detail(id),
     job_cancel: () => null,
+    repository_status: ({ repository }) => statusOf(repository),
     keys_list: () => SLOTS,
     keys_add: ({ key, label }) => ({ ...NEW_SLOT, kind: key.kind, label: label ?? NEW_SLOT.label }),
     keys_remove: ({ slot }) => ({
@@ -548,37 +565,6 @@ export class FakeEngine {
     demo_discard: () => null,
   };
 }
-
-const REMOVING_MEANS =
-  "What opened this slot opens the repository no more. The repository's own key is unchanged.";
-
-const SLOTS: KeySlot[] = [
-  {
-    id: "0b8f9a3e-6a55-4d0e-8f44-0d8f5f0f7a11",
-    kind: "passphrase",
-    label: "Passphrase",
-    created_at: "2026-01-12T08:00:00Z",
-    public_key: null,
-    opened: false,
-  },
-  {
-    id: "1c9f9a3e-6a55-4d0e-8f44-0d8f5f0f7a12",
-    kind: "keychain",
-    label: "anna's laptop",
-    created_at: "2026-01-12T08:01:00Z",
-    public_key: null,
-    opened: true,
-  },
-];
-
-const NEW_SLOT: KeySlot = {
-  id: "2d0f9a3e-6a55-4d0e-8f44-0d8f5f0f7a13",
-  kind: "passphrase",
-  label: "New",
-  created_at: "2026-05-04T12:00:00Z",
-  public_key: null,
-  opened: false,
-};
 
 /** The journal of one of the fixture's jobs. */
 export function journalOf(id: string): JobEvent[] {

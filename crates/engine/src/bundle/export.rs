@@ -20,7 +20,7 @@ use crate::archive::{
 };
 use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobKind};
+use crate::jobs::{JobContext, JobId, JobKind};
 use crate::lease::HeldLease;
 use crate::retention::tombstone;
 use crate::snapshot::contents::{Packs, packs_of};
@@ -84,6 +84,19 @@ impl Engine {
         let engine = self.clone();
         let (cluster, title) = (request.cluster.clone(), title(&request));
         self.run_job(JobKind::Bundle, Some(&cluster), title, cancel, |job| async move {
+            engine.export_in(job, request).await
+        })
+        .await
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] for an unknown cluster; when the job cannot be recorded.
+    pub async fn start_bundle(&self, request: BundleRequest) -> Result<JobId> {
+        let cluster = self.cluster(&request.cluster).await?.name;
+        let (engine, title) = (self.clone(), title(&request));
+        self.start_job(JobKind::Bundle, Some(&cluster), title, |job| async move {
             engine.export_in(job, request).await
         })
         .await

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{EngineError, ErrorObject, Outcome, Result};
-use crate::jobs::{JobContext, JobKind};
+use crate::jobs::{JobContext, JobId, JobKind};
 use crate::lease::HeldLease;
 use crate::repository::answers;
 use crate::retention::tombstone;
@@ -153,12 +153,21 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
-        let engine = self.clone();
-        let title = match &request.to {
-            Some(url) => format!("Replicate {} to {url}", cluster.name),
-            None => format!("Replicate {}", cluster.name),
-        };
+        let (engine, title) = (self.clone(), title(&request));
         self.run_job(JobKind::Replication, Some(&cluster.name), title, cancel, |job| async move {
+            engine.replicate_in(&job, &request).await
+        })
+        .await
+    }
+
+    /// The same in the background.
+    ///
+    /// # Errors
+    /// When the job cannot be recorded.
+    pub async fn start_replication(&self, request: ReplicationRequest) -> Result<JobId> {
+        let cluster = self.cluster(&request.cluster).await?;
+        let (engine, title) = (self.clone(), title(&request));
+        self.start_job(JobKind::Replication, Some(&cluster.name), title, |job| async move {
             engine.replicate_in(&job, &request).await
         })
         .await
@@ -307,6 +316,13 @@ impl Engine {
             .ok_or(EngineError::NotFound { what: "replica", name: url })?;
         places::remove(&repository, found.id).await?;
         Ok(found)
+    }
+}
+
+fn title(request: &ReplicationRequest) -> String {
+    match &request.to {
+        Some(url) => format!("Replicate {} to {url}", request.cluster),
+        None => format!("Replicate {}", request.cluster),
     }
 }
 

@@ -15,17 +15,22 @@ use crate::verify::checks_of;
 const FRESH_SECONDS: u64 = 3600;
 
 /// The 3-2-1-1-0 of a cluster's backups. The database itself is not counted: it is what may be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Score {
     /// The repository, and each replica that answers and is behind by an hour at most.
+    #[ts(type = "number")]
     pub copies: u64,
     /// Buckets and file systems that these are on.
+    #[ts(type = "number")]
     pub media: u64,
     /// How many of them are in an object store.
+    #[ts(type = "number")]
     pub off_site: u64,
     /// How many of them cannot be changed for a while; null because no store is asked for its locks yet.
+    #[ts(type = "number | null")]
     pub immutable: Option<u64>,
     /// Snapshots that the newest verification of each found damaged.
+    #[ts(type = "number")]
     pub errors: u64,
 }
 

@@ -28,15 +28,18 @@ pub enum Held {
 }
 
 /// A hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Hold {
     /// UUID version 7.
+    #[ts(type = "string")]
     pub id: Uuid,
     /// What is held.
+    #[ts(type = "{ snapshot: string } | { between: { from: Time; to: Time } }")]
     pub on: Held,
     /// Why, in somebody's words.
     pub reason: String,
     /// When it was placed, by the clock of the machine that placed it.
+    #[ts(type = "Time")]
     pub placed_at: DateTime<Utc>,
 }
 
@@ -67,6 +70,18 @@ impl Hold {
         }
         Ok(Self { id: Uuid::now_v7(), on, reason: reason.to_owned(), placed_at: Utc::now() })
     }
+}
+
+/// The id of a hold as somebody wrote it; what is none names no hold.
+///
+/// # Errors
+/// [`EngineError::NotFound`].
+pub fn parse_hold(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| no_hold(text))
+}
+
+pub(super) fn no_hold(name: &str) -> EngineError {
+    EngineError::NotFound { what: "hold", name: name.to_owned() }
 }
 
 fn prefix(cluster: Uuid) -> String {

@@ -30,7 +30,7 @@ use uuid::Uuid;
 pub use apply::{
     DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Undeleted, Waiting,
 };
-pub use holds::{Held, Hold};
+pub use holds::{Held, Hold, parse_hold};
 pub use policy::{Keep, MAX_POLICY_BYTES, Override, Policy, PolicyVersion};
 pub use reason::Reason;
 pub use report::{
@@ -180,7 +180,7 @@ impl Engine {
         let found = placed
             .into_iter()
             .find(|placed| placed.id == hold)
-            .ok_or_else(|| EngineError::NotFound { what: "hold", name: hold.to_string() })?;
+            .ok_or_else(|| holds::no_hold(&hold.to_string()))?;
         holds::lift(&repository, cluster.id, hold).await?;
         Ok(found)
     }

@@ -62,6 +62,7 @@ fn position(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::sync::Mutex;
 
     use futures_util::StreamExt;

@@ -1,0 +1,87 @@
+import { Check, RotateCw, TriangleAlert } from "lucide-react";
+import type { RepositoryStatus } from "../api/bindings";
+import { useAnswer } from "../api/queries";
+import { Button } from "../elements/Button";
+import { Bytes, Count } from "../elements/Bytes";
+import { Facts, Section } from "../elements/Page";
+import { Problem } from "../elements/Problem";
+import { Table } from "../elements/Table";
+import { Unknown } from "../elements/Unknown";
+import { Waiting } from "../elements/Waiting";
+
+/** What each property of a store is good for. */
+const PROPERTIES: readonly { key: keyof RepositoryStatus["store"]; label: string; missing: string }[] = [
+  {
+    key: "put_if_absent",
+    label: "Never writes over an object",
+    missing: "Two machines could replace each other's objects: do not back up to this store from several.",
+  },
+  {
+    key: "list_after_write",
+    label: "Lists what was just written",
+    missing: "What was just stored may look missing for a while.",
+  },
+  {
+    key: "range_get",
+    label: "Reads parts of objects",
+    missing: "A restore has to read whole packs.",
+  },
+];
+
+function Honoured({ honoured, missing }: { honoured: boolean; missing: string }) {
+  const Icon = honoured ? Check : TriangleAlert;
+  return (
+    <span className={honoured ? "" : "text-degraded"}>
+      <Icon aria-hidden className="mr-1.5 inline size-4 align-[-0.15em]" />
+      {honoured ? "yes, tried now" : `no. ${missing}`}
+    </span>
+  );
+}
+
+/** What the store was found to honour, and what is in it. Asking writes one object and removes it again. */
+export function StoreCard({ repository }: { repository: string }) {
+  const status = useAnswer("repository_status", { repository }, { staleTime: Number.POSITIVE_INFINITY });
+  const kinds = Object.entries(status.data?.objects ?? {});
+  return (
+    <Section title="Store">
+      {status.isPending && <Waiting what="the store" />}
+      {status.error && (
+        <Problem
+          error={status.error}
+          title="The store could not be asked"
+          onRetry={() => status.refetch()}
+          live={false}
+        />
+      )}
+      {status.data && (
+        <div className="space-y-5">
+          <Facts
+            rows={[
+              ...PROPERTIES.map(
+                ({ key, label, missing }) =>
+                  [
+                    label,
+                    <Honoured key={key} honoured={status.data.store[key]} missing={missing} />,
+                  ] as const,
+              ),
+              ["Locks objects", <Unknown key="lock">not asked for</Unknown>] as const,
+              ["Stored in all", <Bytes key="b" value={status.data.bytes} />] as const,
+            ]}
+          />
+          <Table
+            caption="Objects"
+            empty="none."
+            heads={["Kind", "Number", "Size"]}
+            rows={kinds.map(([kind, { objects, bytes }]) => ({
+              key: kind,
+              cells: [kind, <Count key="n" value={objects} />, <Bytes key="b" value={bytes} />],
+            }))}
+          />
+          <Button icon={RotateCw} busy={status.isFetching} onClick={() => void status.refetch()}>
+            Ask the store again
+          </Button>
+        </div>
+      )}
+    </Section>
+  );
+}
