@@ -171,7 +171,7 @@ describe.skipIf(!HOST)("with a real engine", () => {
     const press = (name: string | RegExp) => page.getByRole("button", { name }).click();
 
     await page.goto(`${HOST}/repository/${repositories[0]?.id}`);
-    await page.getByText("yes, tried now").nth(2).waitFor();
+    await page.getByText("yes", { exact: true }).nth(2).waitFor();
     await press("Add a key…");
     await page.getByLabel("New passphrase", { exact: true }).fill("correct horse");
     await page.getByLabel("New passphrase again").fill("correct horse");

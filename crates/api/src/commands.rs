@@ -164,12 +164,24 @@ async fn keys_list(engine: &Engine, r: RepositoryName) -> Outcome<Vec<ListedSlot
     engine.key_slots(&engine.find_repository(r.repository.as_deref()).await?).await
 }
 
+/// Where something is to be written. A window has no directory of its own that a shorter path could begin at.
+fn whole_path(text: &str) -> Outcome<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(EngineError::usage(
+        format!("{text:?} is no whole path"),
+        "Write the path from the root, such as /media/disk/orders.tar.",
+    ))
+}
+
 /// The one key that a request names.
 fn new_key(key: NewSlotKey) -> Outcome<NewKey> {
     Ok(match key {
         NewSlotKey::Passphrase { passphrase } => NewKey::Passphrase(SecretString::from(passphrase)),
         NewSlotKey::Keychain {} => NewKey::Keychain,
-        NewSlotKey::RecoveryKey { file } => NewKey::RecoveryKey(PathBuf::from(file)),
+        NewSlotKey::RecoveryKey { file } => NewKey::RecoveryKey(whole_path(&file)?),
         NewSlotKey::PublicKey { text } => {
             NewKey::PublicKey(PublicKey::parse(&text).map_err(EngineError::from)?)
         }
@@ -199,7 +211,7 @@ async fn key_pair_generate(_: &Engine, r: KeyPairGenerate) -> Outcome<MadeKeyPai
 
 async fn recovery_kit(engine: &Engine, r: RecoveryKitRequest) -> Outcome<RecoveryKit> {
     let summary = engine.find_repository(r.repository.as_deref()).await?;
-    engine.write_recovery_kit(&summary, Path::new(&r.file)).await
+    engine.write_recovery_kit(&summary, &whole_path(&r.file)?).await
 }
 
 async fn cluster_check(
@@ -383,27 +395,21 @@ async fn replicas_forget(engine: &Engine, r: ReplicasForget) -> Outcome<()> {
 }
 
 async fn replicate_start(engine: &Engine, r: ReplicateStart) -> Outcome<JobRef> {
-    let request = ReplicationRequest {
-        cluster: r.cluster,
-        to: r.to.filter(|url| !url.trim().is_empty()),
-        bytes_per_second: r.bytes_per_second,
-    };
+    let to = r.to.filter(|url| !url.trim().is_empty());
+    if let Some(folder) = to.as_deref().filter(|url| !url.contains("://")) {
+        whole_path(folder)?;
+    }
+    let request =
+        ReplicationRequest { cluster: r.cluster, to, bytes_per_second: r.bytes_per_second };
     engine.start_replication(request).await.map(started)
 }
 
 async fn bundle_start(engine: &Engine, r: BundleStart) -> Outcome<JobRef> {
-    let to = PathBuf::from(r.to);
-    if !to.is_absolute() {
-        return Err(EngineError::usage(
-            "where the bundle goes is no whole path",
-            "Write the path from the root, such as /media/disk/orders.tar.",
-        ));
-    }
     let request = BundleRequest {
         cluster: r.cluster,
         snapshot: r.snapshot.as_deref().map(parse_id).transpose()?,
         through: r.through,
-        to,
+        to: whole_path(&r.to)?,
     };
     engine.start_bundle(request).await.map(started)
 }

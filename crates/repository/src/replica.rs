@@ -313,8 +313,7 @@ impl<'a> Replica<'a> {
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         if entry.size > WHOLE_BYTES {
-            turn.come().await;
-            return self.long(stage, entry, extents, there, pace).await;
+            return self.long(stage, entry, extents, there, pace, turn).await;
         }
         let bytes = match self.source.store().get_limited(path, WHOLE_BYTES).await {
             Ok(bytes) => bytes,
@@ -439,6 +438,7 @@ impl<'a> Replica<'a> {
         extents: &Extents,
         there: &HashMap<String, u64>,
         pace: &Pace,
+        turn: Turn<'_>,
     ) -> Result<Outcome> {
         let path = entry.path.as_str();
         let known = extents.clone();
@@ -459,6 +459,7 @@ impl<'a> Replica<'a> {
                 Outcome::HeldBack(DIVERGED.to_owned())
             });
         }
+        turn.come().await;
         let mut upload = self.copy.store().begin_parts(path).await?;
         let mut start = 0;
         while start < entry.size {
@@ -469,6 +470,7 @@ impl<'a> Replica<'a> {
             start += length;
         }
         upload.complete().await?;
+        turn.pass().await;
         match check(&self.copy, Depth::Structure, entry, known).await {
             Ok(_) => Ok(Outcome::Copied),
             Err(error) if is_damage(&error) => Err(self.take_back(path).await),

@@ -1,5 +1,5 @@
-//! Every operation of the store fails once, in every way: the repository stays sound, and the
-//! same call succeeds afterwards.
+//! Every operation of the store fails, in every way, once or from then on as when the process is killed: the
+//! repository stays sound, and the same call succeeds afterwards.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -30,12 +30,19 @@ fn store() -> (FaultStore, Store) {
     (faults, store)
 }
 
+/// Every fault, once and from then on.
+fn faults() -> impl Iterator<Item = (Fault, u64)> {
+    FAULTS.into_iter().flat_map(|fault| [(fault, 1), (fault, u64::MAX)])
+}
+
 #[tokio::test]
-async fn creation_survives_any_single_fault() {
-    for fault in FAULTS {
+async fn creation_survives_a_fault_at_every_operation() {
+    let mut points = 0;
+    for (fault, count) in faults() {
         for nth in 0.. {
+            points += 1;
             let (faults, store) = store();
-            faults.arm(nth, 1, fault);
+            faults.arm(nth, count, fault);
             let made = create(store.clone()).await;
             let finished = faults.operations() <= nth;
             faults.disarm();
@@ -45,7 +52,7 @@ async fn creation_survives_any_single_fault() {
                     // The last answer was lost, and so was the attempt to find out.
                     Ok(repository) => repository,
                     Err(RepositoryError::NotARepository { .. }) => create(store).await.unwrap(),
-                    Err(other) => panic!("{fault:?} at {nth}: {error}, then {other}"),
+                    Err(other) => panic!("{fault:?} x{count} at {nth}: {error}, then {other}"),
                 },
             };
             assert_clean(&repository).await;
@@ -55,10 +62,11 @@ async fn creation_survives_any_single_fault() {
             }
         }
     }
+    println!("{points} creations were cut off");
 }
 
 fn extents() -> Vec<Bytes> {
-    (0..30).map(|n| noise(n, 8192)).collect()
+    (0..120).map(|n| noise(n, 8192)).collect()
 }
 
 /// A backup as the engine makes one: packs, index, file table, sealed object, manifest.
@@ -74,15 +82,17 @@ async fn backup(repository: &Repository) -> Result<Vec<ExtentId>, RepositoryErro
 }
 
 #[tokio::test]
-async fn a_backup_survives_any_single_fault() {
-    for fault in FAULTS {
+async fn a_backup_survives_a_fault_at_every_operation() {
+    let mut points = 0;
+    for (fault, count) in faults() {
         for nth in 0.. {
+            points += 1;
             let (faults, store) = store();
             let repository = create(store.clone()).await.unwrap();
             // Something to share, and an index to read.
             add(&repository, &extents()[..5], small_packs()).await.unwrap();
             let repository = open(store.clone()).await.unwrap();
-            faults.arm(nth, 1, fault);
+            faults.arm(nth, count, fault);
             let outcome = backup(&repository).await;
             let finished = faults.operations() <= nth;
             faults.disarm();
@@ -102,6 +112,8 @@ async fn a_backup_survives_any_single_fault() {
             }
         }
     }
+    println!("{points} backups were cut off");
+    assert!(points > 80, "{points}");
 }
 
 #[tokio::test]

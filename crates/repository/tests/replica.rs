@@ -158,7 +158,8 @@ async fn catalogue_14_a_replica_never_names_what_it_lacks() {
             }
         }
     }
-    assert!(ends > 60, "{ends}");
+    println!("{ends} replications were cut off");
+    assert!(ends > 100, "{ends}");
 }
 
 /// The source with one backup more, unless it is copied for the first time.

@@ -7,6 +7,7 @@ import {
   useQuery,
   useQueryClient,
 } from "@tanstack/react-query";
+import { useEffect, useRef } from "react";
 import type { ApiError, Command, RequestOf, ResponseOf } from "./client";
 import { call, toErrorObject } from "./client";
 
@@ -24,7 +25,6 @@ const LIVE: readonly Command[] = [
   "retention_plan",
   "retention_queue",
   "holds_list",
-  "replicas_list",
   "keys_list",
 ];
 
@@ -84,18 +84,27 @@ export async function prefetchAnswer<C extends Command>(
   });
 }
 
-/** Runs a changing command; afterwards everything that may have changed is asked again. */
+/** Runs a changing command; afterwards, also when it failed, everything that may have changed is asked again. */
 export function useAction<C extends Command>(
   command: C,
   onDone?: (response: ResponseOf<C>) => void,
 ): UseMutationResult<ResponseOf<C>, ApiError, RequestOf<C>> {
   const client = useQueryClient();
+  const here = useRef(true);
+  useEffect(() => {
+    here.current = true;
+    return () => {
+      here.current = false;
+    };
+  }, []);
   return useMutation<ResponseOf<C>, ApiError, RequestOf<C>>({
     mutationFn: (request) => call(command, request),
-    onSuccess: async (response) => {
-      onDone?.(response);
-      await refreshLive(client);
+    onSuccess: (response) => {
+      // Whoever has closed the question meanwhile is somewhere else.
+      if (here.current) onDone?.(response);
     },
+    // What has failed may have done a part of it.
+    onSettled: () => refreshLive(client),
   });
 }
 

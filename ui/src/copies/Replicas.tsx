@@ -27,7 +27,12 @@ function Behind({ lag }: { lag: Lag }) {
 
 function Standing({ replica }: { replica: ReplicaState }) {
   if (replica.lag) return <Behind lag={replica.lag} />;
-  return <span className="text-broken">{replica.error?.message ?? "not known"}</span>;
+  return (
+    <span className="text-broken">
+      {replica.error?.message ?? "not known"}
+      {replica.error?.hint && <span className="text-ink-2"> {replica.error.hint}</span>}
+    </span>
+  );
 }
 
 /** How much would have to be lost for everything to be lost. */
@@ -52,7 +57,7 @@ function Copies({ score }: { score: Score }) {
           ),
         ],
         [
-          "Snapshots found damaged",
+          "Snapshots that a verification found damaged",
           <span key="e" className={score.errors > 0 ? "text-broken" : ""}>
             {score.errors}
           </span>,
@@ -65,14 +70,17 @@ function Copies({ score }: { score: Score }) {
 /** Where the copies of a cluster's repository are, how far they are behind, and bringing them up to date. */
 export function Replicas({ cluster }: { cluster: string }) {
   const navigate = useNavigate();
-  const known = useAnswer("replicas_list", { cluster }, { staleTime: 60_000 });
+  const known = useAnswer("replicas_list", { cluster }, { staleTime: 10_000 });
   const [adding, setAdding] = useState(false);
   const [forgotten, setForgotten] = useState<string | null>(null);
   const update = useAction(
     "replicate_start",
     ({ job }) => void navigate({ to: "/job/$job", params: { job } }),
   );
-  const forget = useAction("replicas_forget", () => setForgotten(null));
+  const forget = useAction("replicas_forget", () => {
+    setForgotten(null);
+    void known.refetch();
+  });
   const replicas = known.data?.replicas ?? [];
   return (
     <Section title="Replicas">
@@ -112,7 +120,10 @@ export function Replicas({ cluster }: { cluster: string }) {
                   size="small"
                   icon={Unlink}
                   aria-label={`Forget ${replica.url}…`}
-                  onClick={() => setForgotten(replica.url)}
+                  onClick={() => {
+                    forget.reset();
+                    setForgotten(replica.url);
+                  }}
                 >
                   Forget…
                 </Button>

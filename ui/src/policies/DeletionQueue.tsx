@@ -36,7 +36,14 @@ export function DeletionQueue({ cluster }: { cluster: string }) {
           queue={queue.data}
           action={(each) =>
             !each.removing && (
-              <Button size="small" icon={Undo2} onClick={() => setBack(each)}>
+              <Button
+                size="small"
+                icon={Undo2}
+                onClick={() => {
+                  undelete.reset();
+                  setBack(each);
+                }}
+              >
                 Take back…
               </Button>
             )

@@ -67,7 +67,10 @@ export function Holds({ cluster }: { cluster: string }) {
                 size="small"
                 icon={LockOpen}
                 aria-label={`Lift the hold: ${hold.reason}…`}
-                onClick={() => setLifted(hold)}
+                onClick={() => {
+                  lift.reset();
+                  setLifted(hold);
+                }}
               >
                 Lift…
               </Button>

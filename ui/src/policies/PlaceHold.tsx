@@ -17,6 +17,11 @@ function timeProblem(text: string): string | null {
     : "Write a time as 2026-05-04 14:31:58Z.";
 }
 
+function orderProblem(from: string, to: string): string | null {
+  const [first, last] = [parseTime(from), parseTime(to)];
+  return first.ok && last.ok && first.millis > last.millis ? "It ends before it begins." : null;
+}
+
 function utcOf(text: string): string | null {
   const time = parseTime(text);
   return time.ok ? time.utc : null;
@@ -33,7 +38,7 @@ export function PlaceHold({ cluster, onClose }: { cluster: string; onClose: () =
   const place = useAction("holds_add", onClose);
   const problems = {
     from: on === "time" ? timeProblem(from) : null,
-    to: on === "time" ? timeProblem(to) : null,
+    to: on === "time" ? (timeProblem(to) ?? orderProblem(from, to)) : null,
     snapshot: on === "snapshot" && snapshot.trim() === "" ? "Name the snapshot." : null,
     reason: reason.trim() === "" ? "Say why: whoever wants to lift it has to know." : null,
   };

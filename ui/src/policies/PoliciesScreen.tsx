@@ -25,10 +25,10 @@ export function PoliciesScreen() {
         <Problem error={plan.error} title="What is kept could not be read" onRetry={() => plan.refetch()} />
       )}
       <div className="space-y-4">
+        {plan.data && <PolicyEditor key={plan.data.plan.policy.version} cluster={cluster} now={plan.data} />}
+        <Holds cluster={cluster} />
         {plan.data && (
           <>
-            <PolicyEditor key={plan.data.plan.policy.version} cluster={cluster} now={plan.data} />
-            <Holds cluster={cluster} />
             <PlanNow outline={plan.data} />
             <DeletionQueue cluster={cluster} />
           </>

@@ -1,6 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
-import { requestsOf } from "../testing/fake-client";
+import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { mount } from "../testing/mount";
 
 const PATH = "/c/orders-eu/policies";
@@ -23,6 +23,10 @@ describe("holds", () => {
     expect(within(dialog).getByText(/Write the offset too/)).toBeTruthy();
     expect(within(dialog).getByText(/Say why/)).toBeTruthy();
     await user.type(within(dialog).getByLabelText("From"), "Z");
+    await user.type(within(dialog).getByLabelText("To"), "2026-05-03 02:00+02:00");
+    await user.click(place);
+    expect(within(dialog).getByText("It ends before it begins.")).toBeTruthy();
+    await user.clear(within(dialog).getByLabelText("To"));
     await user.type(within(dialog).getByLabelText("To"), "2026-05-05 02:00+02:00");
     await user.type(within(dialog).getByLabelText("Why"), "Case 7");
     await user.click(place);
@@ -60,5 +64,18 @@ describe("holds", () => {
     await user.click(within(dialog).getByRole("button", { name: "Lift the hold" }));
     await waitFor(() => expect(requestsOf("holds_remove")).toHaveLength(1));
     expect(requestsOf("holds_remove")[0]?.hold).toBe("0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1e02");
+    await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
+  });
+
+  test("a refusal is not shown for another one, and a plan that fails hides none", async () => {
+    fakeEngine.refuse("retention_plan", { code: "repository_corrupt", message: "an object is damaged" });
+    fakeEngine.refuse("holds_remove", { code: "not_found", message: "there is no such hold" });
+    const { user } = mount(PATH);
+    await user.click(await screen.findByRole("button", { name: /^Lift the hold: Case/ }));
+    await user.click(screen.getByRole("button", { name: "Lift the hold" }));
+    expect(await screen.findByText("there is no such hold")).toBeTruthy();
+    await user.click(screen.getByRole("button", { name: "Cancel" }));
+    await user.click(screen.getByRole("button", { name: "Lift the hold: Audit of the year…" }));
+    expect(screen.queryByText("there is no such hold")).toBeNull();
   });
 });

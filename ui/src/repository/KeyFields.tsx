@@ -50,7 +50,9 @@ export function KeyFields({ of }: { of: ReturnType<typeof useNewKey> }) {
     case "keychain":
       return (
         <p className="text-ink-2">
-          A fresh key is made and kept in this machine's keychain. Nobody has to remember it.
+          A fresh key is made and kept in this machine's keychain. Nobody has to remember it. It takes the
+          place of the one that was kept here for this repository before: a slot of that one opens nothing any
+          more, and is best removed.
         </p>
       );
   }

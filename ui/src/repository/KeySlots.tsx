@@ -19,10 +19,12 @@ type Doing = { what: "add" } | { what: "remove" | "rotate"; slot: KeySlot };
 interface KeySlotsProps {
   repository: string;
   secretStore: SecretStoreKind;
+  /** Of the demo workspace, which opens it with a passphrase of its own. */
+  demo: boolean;
 }
 
 /** The ways into a repository: adding one, taking one away, giving one another secret. */
-export function KeySlots({ repository, secretStore }: KeySlotsProps) {
+export function KeySlots({ repository, secretStore, demo }: KeySlotsProps) {
   const slots = useAnswer("keys_list", { repository });
   const [doing, setDoing] = useState<Doing | null>(null);
   const [means, setMeans] = useState<string | null>(null);
@@ -65,7 +67,7 @@ export function KeySlots({ repository, secretStore }: KeySlotsProps) {
                 <Mono value={slot.id} />
               </>
             ),
-            actions: (
+            actions: !(demo && slot.kind === "passphrase") && (
               <>
                 <Button
                   size="small"

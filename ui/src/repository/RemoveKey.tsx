@@ -19,6 +19,7 @@ export function RemoveKey({ repository, slot, slots, onDone, onClose }: RemoveKe
   const left = slots.filter(({ id }) => id !== slot.id);
   const portable = left.some(({ kind }) => PORTABLE.includes(kind));
   const lastPortable = !portable && PORTABLE.includes(slot.kind) && left.length > 0;
+  const guarded = lastPortable || slot.opened;
   return (
     <Confirm
       title={`Remove “${slot.label}”?`}
@@ -26,7 +27,7 @@ export function RemoveKey({ repository, slot, slots, onDone, onClose }: RemoveKe
       look="danger"
       busy={remove.isPending}
       error={remove.error}
-      {...(lastPortable ? { typed: { text: slot.label, label: `Type ${slot.label} to go on` } } : {})}
+      {...(guarded ? { typed: { text: slot.label, label: `Type ${slot.label} to go on` } } : {})}
       onConfirm={() => remove.mutate({ repository, slot: slot.id, force: lastPortable })}
       onClose={onClose}
     >
@@ -37,11 +38,20 @@ export function RemoveKey({ repository, slot, slots, onDone, onClose }: RemoveKe
       </p>
       {lastPortable && (
         <Notice>
-          None of these opens it on a new machine: when those devices and people are lost, every backup is.
-          Better add a passphrase or a recovery key first.
+          None of these opens it without a certain device or a certain person: when those are lost, every
+          backup is. Better add a passphrase or a recovery key first.
         </Notice>
       )}
-      <p>Whoever has opened the repository with it may have kept a copy of what it opens.</p>
+      {slot.opened && (
+        <Notice>
+          This machine has opened the repository with it. After the next start it can only do so with another
+          one: until then nothing is backed up or archived from here.
+        </Notice>
+      )}
+      <p>
+        Whoever has opened the repository with it may have kept a copy of what it opens. Replicas let it in
+        until they are brought up to date; bundles, and replicas that were forgotten, always will.
+      </p>
     </Confirm>
   );
 }

@@ -31,6 +31,7 @@ export function RepositoryScreen() {
             <KeySlots
               repository={known.id}
               secretStore={workspace.data?.secret_store.kind ?? "unavailable"}
+              demo={known.unlock === "demo"}
             />
             <RecoveryKitCard repository={known.id} />
           </div>

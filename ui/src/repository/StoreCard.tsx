@@ -8,6 +8,7 @@ import { Problem } from "../elements/Problem";
 import { Table } from "../elements/Table";
 import { Unknown } from "../elements/Unknown";
 import { Waiting } from "../elements/Waiting";
+import { Time } from "../time/Time";
 
 /** What each property of a store is good for. */
 const PROPERTIES: readonly { key: keyof RepositoryStatus["store"]; label: string; missing: string }[] = [
@@ -33,7 +34,7 @@ function Honoured({ honoured, missing }: { honoured: boolean; missing: string })
   return (
     <span className={honoured ? "" : "text-degraded"}>
       <Icon aria-hidden className="mr-1.5 inline size-4 align-[-0.15em]" />
-      {honoured ? "yes, tried now" : `no. ${missing}`}
+      {honoured ? "yes" : `no. ${missing}`}
     </span>
   );
 }
@@ -53,7 +54,7 @@ export function StoreCard({ repository }: { repository: string }) {
           live={false}
         />
       )}
-      {status.data && (
+      {status.data && !status.error && (
         <div className="space-y-5">
           <Facts
             rows={[
@@ -64,6 +65,10 @@ export function StoreCard({ repository }: { repository: string }) {
                     <Honoured key={key} honoured={status.data.store[key]} missing={missing} />,
                   ] as const,
               ),
+              [
+                "Tried",
+                <Time key="tried" value={new Date(status.dataUpdatedAt).toISOString()} digits={0} />,
+              ] as const,
               ["Locks objects", <Unknown key="lock">not asked for</Unknown>] as const,
               ["Stored in all", <Bytes key="b" value={status.data.bytes} />] as const,
             ]}

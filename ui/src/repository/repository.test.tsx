@@ -1,7 +1,9 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
+import type { KeySlot } from "../api/bindings";
 import { fakeEngine, requestsOf } from "../testing/fake-client";
 import { mount } from "../testing/mount";
+import { NEW_SLOT } from "../testing/repository";
 import { WORKSPACE } from "../testing/world";
 
 const BUCKET = "/repository/0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1a11";
@@ -13,7 +15,7 @@ describe("a repository", () => {
     const { user } = mount("/settings");
     const links = await screen.findAllByRole("link", { name: /Store and keys of s3/ });
     await user.click(links[0] as HTMLElement);
-    expect(await screen.findAllByText("yes, tried now")).toHaveLength(3);
+    expect(await screen.findAllByText("yes")).toHaveLength(3);
     expect(screen.getByText("not asked for")).toBeTruthy();
     const objects = screen.getByRole("table", { name: "Objects" });
     expect(objects.textContent).toContain("packs");
@@ -25,7 +27,7 @@ describe("a repository", () => {
   test("says what a store does not honour and what that means", async () => {
     mount(FOLDER);
     expect(await screen.findByText(/Two machines could replace/)).toBeTruthy();
-    expect(screen.getAllByText("yes, tried now")).toHaveLength(2);
+    expect(screen.getAllByText("yes")).toHaveLength(2);
   });
 
   test("is not made up when this machine does not know it", async () => {
@@ -38,7 +40,8 @@ describe("a repository", () => {
     fakeEngine.refuse("repository_status", { code: "store_unreachable", message: "no answer within 20 s" });
     mount(BUCKET);
     expect(await screen.findByText("no answer within 20 s")).toBeTruthy();
-    expect(screen.getByRole("list", { name: "Key slots" }).textContent).toContain("has opened it now");
+    const slots = await screen.findByRole("list", { name: "Key slots" });
+    expect(slots.textContent).toContain("has opened it now");
   });
 });
 
@@ -107,7 +110,7 @@ describe("keys", () => {
     const { user } = mount(BUCKET);
     await user.click(await screen.findByRole("button", { name: "Remove Passphrase…" }));
     const dialog = screen.getByRole("dialog");
-    expect(dialog.textContent).toContain("None of these opens it on a new machine");
+    expect(dialog.textContent).toContain("without a certain device or a certain person");
     const remove = within(dialog).getByRole("button", { name: "Remove this key" });
     expect(remove).toHaveProperty("disabled", true);
     await user.type(within(dialog).getByRole("textbox"), "Passphrase");
@@ -122,10 +125,40 @@ describe("keys", () => {
     await user.click(await screen.findByRole("button", { name: "Remove anna's laptop…" }));
     const dialog = screen.getByRole("dialog");
     expect(dialog.textContent).toContain("What is left: Passphrase (passphrase).");
+    expect(dialog.textContent).toContain("This machine has opened the repository with it");
+    await user.type(within(dialog).getByRole("textbox"), "anna's laptop");
     await user.click(within(dialog).getByRole("button", { name: "Remove this key" }));
     expect(await within(dialog).findByText("it is the only way in")).toBeTruthy();
     expect(requestsOf("keys_remove")[0]?.force).toBe(false);
   });
+});
+
+test("whoever has closed a question is left alone by its answer", async () => {
+  let answer: (slot: KeySlot) => void = () => {};
+  fakeEngine.answerWith("keys_add", () => new Promise<KeySlot>((resolve) => (answer = resolve)) as never);
+  const { user } = mount(BUCKET);
+  await user.click(await screen.findByRole("button", { name: "Add a key…" }));
+  await user.type(screen.getByLabelText("New passphrase"), "correct horse");
+  await user.type(screen.getByLabelText("New passphrase again"), "correct horse");
+  await user.click(screen.getByRole("button", { name: "Add this key" }));
+  await user.click(screen.getByRole("button", { name: "Cancel" }));
+  await user.click(screen.getByRole("button", { name: "Remove Passphrase…" }));
+  const asked = requestsOf("keys_list").length;
+  answer(NEW_SLOT);
+  await waitFor(() => expect(requestsOf("keys_list").length).toBeGreaterThan(asked));
+  expect(screen.getByRole("dialog").textContent).toContain("Remove “Passphrase”?");
+});
+
+test("the demo's own passphrase stays as it is", async () => {
+  const [first, ...others] = WORKSPACE.repositories;
+  if (first === undefined) throw new Error("the fixture has no repository");
+  fakeEngine.answerWith("workspace_status", () => ({
+    ...WORKSPACE,
+    repositories: [{ ...first, unlock: "demo" }, ...others],
+  }));
+  mount(BUCKET);
+  expect(await screen.findByRole("button", { name: "Remove anna's laptop…" })).toBeTruthy();
+  expect(screen.queryByRole("button", { name: "Remove Passphrase…" })).toBeNull();
 });
 
 describe("the recovery kit", () => {

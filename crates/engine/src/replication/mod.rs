@@ -153,7 +153,7 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
-        let (engine, title) = (self.clone(), title(&request));
+        let (engine, title) = (self.clone(), title(&request)?);
         self.run_job(JobKind::Replication, Some(&cluster.name), title, cancel, |job| async move {
             engine.replicate_in(&job, &request).await
         })
@@ -163,10 +163,10 @@ impl Engine {
     /// The same in the background.
     ///
     /// # Errors
-    /// When the job cannot be recorded.
+    /// Usage for an address that is none; when the job cannot be recorded.
     pub async fn start_replication(&self, request: ReplicationRequest) -> Result<JobId> {
         let cluster = self.cluster(&request.cluster).await?;
-        let (engine, title) = (self.clone(), title(&request));
+        let (engine, title) = (self.clone(), title(&request)?);
         self.start_job(JobKind::Replication, Some(&cluster.name), title, |job| async move {
             engine.replicate_in(&job, &request).await
         })
@@ -319,11 +319,12 @@ impl Engine {
     }
 }
 
-fn title(request: &ReplicationRequest) -> String {
-    match &request.to {
-        Some(url) => format!("Replicate {} to {url}", request.cluster),
+/// What the job is called. A title is recorded: an address that is none, or has credentials in it, gets no further.
+fn title(request: &ReplicationRequest) -> Result<String> {
+    Ok(match &request.to {
+        Some(url) => format!("Replicate {} to {}", request.cluster, places::absolute(url)?),
         None => format!("Replicate {}", request.cluster),
-    }
+    })
 }
 
 async fn lag(
