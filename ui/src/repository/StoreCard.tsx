@@ -65,14 +65,13 @@ export function StoreCard({ repository }: { repository: string }) {
                     <Honoured key={key} honoured={status.data.store[key]} missing={missing} />,
                   ] as const,
               ),
-              [
-                "Tried",
-                <Time key="tried" value={new Date(status.dataUpdatedAt).toISOString()} digits={0} />,
-              ] as const,
               ["Locks objects", <Unknown key="lock">not asked for</Unknown>] as const,
               ["Stored in all", <Bytes key="b" value={status.data.bytes} />] as const,
             ]}
           />
+          <p className="text-small text-ink-3">
+            Tried <Time value={new Date(status.dataUpdatedAt).toISOString()} digits={0} />
+          </p>
           <Table
             caption="Objects"
             empty="none."
