@@ -1,7 +1,7 @@
 //! The list of commands, and what each of them calls.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use holdfast_engine::backup::BackupOptions;
@@ -58,8 +58,8 @@ macro_rules! commands {
 }
 
 commands! {
-    workspace_status, overview, repository_create, repository_attach, repository_status, keys_list, keys_add, keys_remove, keys_rotate,
-    key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
+    workspace_status, overview, repository_create, repository_attach, repository_status, keys_list, keys_add,
+    keys_remove, keys_rotate, key_pair_generate, recovery_kit, cluster_check, cluster_add, cluster_remove,
     points, timeline, commits, density, markers, find, backup_start, archive_start, verify_start,
     retention_plan, policy_set, retention_queue, retention_start, retention_undelete, holds_list, holds_add,
     holds_remove, replicas_list, replicas_forget, replicate_start, bundle_start,
@@ -84,7 +84,7 @@ fn answer<T: Serialize>(outcome: Outcome<T>) -> Outcome<Value> {
 }
 
 fn secret(text: Option<String>) -> Option<SecretString> {
-    text.filter(|t| !t.is_empty()).map(SecretString::from)
+    given(text).map(SecretString::from)
 }
 
 fn started(job: JobId) -> JobRef {
@@ -129,7 +129,7 @@ async fn repository_create(
             url: r.url,
             passphrase: secret(r.passphrase),
             keychain: r.keychain,
-            recovery_key_file: r.recovery_key_file.filter(|f| !f.is_empty()).map(PathBuf::from),
+            recovery_key_file: given(r.recovery_key_file).as_deref().map(whole_path).transpose()?,
             ..NewRepository::default()
         })
         .await
@@ -162,6 +162,11 @@ fn secrets_text(text: &str) -> SecretString {
 
 async fn keys_list(engine: &Engine, r: RepositoryName) -> Outcome<Vec<ListedSlot>> {
     engine.key_slots(&engine.find_repository(r.repository.as_deref()).await?).await
+}
+
+/// What a field holds; none when it was left empty.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// Where something is to be written. A window has no directory of its own that a shorter path could begin at.
@@ -205,8 +210,8 @@ async fn keys_rotate(engine: &Engine, r: KeysRotate) -> Outcome<RotatedKey> {
 }
 
 async fn key_pair_generate(_: &Engine, r: KeyPairGenerate) -> Outcome<MadeKeyPair> {
-    let private = r.private_key_file.filter(|f| !f.is_empty()).map(PathBuf::from);
-    keys::generate_key_pair(Path::new(&r.public_key_file), private.as_deref()).await
+    let private = given(r.private_key_file).as_deref().map(whole_path).transpose()?;
+    keys::generate_key_pair(&whole_path(&r.public_key_file)?, private.as_deref()).await
 }
 
 async fn recovery_kit(engine: &Engine, r: RecoveryKitRequest) -> Outcome<RecoveryKit> {

@@ -2,8 +2,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { useAction } from "../api/queries";
 import { urlProblem } from "../clusters/validity";
-import { Button } from "../elements/Button";
-import { Dialog } from "../elements/Dialog";
+import { Dialog, SubmitOrCancel } from "../elements/Dialog";
 import { Field } from "../elements/Field";
 import { Problem } from "../elements/Problem";
 
@@ -57,12 +56,7 @@ export function AddReplica({ cluster, onClose }: { cluster: string; onClose: () 
           was.
         </p>
         {start.error && <Problem error={start.error} title="The replication was not started" />}
-        <div className="flex flex-wrap justify-end gap-2">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="primary" busy={start.isPending}>
-            Make this replica
-          </Button>
-        </div>
+        <SubmitOrCancel action="Make this replica" busy={start.isPending} onClose={onClose} />
       </form>
     </Dialog>
   );

@@ -6,7 +6,7 @@ import { Button } from "../elements/Button";
 import { Field } from "../elements/Field";
 import { Section } from "../elements/Page";
 import { Problem } from "../elements/Problem";
-import { parseTime } from "../time/parse";
+import { parseTime, timeProblem } from "../time/parse";
 
 /** Takes one snapshot with its WAL along, as one file or folder. */
 export function MakeBundle({ cluster }: { cluster: string }) {
@@ -16,7 +16,7 @@ export function MakeBundle({ cluster }: { cluster: string }) {
   const [tried, setTried] = useState(false);
   const start = useAction("bundle_start", ({ job }) => void navigate({ to: "/job/$job", params: { job } }));
   const time = parseTime(through);
-  const wrongTime = time.ok || time.reason === "empty" ? null : "Write a time as 2026-05-04 14:31:58Z.";
+  const wrongTime = through.trim() === "" ? null : timeProblem(through);
   const submit = (event: FormEvent) => {
     event.preventDefault();
     setTried(true);

@@ -82,7 +82,7 @@ describe("a bundle", () => {
     await user.type(screen.getByLabelText("Write it to"), "/media/disk/orders.tar");
     const time = screen.getByLabelText(/Up to this time/);
     await user.type(time, "2026-05-04 14:31");
-    expect(screen.getByText(/Write a time as/)).toBeTruthy();
+    expect(screen.getByText(/Write the offset too/)).toBeTruthy();
     await user.click(make);
     expect(requestsOf("bundle_start")).toHaveLength(0);
     await user.type(time, "Z");

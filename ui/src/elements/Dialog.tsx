@@ -73,6 +73,25 @@ export function Dialog({ title, onClose, children, place = "centre", wide, plain
   );
 }
 
+interface SubmitProps {
+  /** Repeats the verb and its object: "Place the hold", never "OK". */
+  action: string;
+  busy: boolean;
+  onClose: () => void;
+}
+
+/** The end of a form in a dialog: leaving it, and sending it. */
+export function SubmitOrCancel({ action, busy, onClose }: SubmitProps) {
+  return (
+    <div className="flex flex-wrap justify-end gap-2">
+      <Button onClick={onClose}>Cancel</Button>
+      <Button type="submit" look="primary" busy={busy}>
+        {action}
+      </Button>
+    </div>
+  );
+}
+
 interface ConfirmProps {
   title: string;
   /** Repeats the verb and its object: "Discard restored copy", never "OK". */

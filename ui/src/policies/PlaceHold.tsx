@@ -1,21 +1,11 @@
 import { type FormEvent, useState } from "react";
 import { useAction } from "../api/queries";
-import { Button } from "../elements/Button";
-import { Dialog } from "../elements/Dialog";
+import { Dialog, SubmitOrCancel } from "../elements/Dialog";
 import { Choice, Field } from "../elements/Field";
 import { Problem } from "../elements/Problem";
-import { parseTime } from "../time/parse";
+import { parseTime, timeProblem } from "../time/parse";
 
 type On = "time" | "snapshot";
-
-/** Why a text is no moment; null when it is one. */
-function timeProblem(text: string): string | null {
-  const time = parseTime(text);
-  if (time.ok) return null;
-  return time.reason === "zone"
-    ? "Write the offset too, such as Z for UTC or +02:00."
-    : "Write a time as 2026-05-04 14:31:58Z.";
-}
 
 function orderProblem(from: string, to: string): string | null {
   const [first, last] = [parseTime(from), parseTime(to)];
@@ -105,12 +95,7 @@ export function PlaceHold({ cluster, onClose }: { cluster: string; onClose: () =
           error={shown(problems.reason)}
         />
         {place.error && <Problem error={place.error} title="The hold was not placed" />}
-        <div className="flex flex-wrap justify-end gap-2">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="primary" busy={place.isPending}>
-            Place the hold
-          </Button>
-        </div>
+        <SubmitOrCancel action="Place the hold" busy={place.isPending} onClose={onClose} />
       </form>
     </Dialog>
   );

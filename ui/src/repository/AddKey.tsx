@@ -1,8 +1,7 @@
 import { type FormEvent, useState } from "react";
 import type { KeySlot } from "../api/bindings";
 import { useAction } from "../api/queries";
-import { Button } from "../elements/Button";
-import { Dialog } from "../elements/Dialog";
+import { Dialog, SubmitOrCancel } from "../elements/Dialog";
 import { Choice, Field } from "../elements/Field";
 import { Problem } from "../elements/Problem";
 import { KeyFields } from "./KeyFields";
@@ -52,12 +51,7 @@ export function AddKey({ repository, keychain, onDone, onClose }: AddKeyProps) {
           hint="So that whoever looks at the list knows whose it is."
         />
         {add.error && <Problem error={add.error} title="The key was not added" />}
-        <div className="flex flex-wrap justify-end gap-2">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="primary" busy={add.isPending}>
-            Add this key
-          </Button>
-        </div>
+        <SubmitOrCancel action="Add this key" busy={add.isPending} onClose={onClose} />
       </form>
     </Dialog>
   );

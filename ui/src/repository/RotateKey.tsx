@@ -1,8 +1,7 @@
 import type { FormEvent } from "react";
 import type { KeySlot } from "../api/bindings";
 import { useAction } from "../api/queries";
-import { Button } from "../elements/Button";
-import { Dialog } from "../elements/Dialog";
+import { Dialog, SubmitOrCancel } from "../elements/Dialog";
 import { Problem } from "../elements/Problem";
 import { KeyFields } from "./KeyFields";
 import { useNewKey } from "./useNewKey";
@@ -32,12 +31,7 @@ export function RotateKey({ repository, slot, onDone, onClose }: RotateKeyProps)
         </p>
         <KeyFields of={key} />
         {rotate.error && <Problem error={rotate.error} title="The secret was not replaced" />}
-        <div className="flex flex-wrap justify-end gap-2">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="primary" busy={rotate.isPending}>
-            Replace the secret
-          </Button>
-        </div>
+        <SubmitOrCancel action="Replace the secret" busy={rotate.isPending} onClose={onClose} />
       </form>
     </Dialog>
   );

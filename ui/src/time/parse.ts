@@ -77,6 +77,15 @@ export function parseTime(text: string): ParsedTime {
   return { ok: true, utc: render(millis, wall.fraction), millis };
 }
 
+/** Why a text is no instant, and how one is written; null when it is one. */
+export function timeProblem(text: string): string | null {
+  const time = parseTime(text);
+  if (time.ok) return null;
+  return time.reason === "zone"
+    ? "Write the offset too, such as Z for UTC or +02:00."
+    : "Write a time as 2026-05-04 14:31:58Z.";
+}
+
 /** Reads a wall-clock time as UTC, once somebody has said that it is. */
 export function readAsUtc(wall: Wall): string {
   return render(wallMillis(wall), wall.fraction);
