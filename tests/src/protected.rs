@@ -4,6 +4,7 @@
 use crate::{
     cli::{Cli, Finished},
     pg::TestServer,
+    places::files_below,
     wait_for,
 };
 use serde_json::Value;
@@ -87,6 +88,15 @@ impl Protected {
     /// Archives up to an LSN.
     pub fn archive_to(&self, lsn: &str) -> io::Result<Value> {
         self.cli.json(&["archive", CLUSTER, "--once-to", lsn])
+    }
+
+    /// What the repository, a folder, has of leases of jobs, held or run out.
+    pub fn leases(&self) -> io::Result<Vec<PathBuf>> {
+        let folder = Path::new(&self.url).join("leases");
+        let mut found = if folder.exists() { files_below(&folder)? } else { Vec::new() };
+        // The series of whoever removes things always keeps its newest; a clock is no lease.
+        found.retain(|path| !path.starts_with("collection") && !path.starts_with(".clock"));
+        Ok(found)
     }
 
     /// What can be restored.

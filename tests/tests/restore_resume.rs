@@ -160,9 +160,13 @@ fn a_restore_killed_at_any_moment_goes_on() {
         site.cli.json(&["restore", "discard", &id]).unwrap();
         let left = leftovers(data, None);
         assert!(left.is_empty(), "{left:?}");
+        // Nor does anybody have to wait for those that were killed.
+        let leases = site.leases().unwrap();
+        assert!(leases.is_empty(), "{leases:?}");
     }
     eprintln!(
-        "{runs} restores: {kills} kills of them, {backups} of backups; {exact} exact results, no orphan process"
+        "{runs} restores: {kills} kills of them, {backups} of backups; {exact} exact results, no orphan process, no \
+         stale lease"
     );
 }
 

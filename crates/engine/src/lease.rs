@@ -9,9 +9,10 @@ use holdfast_repository::{Lease, LeaseError, LeaseInfo, Repository, RepositoryEr
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::home::machine_name;
-use crate::jobs::{JobContext, JobKind};
+use crate::jobs::{JobContext, JobId, JobKind, JobState};
 
 /// How long a lease lasts whose holder is gone.
 const TTL: Duration = Duration::from_mins(5);
@@ -27,6 +28,8 @@ const COLLECTION_PATIENCE: Duration = Duration::from_secs(30);
 const COLLECTION_POLL: Duration = Duration::from_millis(500);
 /// How long a job that only reads waits for its lease: it goes on without one.
 const READER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it is tried to end what killed jobs hold.
+const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lease that is renewed until it is given up. Of a process that is killed it ends by itself.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl HeldLease {
     ///
     /// # Errors
     /// Refused while somebody else holds it; when the store cannot be written.
-    pub(crate) async fn take(repository: &Repository, name: &str, holder: &str) -> Result<Self> {
+    async fn take(repository: &Repository, name: &str, holder: &str) -> Result<Self> {
         let lease = Lease::acquire(repository, name, TTL, holder).await.map_err(of_lease)?;
         let since = lease.since().unwrap_or_else(|| lease.until() - TTL);
         let lease = Arc::new(Mutex::new(Some(lease)));
@@ -59,17 +62,34 @@ impl HeldLease {
     /// # Errors
     /// As [`HeldLease::take`].
     pub(crate) async fn to_write(
+        engine: &Engine,
         repository: &Repository,
         job: &JobContext,
         kind: JobKind,
     ) -> Result<Self> {
+        end_dead(engine, repository, Some(job.id)).await;
         let (name, holder) = names(job, kind);
         Self::take(repository, &name, &holder).await
+    }
+
+    /// The lease of whoever marks, removes or takes back. `who` ends with the job's id where it is a job's.
+    ///
+    /// # Errors
+    /// As [`HeldLease::take`].
+    pub(crate) async fn to_collect(
+        engine: &Engine,
+        repository: &Repository,
+        who: &str,
+        job: Option<JobId>,
+    ) -> Result<Self> {
+        end_dead(engine, repository, job).await;
+        Self::take(repository, COLLECTION, &on_this_machine(who)).await
     }
 
     /// The lease of a job that only reads; none where it may not be written, or not in time. Without one a
     /// removal does not wait for the job, which then fails on what is gone.
     pub(crate) async fn to_read(
+        engine: &Engine,
         repository: &Repository,
         job: &JobContext,
         kind: JobKind,
@@ -79,6 +99,7 @@ impl HeldLease {
             job.reporter.log("goes on without a lease: the repository was opened to be read");
             return None;
         }
+        end_dead(engine, repository, Some(job.id)).await;
         let (name, holder) = names(job, kind);
         let taken =
             tokio::time::timeout(READER_PATIENCE, Self::take(repository, &name, &holder)).await;
@@ -187,10 +208,46 @@ pub(crate) fn is_of_backup(lease: &LeaseInfo) -> bool {
 }
 
 fn names(job: &JobContext, kind: JobKind) -> (String, String) {
-    let (kind, id, machine) = (kind.as_str(), job.id, machine_name());
+    let (kind, id) = (kind.as_str(), job.id);
     // Another one each time: of a job that was killed and is resumed the old lease may still be alive.
     let attempt = uuid::Uuid::new_v4().simple();
-    (format!("{kind}-{id}-{attempt}"), format!("{kind} {id} on {machine}"))
+    (format!("{kind}-{id}-{attempt}"), on_this_machine(&format!("{kind} {id}")))
+}
+
+/// What a holder calls itself.
+fn on_this_machine(who: &str) -> String {
+    format!("{who} on {}", machine_name())
+}
+
+/// The job of a machine of this name that holds a lease.
+fn job_of(lease: &LeaseInfo) -> Option<JobId> {
+    let who = lease.holder.strip_suffix(on_this_machine("").as_str())?;
+    who.rsplit_once(' ')?.1.parse().ok()
+}
+
+/// Ends the leases of jobs of this machine that were killed, so that nobody waits for them. `asking` is about to take
+/// its own: what is there of it is of an earlier attempt.
+async fn end_dead(engine: &Engine, repository: &Repository, asking: Option<JobId>) {
+    let ended = tokio::time::timeout(BURIAL_PATIENCE, async {
+        for lease in Lease::list(repository, "").await? {
+            let Some(id) = job_of(&lease) else { continue };
+            // A job that is not in this machine's catalog is somebody else's.
+            let Ok((job, _)) = engine.job(id).await else { continue };
+            if job.state == JobState::Running && asking != Some(id) {
+                continue;
+            }
+            match lease.name.as_str() {
+                COLLECTION => drop(Lease::end(repository, &lease).await?),
+                _ => Lease::clear(repository, &lease).await?,
+            }
+        }
+        Ok::<_, RepositoryError>(())
+    });
+    match ended.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::info!(%error, "leases of killed jobs end by themselves"),
+        Err(_) => tracing::info!("leases of killed jobs end by themselves: no answer in time"),
+    }
 }
 
 async fn keep(lease: Arc<Mutex<Option<Lease>>>, lapsed: Arc<AtomicBool>) {

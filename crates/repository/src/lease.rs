@@ -105,6 +105,9 @@ pub struct LeaseInfo {
     pub until: DateTime<Utc>,
     /// Whether it is held now.
     pub alive: bool,
+    /// Of its newest object.
+    #[serde(skip)]
+    number: u64,
 }
 
 fn path_of(name: &str, number: u64) -> String {
@@ -227,6 +230,47 @@ impl Lease {
         Ok(self.repository.store().delete(&path).await?)
     }
 
+    /// Ends a lease whose holder is known to be gone, where nobody else takes its name: nothing of it stays.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn clear(repository: &Repository, lease: &LeaseInfo) -> Result<(), RepositoryError> {
+        for entry in repository.list(&format!("{LEASES_PREFIX}/{}", lease.name)).await? {
+            repository.store().delete(&entry.path).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a lease whose holder is known to be gone, so that others can take it at once. Says whether it was still
+    /// the one that `lease` tells of: another holder's is left alone.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn end(repository: &Repository, lease: &LeaseInfo) -> Result<bool, RepositoryError> {
+        let document = LeaseDocument {
+            repository: repository.id(),
+            name: lease.name.clone(),
+            number: lease.number + 1,
+            // Not the holder's: if it lives after all, it finds a stranger's object in its way.
+            lease: Uuid::new_v4(),
+            holder: lease.holder.clone(),
+            writer: hex(repository.inner.writer.signer.public()),
+            ttl_seconds: 1,
+            since: Some(lease.since),
+            released: true,
+        };
+        match write(repository, &document).await {
+            Ok(_) => {}
+            Err(RepositoryError::AlreadyExists { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let path = path_of(&lease.name, lease.number);
+        if let Err(error) = repository.store().delete(&path).await {
+            tracing::debug!(%path, %error, "an old number of a lease stays behind");
+        }
+        Ok(true)
+    }
+
     /// Removes what killed holders have left of leases, but of the one named `kept`, once it is so old that no
     /// lease of it can be alive.
     ///
@@ -335,7 +379,8 @@ impl Lease {
                 None => (DAMAGED.to_owned(), DateTime::<Utc>::MIN_UTC, DAMAGED_TTL),
             };
             let until = entry.modified + ttl;
-            leases.push(LeaseInfo { name, holder, since, until, alive: now < until });
+            let (number, alive) = (entry.number, now < until);
+            leases.push(LeaseInfo { name, holder, since, until, alive, number });
         }
         Ok(leases)
     }

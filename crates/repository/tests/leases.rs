@@ -99,6 +99,26 @@ async fn a_job_s_lease_leaves_nothing_and_old_ones_are_cleared_away() {
 }
 
 #[tokio::test]
+async fn a_lease_of_a_dead_holder_is_ended_by_who_knows() {
+    let (_, repository) = in_memory().await;
+    let mut dead = Lease::acquire(&repository, "collection", HOUR, "a").await.unwrap();
+    let listed = Lease::list(&repository, "collection").await.unwrap().remove(0);
+    assert!(Lease::end(&repository, &listed).await.unwrap());
+    assert_eq!(Lease::list(&repository, "").await.unwrap(), []);
+    // It lives after all: it has lost.
+    assert!(matches!(dead.renew().await, Err(LeaseError::Lost { .. })));
+    let mut next = Lease::acquire(&repository, "collection", HOUR, "b").await.unwrap();
+    assert!(!Lease::end(&repository, &listed).await.unwrap(), "it is somebody else's by now");
+    next.renew().await.unwrap();
+    assert_eq!(repository.list("leases/collection").await.unwrap().len(), 1);
+
+    Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
+    let listed = Lease::list(&repository, "backup-1").await.unwrap().remove(0);
+    Lease::clear(&repository, &listed).await.unwrap();
+    assert_eq!(repository.list("leases/backup-1").await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_damaged_lease_counts_as_held() {
     let (store, repository) = in_memory().await;
     Lease::acquire(&repository, "x", SECOND, "first").await.unwrap();

@@ -139,7 +139,7 @@ impl Engine {
         let reporter = &job.reporter;
         reporter.phase("connecting", None, None);
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let lease = HeldLease::to_write(&repository, job, JobKind::Backup).await?;
+        let lease = HeldLease::to_write(self, &repository, job, JobKind::Backup).await?;
         let outcome = self.take_backup_held(job, cluster, options, &repository, &lease).await;
         lease.release().await;
         outcome

@@ -180,7 +180,7 @@ impl Engine {
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
-        let lease = HeldLease::to_read(&repository, job, JobKind::Replication).await;
+        let lease = HeldLease::to_read(self, &repository, job, JobKind::Replication).await;
         let outcome = self.replicate_held(job, request, summary, &repository).await;
         if let Some(lease) = lease {
             lease.release().await;

@@ -140,7 +140,7 @@ impl Engine {
     ) -> Result<(RestoreResult, Option<PrivateServer>, Begun)> {
         let directory = prepared.request.destination.clone();
         prepared.request.destination.clone_from(&begun.unfinished.directory);
-        let lease = HeldLease::to_read(&prepared.repository, &job, JobKind::Restore).await;
+        let lease = HeldLease::to_read(self, &prepared.repository, &job, JobKind::Restore).await;
         let outcome = async {
             self.refuse_what_goes(&prepared, lease.as_ref()).await?;
             let (result, server) = self.run_restore(&job, &prepared, options, &mut begun).await?;

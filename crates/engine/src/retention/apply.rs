@@ -1,6 +1,6 @@
 //! Applying retention: marking what a plan lets go of, and removing what was marked long enough ago.
 //!
-//! One at a time does this in a repository, under the lease [`COLLECTION`]. Backups, restores, replications,
+//! One at a time does this in a repository, under the lease [`COLLECTION`](crate::lease::COLLECTION). Backups, restores, replications,
 //! exports and verifications hold leases of their own: what they may need is not removed under them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,9 +22,8 @@ use crate::Engine;
 use crate::archive::ledger::without;
 use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
-use crate::home::machine_name;
 use crate::jobs::{JobContext, JobId, JobKind};
-use crate::lease::{COLLECTION, HeldLease, is_of_backup};
+use crate::lease::{HeldLease, is_of_backup};
 use crate::snapshot::{Snapshot, cached_document, is_file_table, is_manifest};
 
 /// How long a mark can be taken back when nothing else is said: a week.
@@ -215,7 +214,8 @@ impl Engine {
         delay: Span,
     ) -> Result<RetentionApplied> {
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let collection = collecting(&repository, &format!("retention {}", job.id)).await?;
+        let who = format!("retention {}", job.id);
+        let collection = HeldLease::to_collect(self, &repository, &who, Some(job.id)).await?;
         let cancel = job.cancel.clone();
         let outcome = tokio::select! {
             outcome = self.apply_held(&job, &repository, &cluster, delay, &collection) => outcome,
@@ -244,7 +244,8 @@ impl Engine {
     pub async fn undelete(&self, name: &str, mark: Option<Uuid>) -> Result<Undeleted> {
         let cluster = self.cluster(name).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
-        let collection = collecting(&repository, "retention undelete").await?;
+        let collection =
+            HeldLease::to_collect(self, &repository, "retention undelete", None).await?;
         let outcome = async {
             let marked = tombstone::all(self.catalog(), &repository).await?;
             let clusters = self.own_clusters(&repository, &cluster).await?;
@@ -478,10 +479,6 @@ async fn files_without_manifest(
         .map(|entry| entry.path)
         .filter(|path| !named.contains(path.as_str()))
         .collect())
-}
-
-async fn collecting(repository: &Repository, what: &str) -> Result<HeldLease> {
-    HeldLease::take(repository, COLLECTION, &format!("{what} on {}", machine_name())).await
 }
 
 fn queue_of(marked: &[Marked], clusters: &BTreeSet<Uuid>) -> Vec<Queued> {

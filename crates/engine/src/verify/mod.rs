@@ -201,7 +201,7 @@ impl Engine {
             .iter()
             .filter(|cluster| named.as_ref().is_none_or(|named| named.id == cluster.id))
             .collect();
-        let lease = HeldLease::to_read(&repository, &job, JobKind::Verify).await;
+        let lease = HeldLease::to_read(self, &repository, &job, JobKind::Verify).await;
         let outcome = async {
             let scope = self.scope(&repository, &judged, &request).await?;
             let mut run = Verification {
