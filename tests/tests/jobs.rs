@@ -26,7 +26,8 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 /// A backup through this proxy takes minutes: there is time to look at it.
 fn slow_backup(site: &Protected, proxy: &FaultProxy) -> Running {
     proxy.set_bandwidth(Some(400_000));
-    let mut backup = site.cli.start_job(&["backup", CLUSTER]).unwrap();
+    let mut backup =
+        site.cli.start_job(&["backup", CLUSTER, "--wire-compression", "none"]).unwrap();
     assert!(backup.reaches("copying"));
     backup
 }

@@ -32,7 +32,9 @@ fn replayed(primary: &TestServer, standby: &TestServer) {
 /// Starts a backup through a slow network and waits until files are copied.
 fn slow_backup(site: &Protected, proxy: &FaultProxy) -> Running {
     proxy.set_bandwidth(Some(SLOW));
-    let running = site.cli.start(&["--json", "--progress", "json", "backup", CLUSTER]).unwrap();
+    let backup = ["backup", CLUSTER, "--wire-compression", "none"];
+    let running =
+        site.cli.start(&[&["--json", "--progress", "json"], &backup[..]].concat()).unwrap();
     wait_for("copying", Duration::from_mins(1), || running.stderr().contains("\"copying\""));
     running
 }

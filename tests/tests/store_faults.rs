@@ -299,6 +299,44 @@ fn a_failing_store_never_makes_a_wrong_restore() {
     );
 }
 
+/// Failure catalogue 16: the store takes the connection and never answers. Every command ends by itself with an
+/// error that says so and may be tried again; with the store back it works, and nothing was harmed.
+#[test]
+fn catalogue_16_a_store_that_hangs_is_given_up_on_17() {
+    let site = Site::new();
+    let (copy, replica) =
+        (site.protected.destination("copy"), site.protected.destination("replica"));
+    let restore =
+        ["restore", "run", CLUSTER, "--target", &site.target, "--to", &copy, "--fetch-only"];
+    let commands: [&[&str]; 4] = [
+        &["backup", CLUSTER],
+        &restore,
+        &["replicate", CLUSTER, "--to", &replica],
+        &["verify", CLUSTER],
+    ];
+    for command in commands {
+        // At its first request, and when it has begun.
+        for from in [0, 8] {
+            let (cli, _) = site.fresh("home-of-one");
+            let hang = Injection { from, count: usize::MAX, fault: StoreFault::Hang };
+            site.proxy.arm(Some(hang));
+            let began = Instant::now();
+            let told = cli.run(&[&["--json"], command].concat()).unwrap();
+            let asked = site.proxy.requests().len();
+            site.proxy.arm(None);
+            let how = format!("{command:?}, {asked} requests, {:?}: {told}", began.elapsed());
+            assert!(asked > from, "it hung nowhere: {how}");
+            let error = told.json().unwrap_or_else(|e| panic!("{how}: {e}"))["error"].clone();
+            assert_eq!((told.code, &error["retryable"]), (7, &Value::from(true)), "{how}");
+            assert!(leftovers(Path::new(&copy), None).is_empty(), "{how}");
+        }
+    }
+    for command in commands {
+        let (cli, _) = site.fresh("home-of-one");
+        cli.json(command).unwrap_or_else(|e| panic!("{command:?} with the store back: {e}"));
+    }
+}
+
 /// With the wrong key nothing is restored, and nothing is left.
 #[test]
 fn a_wrong_key_opens_nothing() {

@@ -90,6 +90,7 @@ pub fn typescript() -> String {
         engine::rescue::RescuedTable,
         engine::rescue::RescueResult,
         engine::backup::IncrementalMode,
+        engine::backup::Transfer,
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
         engine::bundle::BundleResult,

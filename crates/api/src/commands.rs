@@ -324,7 +324,14 @@ async fn markers(engine: &Engine, r: MarkersRequest) -> Outcome<holdfast_engine:
 
 async fn backup_start(engine: &Engine, r: BackupStart) -> Outcome<JobRef> {
     engine
-        .start_backup(&r.cluster, BackupOptions { reason: r.reason, incremental: r.incremental })
+        .start_backup(
+            &r.cluster,
+            BackupOptions {
+                reason: r.reason,
+                incremental: r.incremental,
+                ..BackupOptions::default()
+            },
+        )
         .await
         .map(started)
 }

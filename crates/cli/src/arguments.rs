@@ -71,6 +71,26 @@ impl From<Incremental> for holdfast_engine::backup::IncrementalMode {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Where less than 100 MB a second come over the network.
+    Auto,
+    /// The server sends its files as they are.
+    None,
+    /// Always, with zstd.
+    Zstd,
+}
+
+impl From<Compression> for holdfast_engine::backup::WireCompression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Auto => Self::Auto,
+            Compression::None => Self::None,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// A private throwaway PostgreSQL, a backup, a disaster, and the way back; needs no server.
@@ -94,6 +114,10 @@ pub(crate) enum Command {
         /// whole all the same.
         #[arg(long, value_enum, default_value_t = Incremental::Never)]
         incremental: Incremental,
+        /// Have the server compress what it sends (PostgreSQL 15 and later): where the network is found to be
+        /// slow, never, or always.
+        #[arg(long, value_enum, default_value_t = Compression::Auto)]
+        wire_compression: Compression,
     },
     /// Stream WAL into the repository until stopped.
     #[command(

@@ -294,6 +294,13 @@ pub(crate) fn backup(r: &BackupResult) -> String {
         r.snapshot.timeline,
         phases(&r.phases)
     );
+    if r.transfer.zstd {
+        let _ = write!(
+            text,
+            "\n\n{} came over the network, compressed by the server",
+            bytes(r.transfer.bytes)
+        );
+    }
     if let Some(basis) = &r.basis {
         let _ = write!(text, "\n\nincremental: only what changed since snapshot {basis} was read");
     }

@@ -35,6 +35,8 @@ pub struct VersionTraits {
     pub backup_grammar: BackupGrammar,
     /// Whether all archives and the manifest share one COPY with a type byte per message.
     pub multiplexed_copy: bool,
+    /// Whether the server compresses its archives when asked to.
+    pub server_compression: bool,
     /// Whether `UPLOAD_MANIFEST` and `INCREMENTAL` exist.
     pub incremental: bool,
     /// The manifest version the server writes.
@@ -51,6 +53,7 @@ const VERSIONS: [VersionTraits; 5] = [
         control_version: 1300,
         backup_grammar: BackupGrammar::Keywords,
         multiplexed_copy: false,
+        server_compression: false,
         incremental: false,
         manifest_version: 1,
         read_replication_slot: false,
@@ -61,6 +64,7 @@ const VERSIONS: [VersionTraits; 5] = [
         control_version: 1300,
         backup_grammar: BackupGrammar::Parenthesised,
         multiplexed_copy: true,
+        server_compression: true,
         incremental: false,
         manifest_version: 1,
         read_replication_slot: true,
@@ -71,6 +75,7 @@ const VERSIONS: [VersionTraits; 5] = [
         control_version: 1300,
         backup_grammar: BackupGrammar::Parenthesised,
         multiplexed_copy: true,
+        server_compression: true,
         incremental: false,
         manifest_version: 1,
         read_replication_slot: true,
@@ -81,6 +86,7 @@ const VERSIONS: [VersionTraits; 5] = [
         control_version: 1700,
         backup_grammar: BackupGrammar::Parenthesised,
         multiplexed_copy: true,
+        server_compression: true,
         incremental: true,
         manifest_version: 2,
         read_replication_slot: true,
@@ -91,6 +97,7 @@ const VERSIONS: [VersionTraits; 5] = [
         control_version: 1800,
         backup_grammar: BackupGrammar::Parenthesised,
         multiplexed_copy: true,
+        server_compression: true,
         incremental: true,
         manifest_version: 2,
         read_replication_slot: true,

@@ -47,6 +47,9 @@ pub struct BaseBackupOptions {
     pub progress: bool,
     /// Whether the WAL the backup needs is put into the archive.
     pub include_wal: bool,
+    /// The level at which the server compresses each archive with zstd, 1 to 22 (servers from 15 that were built with
+    /// it); `None` sends them as they are. The manifest is never compressed.
+    pub zstd_level: Option<u8>,
 }
 
 impl Default for BaseBackupOptions {
@@ -62,6 +65,7 @@ impl Default for BaseBackupOptions {
             verify_checksums: true,
             progress: false,
             include_wal: false,
+            zstd_level: None,
         }
     }
 }
@@ -104,6 +108,10 @@ impl BaseBackupOptions {
                 words.push(flag("VERIFY_CHECKSUMS", self.verify_checksums));
                 words.extend(self.max_rate_kib.map(|rate| format!("MAX_RATE {rate}")));
                 words.push(format!("MANIFEST '{manifest}'"));
+                if let Some(level) = self.zstd_level {
+                    words.push("COMPRESSION 'zstd'".to_owned());
+                    words.push(format!("COMPRESSION_DETAIL 'level={level}'"));
+                }
                 if self.incremental {
                     words.push("INCREMENTAL".to_owned());
                 }
@@ -127,7 +135,7 @@ pub struct TablespaceRow {
 /// What arrives during a backup, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackupEvent {
-    /// A tar archive begins: `base.tar` or `<oid>.tar`.
+    /// A tar archive begins: `base.tar` or `<oid>.tar`, with `.zst` behind it when it is compressed.
     Archive {
         /// The server's name for it.
         name: String,
@@ -135,13 +143,15 @@ pub enum BackupEvent {
         tablespace_path: Option<String>,
         /// The tablespace's oid; `None` for the data directory.
         tablespace_oid: Option<u32>,
+        /// Whether its bytes are a zstd stream.
+        zstd: bool,
     },
     /// Bytes of the archive or the manifest that began last. They share a read buffer of up to
     /// 1 MiB, which lives as long as any piece of it.
     Data(Bytes),
     /// The manifest begins.
     ManifestStart,
-    /// Bytes the server has read in all.
+    /// Bytes the server has read in all, before any compression.
     Progress(u64),
     /// The server warns, of a damaged page for example. It is also kept for [`BackupEnd`].
     Notice(ServerNotice),
@@ -214,6 +224,12 @@ impl Connection {
             return Err(WireError::UnsupportedVersion {
                 version: self.facts.version,
                 feature: "incremental base backups",
+            });
+        }
+        if options.zstd_level.is_some() && !traits.server_compression {
+            return Err(WireError::UnsupportedVersion {
+                version: self.facts.version,
+                feature: "compression of a base backup by the server",
             });
         }
         self.send_command(&options.command(traits)?, "asking for a base backup").await?;
@@ -336,6 +352,7 @@ impl BaseBackup {
                 name: row.oid.map_or_else(|| "base.tar".to_owned(), |oid| format!("{oid}.tar")),
                 tablespace_path: row.location.clone(),
                 tablespace_oid: row.oid,
+                zstd: false,
             })),
             None if self.manifest => Ok(Some(BackupEvent::ManifestStart)),
             None => Err(WireError::protocol("more archives came than there are tablespaces")),
@@ -440,9 +457,12 @@ pub(crate) fn demultiplex(mut body: Bytes) -> Result<Option<BackupEvent>, WireEr
             let mut cursor = Cursor::new(&body);
             let name = cursor.text()?;
             let path = cursor.text()?;
-            let tablespace_oid = name.strip_suffix(".tar").and_then(|stem| stem.parse().ok());
+            let plain = name.strip_suffix(".zst");
+            let tar = plain.unwrap_or(&name).strip_suffix(".tar");
+            let tablespace_oid = tar.and_then(|stem| stem.parse().ok());
             let tablespace_path = Some(path).filter(|path| !path.is_empty());
-            Ok(Some(BackupEvent::Archive { name, tablespace_path, tablespace_oid }))
+            let zstd = plain.is_some();
+            Ok(Some(BackupEvent::Archive { name, tablespace_path, tablespace_oid, zstd }))
         }
         b'm' => Ok(Some(BackupEvent::ManifestStart)),
         b'p' => Ok(Some(BackupEvent::Progress(Cursor::new(&body).u64()?))),
@@ -499,11 +519,12 @@ mod tests {
             "BASE_BACKUP LABEL 'it''s' PROGRESS FAST NOWAIT MAX_RATE 1024 TABLESPACE_MAP NOVERIFY_CHECKSUMS \
              MANIFEST 'yes'"
         );
-        let incremental = BaseBackupOptions { incremental: true, ..options };
+        let incremental = BaseBackupOptions { incremental: true, zstd_level: Some(1), ..options };
         assert_eq!(
             incremental.command(VersionTraits::of_major(17).unwrap()).unwrap(),
             "BASE_BACKUP (LABEL 'it''s', CHECKPOINT 'fast', WAIT 0, PROGRESS 1, WAL 0, TABLESPACE_MAP 1, \
-             VERIFY_CHECKSUMS 0, MAX_RATE 1024, MANIFEST 'yes', INCREMENTAL)"
+             VERIFY_CHECKSUMS 0, MAX_RATE 1024, MANIFEST 'yes', COMPRESSION 'zstd', COMPRESSION_DETAIL 'level=1', \
+             INCREMENTAL)"
         );
     }
 
@@ -515,16 +536,23 @@ mod tests {
             BackupEvent::Archive {
                 name: "16384.tar".into(),
                 tablespace_path: Some("/srv/fast".into()),
-                tablespace_oid: Some(16384)
+                tablespace_oid: Some(16384),
+                zstd: false
             }
         );
+        let packed = demultiplex(Bytes::from_static(b"n16384.tar.zst\0/srv\0")).unwrap().unwrap();
+        let BackupEvent::Archive { tablespace_oid, zstd, .. } = packed else {
+            panic!("{packed:?}")
+        };
+        assert_eq!((tablespace_oid, zstd), (Some(16384), true));
         let base = demultiplex(Bytes::from_static(b"nbase.tar\0\0")).unwrap().unwrap();
         assert_eq!(
             base,
             BackupEvent::Archive {
                 name: "base.tar".into(),
                 tablespace_path: None,
-                tablespace_oid: None
+                tablespace_oid: None,
+                zstd: false
             }
         );
     }

@@ -46,18 +46,18 @@ fn a_cut_connection_costs_a_backup_and_nothing_else() {
     let proxy = FaultProxy::start(server.address()).unwrap();
     let dsn = server.dsn_at("127.0.0.1", proxy.port());
     let site = Protected::with(server, &dsn, None, Vec::new()).unwrap();
+    let backup = ["backup", CLUSTER, "--wire-compression", "none"];
     // More than the WAL stream carries beside it: a cut of that one is mended without a word.
     for fault in [Fault::Cut, Fault::Reset] {
         proxy.once(Direction::ToClient, 60_000_000, fault);
-        let error = fails(&site.cli, &["backup", CLUSTER], 7, "connection_closed");
+        let error = fails(&site.cli, &backup, 7, "connection_closed");
         assert!(error["message"].as_str().unwrap().len() > 20, "{error}");
         assert!(site.points().unwrap()["snapshots"].as_array().unwrap().is_empty());
     }
     // A byte turned over on the way: PostgreSQL's own manifest tells.
     proxy.heal();
     proxy.once(Direction::ToClient, 60_000_000, Fault::Corrupt);
-    let (code, error) =
-        holdfast_tests::protected::failure(&site.cli, &["backup", CLUSTER]).unwrap();
+    let (code, error) = holdfast_tests::protected::failure(&site.cli, &backup).unwrap();
     assert!(code == 5 || error["code"] == "protocol_violation", "{code}: {error}");
     assert!(site.points().unwrap()["snapshots"].as_array().unwrap().is_empty());
     proxy.heal();

@@ -1466,6 +1466,19 @@ tables: Array<RescuedTable>,
  */
 phases: Array<PhaseTime>, };
 export type IncrementalMode = "auto" | "never" | "require";
+export type Transfer = { 
+/**
+ * Whether the server compressed it.
+ */
+zstd: boolean, 
+/**
+ * Bytes a second that were measured before; null when nothing depended on it.
+ */
+link_bytes_per_second: number | null, 
+/**
+ * Bytes that were received.
+ */
+bytes: number, };
 export type BackupResult = { 
 /**
  * The job.
@@ -1491,6 +1504,10 @@ full_because: string | null,
  * Files in it.
  */
 files: number, 
+/**
+ * How it came over the network.
+ */
+transfer: Transfer, 
 /**
  * What the server warned about.
  */

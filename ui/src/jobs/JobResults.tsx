@@ -37,6 +37,13 @@ function BackupOutcome({ result }: { result: BackupResult }) {
             ["Usable from LSN", <Mono key="l" value={snapshot.stop_lsn} copy="LSN" />],
             ["Timeline", snapshot.timeline],
             ["Database size", <Bytes key="b" value={snapshot.bytes_logical} exact />],
+            [
+              "Came over the network",
+              <span key="n">
+                <Bytes value={result.transfer.bytes} exact />
+                {result.transfer.zstd && ", compressed by the server"}
+              </span>,
+            ],
             ["Added to the repository", <Bytes key="a" value={snapshot.bytes_added} exact />],
             ["Files", <Count key="f" value={result.files} />],
             ["Pages with a wrong checksum", <Count key="p" value={snapshot.page_findings} />],

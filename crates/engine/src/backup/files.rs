@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
-    BackupLabel, ControlFile, Lsn, RelationFile, TarEntry, TarError, TarEvent, TarKind, TarParser,
+    BackupLabel, ControlFile, Lsn, RelationFile, TarEntry, TarError, TarEvent, TarKind,
     incremental_target, relation_file, without_incremental_lines,
 };
 use holdfast_repository::{
@@ -13,6 +13,7 @@ use holdfast_repository::{
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::archive_stream::ArchiveStream;
 use super::checksum::ChecksumJoiner;
 use super::compare::{Checks, path_key};
 use super::fold::{Fold, FoldPlaces, Folded};
@@ -29,8 +30,8 @@ const LABEL_LIMIT: usize = 64 << 10;
 
 /// What the socket's side tells the file stage.
 pub(super) enum StageMessage {
-    /// A new tar archive begins: the base directory's, or a tablespace's.
-    Archive { tablespace: Option<u32> },
+    /// A new tar archive begins: the base directory's, or a tablespace's; compressed or not.
+    Archive { tablespace: Option<u32>, zstd: bool },
     /// The server's manifest begins.
     Manifest,
     /// Bytes of what began last.
@@ -169,12 +170,12 @@ impl FileStage {
         mut messages: mpsc::Receiver<StageMessage>,
         runtime: &Handle,
     ) -> Result<Received> {
-        let mut parser: Option<TarParser> = None;
+        let mut archive: Option<ArchiveStream> = None;
         let mut manifest: Option<Vec<u8>> = None;
         while let Some(message) = messages.blocking_recv() {
             match message {
-                StageMessage::Archive { tablespace } => {
-                    finish(parser.replace(TarParser::new()))?;
+                StageMessage::Archive { tablespace, zstd } => {
+                    finish(archive.replace(ArchiveStream::begin(zstd)?))?;
                     self.prefix =
                         tablespace.map(|oid| format!("pg_tblspc/{oid}/")).unwrap_or_default();
                     if let Some(oid) = tablespace {
@@ -183,7 +184,7 @@ impl FileStage {
                     }
                 }
                 StageMessage::Manifest => {
-                    finish(parser.take())?;
+                    finish(archive.take())?;
                     manifest = Some(Vec::new());
                 }
                 StageMessage::Data(bytes) => {
@@ -194,13 +195,13 @@ impl FileStage {
                             ));
                         }
                         manifest.extend_from_slice(&bytes);
-                    } else if let Some(parser) = &mut parser {
-                        parser.push(&bytes, &mut |event| self.take(event, runtime))?;
+                    } else if let Some(archive) = &mut archive {
+                        archive.push(&bytes, &mut |event| self.take(event, runtime))?;
                     }
                 }
             }
         }
-        finish(parser)?;
+        finish(archive)?;
         let manifest = manifest.unwrap_or_default();
         let control = ControlFile::parse(&self.control).map_err(|e| {
             EngineError::integrity(
@@ -500,9 +501,9 @@ fn label_damaged(why: &str) -> EngineError {
     )
 }
 
-fn finish(parser: Option<TarParser>) -> Result<()> {
-    match parser {
-        Some(parser) => parser.finish().map_err(|e| StageError::Tar(e).into()),
+fn finish(archive: Option<ArchiveStream>) -> Result<()> {
+    match archive {
+        Some(archive) => archive.finish::<StageError>().map_err(EngineError::from),
         None => Ok(()),
     }
 }

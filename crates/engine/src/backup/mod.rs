@@ -2,6 +2,7 @@
 //! snapshot is written last, when everything it names is durable and was compared with what the
 //! server says it sent.
 
+mod archive_stream;
 mod before;
 pub(crate) mod checksum;
 mod companion;
@@ -10,6 +11,7 @@ mod configuration;
 mod files;
 mod fold;
 mod incremental;
+mod link;
 pub(crate) mod pages;
 mod source;
 mod truncations;
@@ -42,6 +44,7 @@ use pages::Shape;
 use truncations::Truncations;
 
 pub use incremental::IncrementalMode;
+pub use link::{Transfer, WireCompression};
 
 /// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
 const IN_FLIGHT: usize = 128;
@@ -56,6 +59,8 @@ pub struct BackupOptions {
     pub reason: Option<String>,
     /// Whether to read only what changed.
     pub incremental: IncrementalMode,
+    /// Whether the server compresses what it sends.
+    pub wire_compression: WireCompression,
 }
 
 /// What a backup did.
@@ -74,6 +79,8 @@ pub struct BackupResult {
     /// Files in it.
     #[ts(type = "number")]
     pub files: u64,
+    /// How it came over the network.
+    pub transfer: Transfer,
     /// What the server warned about.
     pub warnings: Vec<String>,
     /// Pages whose checksum was wrong.
@@ -154,7 +161,10 @@ impl Engine {
         lease: &HeldLease,
     ) -> Result<BackupResult> {
         let reporter = &job.reporter;
-        let facts = source::look(self, cluster).await?;
+        let mut sql = self.connect_sql(cluster).await?;
+        let facts = source::look(&mut sql).await?;
+        let mut transfer = Transfer::choose(options.wire_compression, &mut sql, reporter).await?;
+        sql.close().await;
         let mut warnings = facts.unread_configuration();
         for warning in &warnings {
             reporter.warning(warning.clone());
@@ -167,8 +177,17 @@ impl Engine {
         let mut companion = Companion::start(self, cluster, repository, reporter).await?;
 
         let id = Uuid::now_v7();
-        let Begun { mut stream, basis, before, full_because, started_at } =
-            self.begin(job, cluster, repository, connection, id, options.incremental).await?;
+        let asked = Asked { id, incremental: options.incremental, zstd: transfer.zstd_level() };
+        let begun = match self.begin(job, cluster, repository, connection, asked).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                transfer = transfer.without(options.wire_compression, error, reporter)?;
+                let (connection, _) = self.connect_for_backup(cluster).await?;
+                let asked = Asked { zstd: None, ..asked };
+                self.begin(job, cluster, repository, connection, asked).await?
+            }
+        };
+        let Begun { mut stream, basis, before, full_because, started_at } = begun;
         let kind = if basis.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full };
         let basis_id = basis.as_ref().map(|basis| basis.id);
         let start_lsn = stream.start_lsn();
@@ -192,20 +211,26 @@ impl Engine {
             let runtime = tokio::runtime::Handle::current();
             move || stage.run(queue, &runtime)
         });
-        let mut copied = 0_u64;
         let sent = async {
             while let Some(event) = stream.next().await? {
                 let message = match event {
-                    BackupEvent::Archive { tablespace_oid, .. } => {
-                        StageMessage::Archive { tablespace: tablespace_oid }
+                    BackupEvent::Archive { tablespace_oid, zstd, .. } => {
+                        StageMessage::Archive { tablespace: tablespace_oid, zstd }
                     }
                     BackupEvent::Data(bytes) => {
-                        copied += bytes.len() as u64;
-                        reporter.done(copied);
+                        transfer.bytes += bytes.len() as u64;
+                        if !transfer.zstd {
+                            reporter.done(transfer.bytes);
+                        }
                         StageMessage::Data(bytes)
                     }
                     BackupEvent::ManifestStart => StageMessage::Manifest,
-                    BackupEvent::Progress(_) => continue,
+                    BackupEvent::Progress(read) => {
+                        if transfer.zstd {
+                            reporter.done(read);
+                        }
+                        continue;
+                    }
                     BackupEvent::Notice(notice) => {
                         reporter.warning(format!("server: {}", notice.message));
                         warnings.push(notice.message);
@@ -293,6 +318,7 @@ impl Engine {
             basis: basis_id.map(|id| id.to_string()),
             full_because,
             files: snapshot.files,
+            transfer,
             page_findings: findings_of(&snapshot),
             snapshot: SnapshotSummary::of(&snapshot, None, &[]),
             phases: reporter.phases(),
@@ -307,11 +333,10 @@ impl Engine {
         cluster: &Cluster,
         repository: &Repository,
         mut connection: Connection,
-        id: Uuid,
-        mode: IncrementalMode,
+        asked: Asked,
     ) -> Result<Begun> {
         let reporter = &job.reporter;
-        let basis = match mode {
+        let basis = match asked.incremental {
             IncrementalMode::Never => None,
             IncrementalMode::Auto | IncrementalMode::Require => Some(
                 incremental::find_basis(self, cluster, repository, &mut connection, reporter).await,
@@ -319,10 +344,12 @@ impl Engine {
         };
         let attempt = match basis {
             None => {
-                return self.begin_full(cluster, repository, connection, reporter, id, None).await;
+                return self
+                    .begin_full(cluster, repository, connection, reporter, asked, None)
+                    .await;
             }
             Some(Ok(basis)) => self
-                .begin_incremental(connection, cluster, reporter, id, basis)
+                .begin_incremental(connection, cluster, reporter, asked, basis)
                 .await
                 .map_err(|e| (e, None)),
             Some(Err(error)) => Err((error, Some(connection))),
@@ -330,7 +357,7 @@ impl Engine {
         match attempt {
             Ok(begun) => Ok(begun),
             Err((EngineError::Refused { message, hint, .. }, connection))
-                if mode == IncrementalMode::Auto =>
+                if asked.incremental == IncrementalMode::Auto =>
             {
                 let because = format!("{message}. {hint}");
                 reporter.log(format!("a full backup is taken: {because}"));
@@ -340,7 +367,7 @@ impl Engine {
                     None => self.connect_for_backup(cluster).await?.0,
                 };
                 let because = Some(because);
-                self.begin_full(cluster, repository, connection, reporter, id, because).await
+                self.begin_full(cluster, repository, connection, reporter, asked, because).await
             }
             Err((error, _)) => Err(error),
         }
@@ -352,14 +379,14 @@ impl Engine {
         repository: &Repository,
         connection: Connection,
         reporter: &Reporter,
-        id: Uuid,
+        asked: Asked,
         full_because: Option<String>,
     ) -> Result<Begun> {
         // Before the server begins: it would wait.
         let before = before::files(self, cluster, repository, reporter).await;
         reporter.phase("waiting for the server's checkpoint", None, None);
         let started_at = Utc::now();
-        let options = command(id, &connection, false);
+        let options = command(asked, &connection, false);
         let stream = connection.base_backup(options).await?;
         Ok(Begun { stream, basis: None, before, full_because, started_at })
     }
@@ -369,7 +396,7 @@ impl Engine {
         mut connection: Connection,
         cluster: &Cluster,
         reporter: &Reporter,
-        id: Uuid,
+        asked: Asked,
         mut basis: Basis,
     ) -> Result<Begun> {
         for _ in 0..BEGINNINGS {
@@ -380,7 +407,7 @@ impl Engine {
             connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
             reporter.phase("waiting for the server's checkpoint and WAL summaries", None, None);
             let started_at = Utc::now();
-            let options = command(id, &connection, true);
+            let options = command(asked, &connection, true);
             let mut relay =
                 |notice: &ServerNotice| reporter.warning(format!("server: {}", notice.message));
             let stream = connection
@@ -442,6 +469,16 @@ impl Engine {
     }
 }
 
+/// What is asked of the server.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Of the snapshot that it becomes.
+    id: Uuid,
+    incremental: IncrementalMode,
+    /// The level at which it compresses what it sends.
+    zstd: Option<u8>,
+}
+
 /// A backup that the server has begun.
 struct Begun {
     stream: BaseBackup,
@@ -453,9 +490,9 @@ struct Begun {
 }
 
 /// What the server is asked for.
-fn command(id: Uuid, connection: &Connection, incremental: bool) -> BaseBackupOptions {
+fn command(asked: Asked, connection: &Connection, incremental: bool) -> BaseBackupOptions {
     BaseBackupOptions {
-        label: format!("holdfast {id}"),
+        label: format!("holdfast {}", asked.id),
         fast_checkpoint: true,
         max_rate_kib: None,
         manifest: true,
@@ -466,6 +503,7 @@ fn command(id: Uuid, connection: &Connection, incremental: bool) -> BaseBackupOp
         verify_checksums: true,
         progress: true,
         include_wal: false,
+        zstd_level: asked.zstd,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_wire::Connection;
+
 use super::configuration;
-use crate::Engine;
-use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::snapshot::{DatabaseFacts, SourceFacts};
 
@@ -13,8 +13,7 @@ const PRIVATE_SETTINGS: [&str; 4] =
     ["primary_conninfo", "ssl_passphrase_command", "archive_command", "restore_command"];
 
 /// Asks an ordinary session; what the role may not see is left empty, not guessed.
-pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFacts> {
-    let mut connection = engine.connect_sql(cluster).await?;
+pub(super) async fn look(connection: &mut Connection) -> Result<SourceFacts> {
     let major = connection.facts().version.major();
     let mut facts = SourceFacts {
         superuser: connection
@@ -62,11 +61,10 @@ pub(super) async fn look(engine: &Engine, cluster: &Cluster) -> Result<SourceFac
         })
         .filter(|(name, _)| !PRIVATE_SETTINGS.contains(&name.as_str()))
         .collect::<BTreeMap<_, _>>();
-    match configuration::read_outside(&mut connection).await? {
+    match configuration::read_outside(connection).await? {
         Some(files) => facts.configuration = files,
         None => facts.configuration_hidden = true,
     }
-    connection.close().await;
     Ok(facts)
 }
 

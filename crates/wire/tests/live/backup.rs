@@ -55,7 +55,7 @@ async fn drain_with(
     let mut in_manifest = false;
     while let Some(event) = backup.next().await? {
         match event {
-            BackupEvent::Archive { name, tablespace_path, tablespace_oid } => {
+            BackupEvent::Archive { name, tablespace_path, tablespace_oid, .. } => {
                 archives.push(Archive {
                     name,
                     oid: tablespace_oid,
