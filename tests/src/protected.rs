@@ -94,8 +94,12 @@ impl Protected {
     pub fn leases(&self) -> io::Result<Vec<PathBuf>> {
         let folder = Path::new(&self.url).join("leases");
         let mut found = if folder.exists() { files_below(&folder)? } else { Vec::new() };
-        // The series of whoever removes things always keeps its newest; a clock is no lease.
-        found.retain(|path| !path.starts_with("collection") && !path.starts_with(".clock"));
+        // The series of whoever removes things always keeps its newest. A clock is no lease, nor is what a folder has
+        // of an object that was never put in its place.
+        found.retain(|path| {
+            let whole = path.extension().is_some_and(|extension| extension == "json");
+            whole && !path.starts_with("collection") && !path.starts_with(".clock")
+        });
         Ok(found)
     }
 

@@ -264,11 +264,12 @@ impl Lease {
             Err(RepositoryError::AlreadyExists { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
-        let path = path_of(&lease.name, lease.number);
-        if let Err(error) = repository.store().delete(&path).await {
-            tracing::debug!(%path, %error, "an old number of a lease stays behind");
-        }
-        Ok(true)
+        // Its number is free again when others came and went meanwhile.
+        let newest = newest(repository, &lease.name).await?;
+        let ended = newest.is_none_or(|(entry, _)| entry.number <= document.number);
+        let number = if ended { lease.number } else { document.number };
+        forget(repository, &lease.name, number).await;
+        Ok(ended)
     }
 
     /// Removes what killed holders have left of leases, but of the one named `kept`, once it is so old that no
@@ -332,12 +333,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Removes the object of a number that does not count any more.
     async fn forget(&self, number: u64) {
-        let path = path_of(self.name(), number);
-        if let Err(error) = self.repository.store().delete(&path).await {
-            tracing::debug!(%path, %error, "an old number of a lease stays behind");
-        }
+        forget(&self.repository, self.name(), number).await;
     }
 
     /// Every lease whose name begins with `prefix`, released ones left out.
@@ -383,6 +380,14 @@ impl Lease {
             leases.push(LeaseInfo { name, holder, since, until, alive, number });
         }
         Ok(leases)
+    }
+}
+
+/// Removes the object of a number that does not count any more.
+async fn forget(repository: &Repository, name: &str, number: u64) {
+    let path = path_of(name, number);
+    if let Err(error) = repository.store().delete(&path).await {
+        tracing::debug!(%path, %error, "an old number of a lease stays behind");
     }
 }
 
