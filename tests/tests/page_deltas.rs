@@ -75,7 +75,11 @@ fn restores(site: &Protected, snapshot: &str, expected: &str, when: &str) {
 
 fn a_row_costs_its_bytes(major: u32, backup: &[&str]) {
     let site = Protected::new(server(major)).unwrap();
-    let first = site.backup().unwrap();
+    // The server lists its files in another order than Holdfast does: of two manifests by the same, most is shared, and
+    // no pack is needed for the sake of a manifest.
+    let sent = ["--local-files", "never"];
+    let alike = if backup.contains(&"--incremental") { &sent[..] } else { &[] };
+    let first = site.cli.json(&[&["backup", CLUSTER], alike].concat()).unwrap();
     let mut sums = BTreeMap::from([(id(&first), site.server.psql(SUM).unwrap())]);
     for round in 1..=3 {
         let rows = change(&site, "wedding", round);

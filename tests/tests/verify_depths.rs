@@ -115,7 +115,7 @@ fn catalogue_24_what_is_left_out_is_told_and_never_passes_on_17() {
     assert_eq!(verify(&[]).0, 0);
     let (code, told) = verify(&["--level", "cluster"]);
     assert_eq!(code, 5, "{told}");
-    assert!(told.to_string().contains("is not the one that the server lists"), "{told}");
+    assert!(told.to_string().contains("is not the one that its manifest lists"), "{told}");
     assert_eq!(states(&site).last().unwrap(), "broken");
 }
 

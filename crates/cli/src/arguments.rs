@@ -72,6 +72,26 @@ impl From<Incremental> for holdfast_engine::backup::IncrementalMode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LocalFiles {
+    /// Where the server is on this machine, and both the role and this account may.
+    Auto,
+    /// The server sends its files.
+    Never,
+    /// Refused where it is not possible.
+    Require,
+}
+
+impl From<LocalFiles> for holdfast_engine::backup::LocalFiles {
+    fn from(mode: LocalFiles) -> Self {
+        match mode {
+            LocalFiles::Auto => Self::Auto,
+            LocalFiles::Never => Self::Never,
+            LocalFiles::Require => Self::Require,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Compression {
     /// Where less than 100 MB a second come over the network.
     Auto,
@@ -118,6 +138,10 @@ pub(crate) enum Command {
         /// slow, never, or always.
         #[arg(long, value_enum, default_value_t = Compression::Auto)]
         wire_compression: Compression,
+        /// Read the server's files beside it, between pg_backup_start and pg_backup_stop, instead of having it
+        /// send them. A full backup only.
+        #[arg(long, value_enum, default_value_t = LocalFiles::Auto)]
+        local_files: LocalFiles,
     },
     /// Stream WAL into the repository until stopped.
     #[command(

@@ -144,11 +144,12 @@ async fn dispatch(
         }
         Command::Repo(command) => repo(&engine, &arguments, command, output, cancel).await?,
         Command::Cluster(command) => cluster(&engine, command, output).await?,
-        Command::Backup { name, reason, incremental, wire_compression } => {
+        Command::Backup { name, reason, incremental, wire_compression, local_files } => {
             let options = BackupOptions {
                 reason,
                 incremental: incremental.into(),
                 wire_compression: wire_compression.into(),
+                local_files: local_files.into(),
             };
             let result = engine.backup(&name, options, cancel.clone()).await?;
             output.result(&result, tables::backup)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use holdfast_engine::archive::{ArchiveResult, Durability, MarkerKind};
-use holdfast_engine::backup::BackupResult;
+use holdfast_engine::backup::{BackupResult, Source};
 use holdfast_engine::cluster::{ClusterCheck, ClusterSummary};
 use holdfast_engine::demo::DemoResult;
 use holdfast_engine::find::{
@@ -294,6 +294,11 @@ pub(crate) fn backup(r: &BackupResult) -> String {
         r.snapshot.timeline,
         phases(&r.phases)
     );
+    if r.transfer.from == Source::Files {
+        text.push_str(
+            "\n\nthe files were read beside the server; the manifest of them is Holdfast's",
+        );
+    }
     if r.transfer.zstd {
         let _ = write!(
             text,

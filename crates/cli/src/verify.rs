@@ -27,7 +27,7 @@ pub(crate) struct Verify {
     #[arg(conflicts_with = "bundle")]
     pub(crate) name: Option<String>,
     /// structure (signatures and references), data (every byte), cluster (every file put together and compared
-    /// with what the server sent) or pages (their pages too, and WAL record by record).
+    /// with what was copied from the server) or pages (their pages too, and WAL record by record).
     #[arg(long, default_value = "data", value_name = "LEVEL")]
     pub(crate) level: String,
     /// Only part N of M of packs, WAL and files: 1/7 on Monday, 2/7 on Tuesday. What is skipped does not count

@@ -14,7 +14,7 @@ use crate::archive::{
 };
 use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::snapshot::{self, Proof, Snapshot, SnapshotKind};
+use crate::snapshot::{self, ManifestBy, Proof, Snapshot, SnapshotKind};
 use crate::timeline::Freshness;
 use crate::verify::SnapshotCheck;
 
@@ -57,6 +57,9 @@ pub struct SnapshotSummary {
     pub stop_lsn: Lsn,
     /// Its timeline.
     pub timeline: u32,
+    /// Whose list of files and checksums its manifest is.
+    #[serde(default)]
+    pub manifest_by: ManifestBy,
     /// Bytes of all its files.
     #[ts(type = "number")]
     pub bytes_logical: u64,
@@ -89,6 +92,7 @@ impl SnapshotSummary {
             start_lsn: snapshot.start_lsn,
             stop_lsn: snapshot.stop_lsn,
             timeline: snapshot.timeline.get(),
+            manifest_by: snapshot.manifest_by,
             bytes_logical: snapshot.bytes_logical,
             bytes_added: snapshot.bytes_added,
             state: PointState::Unknown,
@@ -382,6 +386,7 @@ mod tests {
                 start_lsn: Lsn(1),
                 stop_lsn: Lsn(2),
                 timeline: 1,
+                manifest_by: ManifestBy::Server,
                 bytes_logical: 0,
                 bytes_added: 0,
                 state: PointState::Unknown,

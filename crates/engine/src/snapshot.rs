@@ -55,6 +55,9 @@ pub struct Snapshot {
     pub files: u64,
     /// Where the list of files is.
     pub file_table: FileTableRef,
+    /// Whose list of files and checksums its manifest is.
+    #[serde(default, skip_serializing_if = "ManifestBy::is_server")]
+    pub manifest_by: ManifestBy,
     /// What a server must be started with at least to replay.
     pub limits: ServerLimits,
     /// Facts about the source that a restore on another host must know.
@@ -64,6 +67,24 @@ pub struct Snapshot {
     /// More pages than are listed were wrong.
     #[serde(default)]
     pub page_findings_total: u64,
+}
+
+/// Who wrote the manifest of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ManifestBy {
+    /// The server, of what it sent.
+    #[default]
+    Server,
+    /// Holdfast, of what it read beside the server.
+    Holdfast,
+}
+
+impl ManifestBy {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_server(&self) -> bool {
+        *self == Self::Server
+    }
 }
 
 /// How a snapshot was taken.

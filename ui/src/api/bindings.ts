@@ -178,6 +178,7 @@ seconds: number,
  */
 job: string, };
 export type SnapshotKind = "full" | "incremental";
+export type ManifestBy = "server" | "holdfast";
 export type SnapshotSummary = { 
 /**
  * Its id.
@@ -207,6 +208,10 @@ stop_lsn: string,
  * Its timeline.
  */
 timeline: number, 
+/**
+ * Whose list of files and checksums its manifest is.
+ */
+manifest_by: ManifestBy, 
 /**
  * Bytes of all its files.
  */
@@ -1466,7 +1471,12 @@ tables: Array<RescuedTable>,
  */
 phases: Array<PhaseTime>, };
 export type IncrementalMode = "auto" | "never" | "require";
+export type Source = "server" | "files";
 export type Transfer = { 
+/**
+ * Where from.
+ */
+from: Source, 
 /**
  * Whether the server compressed it.
  */
@@ -1476,7 +1486,7 @@ zstd: boolean,
  */
 link_bytes_per_second: number | null, 
 /**
- * Bytes that were received.
+ * Bytes that were received or read.
  */
 bytes: number, };
 export type BackupResult = { 

@@ -38,7 +38,7 @@ function BackupOutcome({ result }: { result: BackupResult }) {
             ["Timeline", snapshot.timeline],
             ["Database size", <Bytes key="b" value={snapshot.bytes_logical} exact />],
             [
-              "Came over the network",
+              result.transfer.from === "files" ? "Read beside the server" : "Came over the network",
               <span key="n">
                 <Bytes value={result.transfer.bytes} exact />
                 {result.transfer.zstd && ", compressed by the server"}

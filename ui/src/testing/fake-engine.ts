@@ -128,7 +128,7 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
     warnings: ["wal_level is replica; logical slots are not part of a backup"],
     basis: null,
     full_because: null,
-    transfer: { zstd: true, link_bytes_per_second: 11_744_051, bytes: 9_663_676_416 },
+    transfer: { from: "server", zstd: true, link_bytes_per_second: 11_744_051, bytes: 9_663_676_416 },
     page_findings: [],
   }),
   "job-retention-done": (id) => ({

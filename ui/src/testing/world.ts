@@ -52,6 +52,7 @@ export function snapshot(
     retained_by: ["daily"],
     reason: null,
     page_findings: 0,
+    manifest_by: "server",
     ...more,
   };
 }

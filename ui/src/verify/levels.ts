@@ -7,7 +7,7 @@ export const LEVELS: readonly { value: Depth; label: string; hint: string }[] = 
   {
     value: "cluster",
     label: "Files of the cluster",
-    hint: "Also puts every snapshot's files together and compares them with the server's manifest.",
+    hint: "Also puts every snapshot's files together and compares them with the manifest of their copy.",
   },
   {
     value: "pages",

@@ -41,10 +41,10 @@ impl Listed {
     /// What is wrong with a file of `size` bytes and this CRC-32C.
     pub(crate) fn difference(self, size: u64, crc: u32) -> Option<String> {
         if size != self.size {
-            return Some(format!("the server lists {} bytes, there are {size}", self.size));
+            return Some(format!("its manifest lists {} bytes, there are {size}", self.size));
         }
         let other = self.crc.is_some_and(|listed| listed != crc);
-        other.then(|| "its CRC-32C is not the one that the server lists".to_owned())
+        other.then(|| "its CRC-32C is not the one that its manifest lists".to_owned())
     }
 }
 

@@ -1,6 +1,10 @@
 //! The file stage: tar entries in, extents and a list of files out. Runs on a thread of its own.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
@@ -27,6 +31,12 @@ const MANIFEST_LIMIT: usize = 4 << 30;
 const CONTROL_LIMIT: usize = 64 << 10;
 /// So is `backup_label`, which has a few lines.
 const LABEL_LIMIT: usize = 64 << 10;
+/// How often a page that looks wrong is read again: the server may be writing it. It reads once more itself.
+const READ_AGAIN: usize = 5;
+/// How long it waits before, from the second time on.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// After so many wrong pages the others are read again only once: the disk is bad.
+const PATIENT_WITH: u64 = 100;
 
 /// What the socket's side tells the file stage.
 pub(super) enum StageMessage {
@@ -77,6 +87,8 @@ struct OpenFile {
     offset: u64,
     /// What is done with it before it is kept.
     kept: Kept,
+    /// The file itself, where it is at hand.
+    at_hand: Option<File>,
 }
 
 enum Kept {
@@ -202,7 +214,11 @@ impl FileStage {
             }
         }
         finish(archive)?;
-        let manifest = manifest.unwrap_or_default();
+        self.received(manifest.unwrap_or_default())
+    }
+
+    /// What it has when everything was taken.
+    pub(super) fn received(self, manifest: Vec<u8>) -> Result<Received> {
         let control = ControlFile::parse(&self.control).map_err(|e| {
             EngineError::integrity(
                 "control_file_damaged",
@@ -224,12 +240,13 @@ impl FileStage {
         match event {
             TarEvent::Entry(entry) => self.begin(entry, runtime)?,
             TarEvent::Data(bytes) => self.data(bytes, runtime)?,
-            TarEvent::EndEntry => self.end(runtime)?,
+            TarEvent::EndEntry => drop(self.end(runtime)?),
         }
         Ok(())
     }
 
-    fn begin(&mut self, entry: TarEntry, runtime: &Handle) -> Result<()> {
+    /// A directory, a link or a file begins.
+    pub(super) fn begin(&mut self, entry: TarEntry, runtime: &Handle) -> Result<()> {
         let path = format!("{}{}", self.prefix, entry.path);
         match entry.kind {
             TarKind::Directory => self.directory(&path, entry.mode, entry.mtime, runtime)?,
@@ -281,6 +298,7 @@ impl FileStage {
                     before: before.unwrap_or_default(),
                     offset: 0,
                     kept,
+                    at_hand: None,
                 });
             }
         }
@@ -324,7 +342,34 @@ impl FileStage {
         Ok(())
     }
 
-    fn data(&mut self, mut bytes: &[u8], runtime: &Handle) -> Result<()> {
+    /// Reads the file that has begun, as long as it was then. What it has lost since is zeros, as the server sends it:
+    /// replay truncates it again. `before_each` is told the bytes of each extent and may stop it.
+    pub(super) fn read(
+        &mut self,
+        file: File,
+        before_each: &mut dyn FnMut(u64) -> Result<()>,
+        runtime: &Handle,
+    ) -> Result<()> {
+        let extent_size = self.ingest.extent_size();
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut left = open.size;
+        open.at_hand = Some(file);
+        while left > 0 {
+            let Some(open) = &mut self.open else { return Ok(()) };
+            let Some(file) = &open.at_hand else { return Ok(()) };
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(extent_size);
+            before_each(length as u64)?;
+            open.filled = BytesMut::zeroed(length);
+            read_at(file, &mut open.filled, open.offset)
+                .map_err(EngineError::file("read", &open.path))?;
+            left -= length as u64;
+            self.extent(runtime)?;
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the file that has begun.
+    pub(super) fn data(&mut self, mut bytes: &[u8], runtime: &Handle) -> Result<()> {
         let extent_size = self.ingest.extent_size();
         let Some(file) = &mut self.open else { return Ok(()) };
         match &mut file.kept {
@@ -368,18 +413,35 @@ impl FileStage {
     /// Hands one extent on: its pages looked at, its checksum taken.
     fn extent(&mut self, runtime: &Handle) -> Result<()> {
         let Some(file) = &mut self.open else { return Ok(()) };
-        let extent = std::mem::take(&mut file.filled).freeze();
-        file.sums.push(crc32c::crc32c(&extent));
-        if file.path == "global/pg_control" && self.control.len() < CONTROL_LIMIT {
-            self.control.extend_from_slice(&extent);
-        }
+        let mut extent = std::mem::take(&mut file.filled);
         if let Some(relation) = file.pages {
             let block_size = self.shape.block_size as usize;
             let first = file.offset / block_size as u64;
             let check = PageCheck { shape: self.shape, start_lsn: self.start_lsn };
-            for (number, page) in (first..).zip(extent.chunks_exact(block_size)) {
-                self.wrong.extend(check.page(&file.path, relation, number, page));
+            for (number, page) in (first..).zip(extent.chunks_exact_mut(block_size)) {
+                let mut wrong = check.page(&file.path, relation, number, page);
+                if let Some(at_hand) = &file.at_hand {
+                    let tries = if self.wrong.total < PATIENT_WITH { READ_AGAIN } else { 1 };
+                    for nth in 0..tries {
+                        if wrong.is_none() {
+                            break;
+                        }
+                        if nth > 0 {
+                            std::thread::sleep(READ_AGAIN_AFTER);
+                        }
+                        page.fill(0);
+                        read_at(at_hand, page, number * block_size as u64)
+                            .map_err(EngineError::file("read", &file.path))?;
+                        wrong = check.page(&file.path, relation, number, page);
+                    }
+                }
+                self.wrong.extend(wrong);
             }
+        }
+        let extent = extent.freeze();
+        file.sums.push(crc32c::crc32c(&extent));
+        if file.path == "global/pg_control" && self.control.len() < CONTROL_LIMIT {
+            self.control.extend_from_slice(&extent);
         }
         file.offset += extent.len() as u64;
         let before = file.before.get(file.extents.len()).filter(|id| !id.is_zero());
@@ -393,11 +455,12 @@ impl FileStage {
         Ok(())
     }
 
-    fn end(&mut self, runtime: &Handle) -> Result<()> {
+    /// The file that has begun is whole; its size and CRC-32C as they are kept.
+    pub(super) fn end(&mut self, runtime: &Handle) -> Result<(u64, u32)> {
         if self.open.as_ref().is_some_and(|f| !f.filled.is_empty()) {
             self.extent(runtime)?;
         }
-        let Some(mut file) = self.open.take() else { return Ok(()) };
+        let Some(mut file) = self.open.take() else { return Ok((0, 0)) };
         let arrived = path_key(file.path.as_bytes());
         let arrived_size = file.size;
         let changed = match std::mem::replace(&mut file.kept, Kept::AsItIs) {
@@ -419,7 +482,7 @@ impl FileStage {
             }
             Kept::Folded(fold) => {
                 self.totals.checks.insert(arrived, (arrived_size, file.crc));
-                let Some(basis) = &self.basis else { return Ok(()) };
+                let Some(basis) = &self.basis else { return Ok((0, 0)) };
                 let places = FoldPlaces { ingest: &self.ingest, extents: &basis.extents, runtime };
                 let Folded { path, size, extents, sums } = fold.finish(&places)?;
                 file = OpenFile { path, size, extents, sums, ..file };
@@ -432,6 +495,7 @@ impl FileStage {
         }
         self.totals.files += 1;
         self.totals.bytes += file.size;
+        let kept = (file.size, file.crc);
         runtime.block_on(self.table.add(&FileEntry {
             path: file.path,
             size: file.size,
@@ -442,25 +506,44 @@ impl FileStage {
             extents: file.extents,
             extent_crc32c: of_several(file.sums),
         }))?;
-        Ok(())
+        Ok(kept)
     }
 }
 
-/// The manifest is a file of the snapshot like any other, but not of the cluster.
-pub(super) async fn store_manifest(
+/// Reads into all of `bytes`; what the file does not have stays as it is.
+fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset) {
+            Ok(0) => break,
+            Ok(length) => {
+                bytes = &mut bytes[length..];
+                offset += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Stores a file that is in memory: the manifest, which is a file of the snapshot like any other but not of the
+/// cluster, or the label.
+pub(super) async fn store(
     ingest: &Ingest,
     table: &mut FileTableWriter,
-    manifest: Vec<u8>,
+    path: &str,
+    content: Vec<u8>,
+    mtime: i64,
 ) -> Result<()> {
-    let manifest = Bytes::from(manifest);
-    let (extents, sums) = stored(ingest, &manifest).await?;
+    let content = Bytes::from(content);
+    let (extents, sums) = stored(ingest, &content).await?;
     table
         .add(&FileEntry {
-            path: "backup_manifest".to_owned(),
-            size: manifest.len() as u64,
+            path: path.to_owned(),
+            size: content.len() as u64,
             mode: 0o600,
-            mtime: 0,
-            crc32c: Some(crc32c::crc32c(&manifest)),
+            mtime,
+            crc32c: Some(crc32c::crc32c(&content)),
             kind: EntryKind::File,
             extents,
             extent_crc32c: of_several(sums),

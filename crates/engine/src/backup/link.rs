@@ -37,20 +37,37 @@ pub enum WireCompression {
     Zstd,
 }
 
-/// How a backup came over the network.
+/// Where a backup had the files from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The server sent them.
+    Server,
+    /// They were read beside it.
+    Files,
+}
+
+/// How the files of a backup came here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Transfer {
+    /// Where from.
+    pub from: Source,
     /// Whether the server compressed it.
     pub zstd: bool,
     /// Bytes a second that were measured before; null when nothing depended on it.
     #[ts(type = "number | null")]
     pub link_bytes_per_second: Option<u64>,
-    /// Bytes that were received.
+    /// Bytes that were received or read.
     #[ts(type = "number")]
     pub bytes: u64,
 }
 
 impl Transfer {
+    /// Of files that were read beside the server.
+    pub(super) fn of_files(bytes: u64) -> Self {
+        Self { from: Source::Files, zstd: false, link_bytes_per_second: None, bytes }
+    }
+
     /// Decides how a backup is to be sent; nothing has been received yet.
     ///
     /// # Errors
@@ -60,7 +77,8 @@ impl Transfer {
         sql: &mut Connection,
         reporter: &Reporter,
     ) -> Result<Self> {
-        let plain = Self { zstd: false, link_bytes_per_second: None, bytes: 0 };
+        let plain =
+            Self { from: Source::Server, zstd: false, link_bytes_per_second: None, bytes: 0 };
         let able = sql.facts().version.traits().is_some_and(|traits| traits.server_compression);
         match wanted {
             WireCompression::None => Ok(plain),

@@ -10,6 +10,8 @@ pub(crate) mod compare;
 mod configuration;
 mod files;
 mod fold;
+mod from_files;
+mod from_server;
 mod incremental;
 mod link;
 pub(crate) mod pages;
@@ -19,38 +21,31 @@ mod truncations;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use holdfast_postgres::{Lsn, TimelineId};
 use holdfast_repository::{FileLookup, FileTableWriter, IngestOptions, ObjectKind, Repository};
-use holdfast_wire::{
-    BackupEvent, BaseBackup, BaseBackupOptions, Connection, ServerNotice, WireError,
-};
+use holdfast_wire::Connection;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, parse_size};
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, JobId, JobKind, Reporter};
+use crate::jobs::{JobContext, JobId, JobKind};
 use crate::lease::HeldLease;
 use crate::points::SnapshotSummary;
 use crate::retention::tombstone;
-use crate::snapshot::{Snapshot, SnapshotKind};
+use crate::snapshot::{ManifestBy, Snapshot, SnapshotKind};
 use crate::{Engine, Finding, PhaseTime, Severity};
 
 use companion::Companion;
-use files::{FileStage, Received, StageMessage};
+use files::{FileStage, Received};
+use from_files::ServerFiles;
 use incremental::Basis;
 use pages::Shape;
-use truncations::Truncations;
 
+pub use from_files::LocalFiles;
 pub use incremental::IncrementalMode;
-pub use link::{Transfer, WireCompression};
-
-/// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
-const IN_FLIGHT: usize = 128;
-
-/// How often an incremental backup is begun anew because a relation was truncated meanwhile.
-const BEGINNINGS: usize = 3;
+pub use link::{Source, Transfer, WireCompression};
 
 /// How to take a backup.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +56,8 @@ pub struct BackupOptions {
     pub incremental: IncrementalMode,
     /// Whether the server compresses what it sends.
     pub wire_compression: WireCompression,
+    /// Whether its files are read beside it, without it sending them.
+    pub local_files: LocalFiles,
 }
 
 /// What a backup did.
@@ -163,118 +160,32 @@ impl Engine {
         let reporter = &job.reporter;
         let mut sql = self.connect_sql(cluster).await?;
         let facts = source::look(&mut sql).await?;
-        let mut transfer = Transfer::choose(options.wire_compression, &mut sql, reporter).await?;
-        sql.close().await;
         let mut warnings = facts.unread_configuration();
         for warning in &warnings {
             reporter.warning(warning.clone());
         }
-        let (mut connection, _) = self.connect_for_backup(cluster).await?;
-        let version = connection.facts().version;
-        let shape = shape(&mut connection).await?;
+        let version = sql.facts().version;
+        let shape = shape(&mut sql).await?;
 
         reporter.phase("starting WAL stream", None, None);
         let mut companion = Companion::start(self, cluster, repository, reporter).await?;
 
-        let id = Uuid::now_v7();
-        let asked = Asked { id, incremental: options.incremental, zstd: transfer.zstd_level() };
-        let begun = match self.begin(job, cluster, repository, connection, asked).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                transfer = transfer.without(options.wire_compression, error, reporter)?;
-                let (connection, _) = self.connect_for_backup(cluster).await?;
-                let asked = Asked { zstd: None, ..asked };
-                self.begin(job, cluster, repository, connection, asked).await?
-            }
+        let ground = Ground {
+            engine: self,
+            job,
+            cluster,
+            repository,
+            companion: &companion,
+            shape,
+            checksums: facts.data_checksums,
+            id: Uuid::now_v7(),
         };
-        let Begun { mut stream, basis, before, full_because, started_at } = begun;
-        let kind = if basis.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full };
-        let basis_id = basis.as_ref().map(|basis| basis.id);
-        let start_lsn = stream.start_lsn();
-        let timeline = stream.timeline();
-        companion.require_start(start_lsn)?;
-        let expected: u64 =
-            stream.tablespaces().iter().filter_map(|t| t.size_kib).map(|k| k * 1024).sum();
-        // Of an incremental backup the server estimates what it looks at, not what it sends.
-        let expected = Some(expected).filter(|e| *e > 0 && basis.is_none());
-        reporter.phase("copying", Some("bytes"), expected);
-
-        // After the lease: what is marked later is not removed before it ends.
-        let avoided = tombstone::avoided_packs(self.catalog(), repository).await?;
-        let ingest = IngestOptions::default().with_avoided(avoided);
-        let ingest = Arc::new(repository.begin_ingest_with(ingest).await?);
-        let table = FileTableWriter::begin(repository).await?;
-        let checksums = facts.data_checksums;
-        let stage = FileStage::new(ingest, table, start_lsn, shape, checksums, basis, before);
-        let (messages, queue) = mpsc::channel(IN_FLIGHT);
-        let staged = tokio::task::spawn_blocking({
-            let runtime = tokio::runtime::Handle::current();
-            move || stage.run(queue, &runtime)
-        });
-        let sent = async {
-            while let Some(event) = stream.next().await? {
-                let message = match event {
-                    BackupEvent::Archive { tablespace_oid, zstd, .. } => {
-                        StageMessage::Archive { tablespace: tablespace_oid, zstd }
-                    }
-                    BackupEvent::Data(bytes) => {
-                        transfer.bytes += bytes.len() as u64;
-                        if !transfer.zstd {
-                            reporter.done(transfer.bytes);
-                        }
-                        StageMessage::Data(bytes)
-                    }
-                    BackupEvent::ManifestStart => StageMessage::Manifest,
-                    BackupEvent::Progress(read) => {
-                        if transfer.zstd {
-                            reporter.done(read);
-                        }
-                        continue;
-                    }
-                    BackupEvent::Notice(notice) => {
-                        reporter.warning(format!("server: {}", notice.message));
-                        warnings.push(notice.message);
-                        continue;
-                    }
-                };
-                if messages.send(message).await.is_err() {
-                    break;
-                }
-            }
-            Ok::<_, WireError>(())
-        }
-        .await;
-        drop(messages);
-        // The stage knows why it stopped taking; only then is the stream's own error the cause.
-        let received =
-            staged.await.map_err(|e| EngineError::Fault(format!("the file stage failed: {e}")))?;
-        sent?;
-        let Received { mut table, ingest, totals, manifest, pages, control } = received?;
-        // Only the end of the whole command is success: a checksum failure arrives after the last byte.
-        let end = stream.finish().await?;
-        warnings.extend(end.warnings.iter().map(|n| n.message.clone()));
-        let finished_at = Utc::now();
-        let stop_lsn = end.end_lsn;
-        end.connection.close().await;
-
-        reporter.phase("comparing with the server's manifest", Some("files"), Some(totals.files));
-        let limits = control.limits;
-        // A manifest of many files takes a while to read.
-        let compared = tokio::task::spawn_blocking(move || {
-            let read =
-                compare::with_manifest(&manifest, &totals.checks, timeline, start_lsn, stop_lsn)?;
-            let listed = read.files.len() as u64;
-            let manifest = match kind {
-                SnapshotKind::Full => manifest,
-                SnapshotKind::Incremental => compare::of_whole_files(read, &totals.changed),
-            };
-            Ok::<_, EngineError>((totals, listed, manifest))
-        });
-        let (totals, listed, manifest) = compared
-            .await
-            .map_err(|e| EngineError::Fault(format!("the comparison failed: {e}")))??;
-        reporter.done(listed);
-        files::store_manifest(&ingest, &mut table, manifest).await?;
+        let copied = ground.copy(sql, &options).await?;
+        let Received { mut table, ingest, totals, pages, control, .. } = copied.received;
+        let (start_lsn, stop_lsn, timeline) = (copied.start_lsn, copied.stop_lsn, copied.timeline);
+        let id = ground.id;
+        warnings.extend(copied.warnings);
+        files::store(&ingest, &mut table, "backup_manifest", copied.manifest, 0).await?;
 
         reporter.phase("storing", None, None);
         let ingest = Arc::into_inner(ingest)
@@ -290,11 +201,11 @@ impl Engine {
         let snapshot = Snapshot {
             id,
             cluster: cluster.id,
-            kind,
-            basis: basis_id,
+            kind: copied.kind,
+            basis: copied.basis,
             reason: options.reason,
-            started_at,
-            finished_at,
+            started_at: copied.started_at,
+            finished_at: copied.finished_at,
             start_lsn,
             stop_lsn,
             timeline,
@@ -306,7 +217,8 @@ impl Engine {
             bytes_added: stats.bytes_stored + file_table.bytes,
             files: totals.files,
             file_table,
-            limits,
+            manifest_by: copied.manifest_by,
+            limits: control.limits,
             source: facts,
             page_findings: pages.listed,
             page_findings_total: pages.total,
@@ -315,122 +227,15 @@ impl Engine {
         companion.stop().await?;
         Ok(BackupResult {
             job: job.id.to_string(),
-            basis: basis_id.map(|id| id.to_string()),
-            full_because,
+            basis: snapshot.basis.map(|id| id.to_string()),
+            full_because: copied.full_because,
             files: snapshot.files,
-            transfer,
+            transfer: copied.transfer,
             page_findings: findings_of(&snapshot),
             snapshot: SnapshotSummary::of(&snapshot, None, &[]),
             phases: reporter.phases(),
             warnings,
         })
-    }
-
-    /// Starts the backup on the server: incremental where that is wanted and possible.
-    async fn begin(
-        &self,
-        job: &JobContext,
-        cluster: &Cluster,
-        repository: &Repository,
-        mut connection: Connection,
-        asked: Asked,
-    ) -> Result<Begun> {
-        let reporter = &job.reporter;
-        let basis = match asked.incremental {
-            IncrementalMode::Never => None,
-            IncrementalMode::Auto | IncrementalMode::Require => Some(
-                incremental::find_basis(self, cluster, repository, &mut connection, reporter).await,
-            ),
-        };
-        let attempt = match basis {
-            None => {
-                return self
-                    .begin_full(cluster, repository, connection, reporter, asked, None)
-                    .await;
-            }
-            Some(Ok(basis)) => self
-                .begin_incremental(connection, cluster, reporter, asked, basis)
-                .await
-                .map_err(|e| (e, None)),
-            Some(Err(error)) => Err((error, Some(connection))),
-        };
-        match attempt {
-            Ok(begun) => Ok(begun),
-            Err((EngineError::Refused { message, hint, .. }, connection))
-                if asked.incremental == IncrementalMode::Auto =>
-            {
-                let because = format!("{message}. {hint}");
-                reporter.log(format!("a full backup is taken: {because}"));
-                let connection = match connection {
-                    Some(connection) => connection,
-                    // The server's error ended the session's command and ours with it.
-                    None => self.connect_for_backup(cluster).await?.0,
-                };
-                let because = Some(because);
-                self.begin_full(cluster, repository, connection, reporter, asked, because).await
-            }
-            Err((error, _)) => Err(error),
-        }
-    }
-
-    async fn begin_full(
-        &self,
-        cluster: &Cluster,
-        repository: &Repository,
-        connection: Connection,
-        reporter: &Reporter,
-        asked: Asked,
-        full_because: Option<String>,
-    ) -> Result<Begun> {
-        // Before the server begins: it would wait.
-        let before = before::files(self, cluster, repository, reporter).await;
-        reporter.phase("waiting for the server's checkpoint", None, None);
-        let started_at = Utc::now();
-        let options = command(asked, &connection, false);
-        let stream = connection.base_backup(options).await?;
-        Ok(Begun { stream, basis: None, before, full_because, started_at })
-    }
-
-    async fn begin_incremental(
-        &self,
-        mut connection: Connection,
-        cluster: &Cluster,
-        reporter: &Reporter,
-        asked: Asked,
-        mut basis: Basis,
-    ) -> Result<Begun> {
-        for _ in 0..BEGINNINGS {
-            let mut truncations =
-                Truncations::since(&basis, self, cluster, &connection, reporter).await?;
-            basis.read_whole = truncations.relations().clone();
-            reporter.phase("sending the previous snapshot's manifest", None, None);
-            connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
-            reporter.phase("waiting for the server's checkpoint and WAL summaries", None, None);
-            let started_at = Utc::now();
-            let options = command(asked, &connection, true);
-            let mut relay =
-                |notice: &ServerNotice| reporter.warning(format!("server: {}", notice.message));
-            let stream = connection
-                .base_backup_noting(options, &mut relay)
-                .await
-                .map_err(incremental::refusal)?;
-            // The server has waited for the summaries up to its checkpoint; nothing was sent yet.
-            if !truncations.read_up_to(stream.start_lsn(), reporter).await? {
-                truncations.close().await;
-                let basis = Some(basis);
-                return Ok(Begun { stream, basis, before: None, full_because: None, started_at });
-            }
-            reporter.log("begun anew: a table was truncated before the backup's checkpoint");
-            drop(stream);
-            connection = self.connect_for_backup(cluster).await?.0;
-        }
-        Err(EngineError::refused(
-            "truncated_meanwhile",
-            format!(
-                "relations were truncated each of the {BEGINNINGS} times that the backup began"
-            ),
-            "Run it again when VACUUM truncates less, or take a full backup.",
-        ))
     }
 
     /// Writes the manifest, and believes it only when it reads back and the lease was held all the time: what it
@@ -469,41 +274,86 @@ impl Engine {
     }
 }
 
-/// What is asked of the server.
-#[derive(Clone, Copy)]
-struct Asked {
+/// What every way of copying a cluster stands on.
+struct Ground<'a> {
+    engine: &'a Engine,
+    job: &'a JobContext,
+    cluster: &'a Cluster,
+    repository: &'a Repository,
+    companion: &'a Companion,
+    shape: Shape,
+    /// Whether pages carry checksums.
+    checksums: bool,
     /// Of the snapshot that it becomes.
     id: Uuid,
-    incremental: IncrementalMode,
-    /// The level at which it compresses what it sends.
-    zstd: Option<u8>,
 }
 
-/// A backup that the server has begun.
-struct Begun {
-    stream: BaseBackup,
-    basis: Option<Basis>,
-    /// For a full one, the files of the snapshot before it.
-    before: Option<FileLookup>,
+/// A copy whose files are all taken; nothing names it yet.
+struct Copied {
+    received: Received,
+    kind: SnapshotKind,
+    /// What it was folded into.
+    basis: Option<Uuid>,
     full_because: Option<String>,
     started_at: DateTime<Utc>,
+    finished_at: DateTime<Utc>,
+    start_lsn: Lsn,
+    stop_lsn: Lsn,
+    timeline: TimelineId,
+    /// Of the files as they are kept.
+    manifest: Vec<u8>,
+    manifest_by: ManifestBy,
+    transfer: Transfer,
+    warnings: Vec<String>,
 }
 
-/// What the server is asked for.
-fn command(asked: Asked, connection: &Connection, incremental: bool) -> BaseBackupOptions {
-    BaseBackupOptions {
-        label: format!("holdfast {}", asked.id),
-        fast_checkpoint: true,
-        max_rate_kib: None,
-        manifest: true,
-        // Before 16 a server that makes the map leaves in-place tablespaces out, contents and all
-        // (`sendDir` in basebackup.c): the links are taken instead, and dropped.
-        tablespace_map: connection.facts().version.major() >= 16,
-        incremental,
-        verify_checksums: true,
-        progress: true,
-        include_wal: false,
-        zstd_level: asked.zstd,
+impl Ground<'_> {
+    /// Copies in the way that is wanted and possible: what has changed is sent by the server, everything is read from
+    /// its files where they are at hand.
+    async fn copy(&self, mut sql: Connection, options: &BackupOptions) -> Result<Copied> {
+        let reporter = &self.job.reporter;
+        // Whoever says how the server is to send its files wants it to send them.
+        let sent = options.incremental != IncrementalMode::Never
+            || options.wire_compression != WireCompression::Auto;
+        if !sent {
+            let found = ServerFiles::find(options.local_files, self.cluster, &mut sql).await?;
+            if let Some(files) = found {
+                match files.begin(self, sql).await? {
+                    Ok(begun) => return begun.copy(self).await,
+                    Err(why) if options.local_files == LocalFiles::Require => {
+                        return Err(from_files::unavailable(&why));
+                    }
+                    Err(why) => reporter.log(format!("the server sends its files: {why}")),
+                }
+                sql = self.engine.connect_sql(self.cluster).await?;
+            }
+        } else if options.local_files == LocalFiles::Require {
+            return Err(EngineError::usage(
+                "an incremental backup, or one with --wire-compression, is sent by the server: its files are not read here",
+                "Leave out --local-files require, or --incremental and --wire-compression.",
+            ));
+        }
+        let wanted = options.wire_compression;
+        let transfer = Transfer::choose(wanted, &mut sql, reporter).await?;
+        sql.close().await;
+        let (connection, _) = self.engine.connect_for_backup(self.cluster).await?;
+        from_server::copy(self, connection, options.incremental, wanted, transfer).await
+    }
+
+    /// Where the files of a copy go that began at `start_lsn`.
+    async fn stage(
+        &self,
+        start_lsn: Lsn,
+        basis: Option<Basis>,
+        before: Option<FileLookup>,
+    ) -> Result<FileStage> {
+        // After the lease: what is marked later is not removed before it ends.
+        let avoided = tombstone::avoided_packs(self.engine.catalog(), self.repository).await?;
+        let ingest = IngestOptions::default().with_avoided(avoided);
+        let ingest = Arc::new(self.repository.begin_ingest_with(ingest).await?);
+        let table = FileTableWriter::begin(self.repository).await?;
+        let (shape, checksums) = (self.shape, self.checksums);
+        Ok(FileStage::new(ingest, table, start_lsn, shape, checksums, basis, before))
     }
 }
 

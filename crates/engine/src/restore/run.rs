@@ -370,7 +370,7 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
         return Ok(Finding::new(
             Severity::Warning,
             "pg_verifybackup_missing",
-            "pg_verifybackup is not installed: the fetched files were not compared with the server's manifest again",
+            "pg_verifybackup is not installed: the fetched files were not compared with the snapshot's manifest again",
             None,
         ));
     };
@@ -385,7 +385,7 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
             EngineError::integrity(
                 "fetched_files_differ",
                 format!(
-                    "the fetched files are not what the server sent: {}",
+                    "the fetched files are not what was copied from the server: {}",
                     error.hint().unwrap_or_default()
                 ),
                 "The destination's disk may be failing: choose another. Nothing was started.",
@@ -394,7 +394,7 @@ async fn verify_files(binaries: &ServerBinaries, destination: &Path) -> Result<F
         Ok(Finding::new(
             Severity::Ok,
             "files_verified",
-            "pg_verifybackup: the files are what the server sent",
+            "pg_verifybackup: the files are what was copied from the server",
             None,
         ))
     })

@@ -131,7 +131,7 @@ impl<'a> Rebuild<'a> {
             }
             let listed = listed.remove(&path_key(entry.path.as_bytes())).map(|(_, listed)| listed);
             if listed.is_none() && entry.path != "backup_manifest" {
-                found.file(&entry.path, "the server's manifest does not list it");
+                found.file(&entry.path, "the snapshot's manifest does not list it");
             }
             if self.sample.is_some_and(|sample| !sample.takes(&entry.path)) {
                 found.rebuilt.skipped += 1;
@@ -153,12 +153,15 @@ impl<'a> Rebuild<'a> {
         }
         self.read(batch, pages, done, found).await?;
         for (path, _) in listed.into_values() {
-            found.file(&path.to_string(), "the server lists it, the snapshot does not have it");
+            found.file(
+                &path.to_string(),
+                "the snapshot's manifest lists it, the snapshot does not have it",
+            );
         }
         Ok(())
     }
 
-    /// Reads the files by which the snapshot is judged: the server's manifest, the label, `pg_control`.
+    /// Reads the files by which the snapshot is judged: its manifest, the label, `pg_control`.
     async fn own_files(&self, snapshot: &Snapshot, found: &mut Findings<'_>) -> Result<Own> {
         const MANIFEST: &str = "backup_manifest";
         const LABEL: &str = "backup_label";
@@ -186,12 +189,12 @@ impl<'a> Rebuild<'a> {
                 let Snapshot { timeline, start_lsn, stop_lsn, .. } = *snapshot;
                 if !covers(&manifest.wal_ranges, timeline, start_lsn, stop_lsn) {
                     found.snapshot(format!(
-                        "the server's manifest does not list the WAL from {start_lsn} to {stop_lsn} on timeline {timeline}"
+                        "the snapshot's manifest does not list the WAL from {start_lsn} to {stop_lsn} on timeline {timeline}"
                     ));
                 }
             }
             Err(problem) => {
-                found.snapshot(format!("the server's manifest in it cannot be read: {problem}"));
+                found.snapshot(format!("the manifest in it cannot be read: {problem}"));
             }
         }
         if self.depth < Depth::Pages {
@@ -466,7 +469,8 @@ impl<'a> Findings<'a> {
         self.files_total += 1;
         if self.files_named < NAMED {
             self.files_named += 1;
-            let message = format!("{path}: {what}; the snapshot is not what the server sent");
+            let message =
+                format!("{path}: {what}; the snapshot is not what was copied from the server");
             self.rebuilt.findings.push(error("file", &self.object, message));
         }
     }
@@ -530,7 +534,9 @@ impl<'a> Findings<'a> {
     fn finish(mut self) -> Rebuilt {
         let unnamed = self.files_total - self.files_named as u64;
         if unnamed > 0 {
-            self.snapshot(format!("{unnamed} more of its files are not what the server sent"));
+            self.snapshot(format!(
+                "{unnamed} more of its files are not what was copied from the server"
+            ));
         }
         // What the server's own pages were like when it sent them is known since then.
         let known = self.wrong.total <= self.snapshot.page_findings_total;
