@@ -50,8 +50,11 @@ impl Protected {
         let root = crate::places::temporary("hf-site-")?;
         let url =
             url.map_or_else(|| root.path().join("repository").display().to_string(), str::to_owned);
+        // Both ways of copying are in use: older servers send their files, newer ones are read beside.
+        let local_files = if server.binaries().major() <= 15 { "never" } else { "auto" };
         let cli = Cli::new(root.path().join("home"))?
             .env("HOLDFAST_PASSPHRASE", PASSPHRASE)
+            .env("HOLDFAST_LOCAL_FILES", local_files)
             .envs(environment.into_iter().map(|(n, v)| (OsString::from(n), OsString::from(v))));
         cli.json(&["repo", "create", &url])?;
         cli.json(&["cluster", "add", CLUSTER, "--dsn", dsn])?;

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use holdfast_tests::cli::{self, Cli};
 use holdfast_tests::pg::{StopMode, TestServer};
-use holdfast_tests::protected::{CLUSTER, Protected, failure};
+use holdfast_tests::protected::{CLUSTER, PASSPHRASE, Protected, failure};
 use holdfast_tests::proxy::FaultProxy;
 use holdfast_tests::random::Random;
 use holdfast_tests::writers::{self, Writers};
@@ -225,7 +227,8 @@ fn where_it_cannot_be_the_server_sends_its_files_on_15() {
             failure(&site.cli, &[&["backup", CLUSTER], &HERE[..]].concat()).unwrap();
         assert_eq!((code, &error["code"]), (3, &"local_files_unavailable".into()), "{error}");
         assert!(error["message"].as_str().unwrap().contains(why), "{error}");
-        assert_eq!(backup(site, &[])["transfer"]["from"], "server", "{why}");
+        let auto = backup(site, &["--local-files", "auto"]);
+        assert_eq!(auto["transfer"]["from"], "server", "{why}");
     };
     // A way to a server, which may be anywhere.
     let server = TestServer::start(15).unwrap();
@@ -279,6 +282,89 @@ fn damaged_pages_are_found_and_nothing_is_kept_on_15() {
     assert_eq!(site.points().unwrap()["snapshots"], Value::Array(Vec::new()));
     let (code, _) = failure(&site.cli, &[&["backup", CLUSTER], &SENT[..]].concat()).unwrap();
     assert_eq!(code, 5, "the server finds it as well");
+}
+
+/// The server forgets a backup with its session: a copy that goes on without it is not kept.
+#[test]
+fn a_session_that_is_lost_ends_it_on_17() {
+    let site = Protected::new(TestServer::start(17).unwrap()).unwrap();
+    site.server.add_documents(40_000).unwrap();
+    let mut running = site.cli.start_job(&[&["backup", CLUSTER], &HERE[..]].concat()).unwrap();
+    assert!(running.reaches("copying"), "{}", running.stderr());
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE query LIKE '%pg_tablespace_databases%' AND pid <> pg_backend_pid()";
+    assert_eq!(site.server.psql(ended).unwrap(), "1");
+    let ended = running.finish(PATIENCE).unwrap();
+    assert_ne!(ended.code, 0, "{ended}");
+    assert!(!ended.json().unwrap()["error"]["hint"].as_str().unwrap().is_empty(), "{ended}");
+    assert_eq!(site.points().unwrap()["snapshots"], Value::Array(Vec::new()));
+    backup(&site, &HERE);
+}
+
+/// Where the directory that the server names is another server's here.
+#[test]
+fn another_servers_directory_is_not_taken_for_its_own_on_16() {
+    let site = Protected::new(TestServer::start(16).unwrap()).unwrap();
+    let pid_file = site.server.data().join("postmaster.pid");
+    let kept = fs::read_to_string(&pid_file).unwrap();
+    let mut lines: Vec<&str> = kept.lines().collect();
+    lines[3] = "1";
+    fs::write(&pid_file, lines.join("\n")).unwrap();
+    let (code, error) = failure(&site.cli, &[&["backup", CLUSTER], &HERE[..]].concat()).unwrap();
+    fs::write(&pid_file, kept).unwrap();
+    assert_eq!((code, &error["code"]), (3, &"local_files_unavailable".into()), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("is another one"), "{error}");
+    assert_eq!(backup(&site, &HERE)["transfer"]["from"], "files");
+}
+
+/// A tablespace that the server has and this process does not see, as in a container that has the data directory alone,
+/// is not left out.
+#[test]
+fn a_tablespace_out_of_sight_is_not_left_out_on_17() {
+    let allowed = Command::new("unshare").args(["-m", "true"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: mount namespaces are not allowed here");
+        return;
+    }
+    let server = TestServer::start(17).unwrap();
+    let space = server.new_folder("space").unwrap();
+    server.psql(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display())).unwrap();
+    server.psql("CREATE TABLE t TABLESPACE space AS SELECT generate_series(1, 10) AS n").unwrap();
+    let site = Protected::new(server).unwrap();
+    // The command alone sees an empty directory there.
+    let elsewhere = Cli::of("unshare")
+        .env("HOLDFAST_HOME", site.root().join("home"))
+        .env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+    let run = |more: &[&str]| {
+        let script = format!(
+            "mount -t tmpfs none '{}' && exec '{}' --json backup {CLUSTER} {}",
+            space.display(),
+            cli::binary().unwrap().display(),
+            more.join(" ")
+        );
+        elsewhere.run(&["-m", "sh", "-c", &script]).unwrap()
+    };
+    let told = run(&HERE);
+    let error = &told.json().unwrap()["error"];
+    assert_eq!((told.code, &error["code"]), (3, &"local_files_unavailable".into()), "{told}");
+    assert!(error["message"].as_str().unwrap().contains("cannot be seen here"), "{told}");
+    let told = run(&[]);
+    assert_eq!(told.code, 0, "{told}");
+    assert_eq!(told.json().unwrap()["transfer"]["from"], "server", "{told}");
+    site.archive().unwrap();
+    let copy = site.restore("latest", "copy", &["--start"]).unwrap();
+    assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "10");
+    copy.discard().unwrap();
+}
+
+/// A link that leads out of the data directory is passed over, as by the server, and this is said.
+#[test]
+fn a_link_that_is_passed_over_is_told_on_17() {
+    let site = Protected::new(TestServer::start(17).unwrap()).unwrap();
+    symlink("/nowhere/at/all", site.server.data().join("base/link")).unwrap();
+    let result = backup(&site, &HERE);
+    let warnings = result["warnings"].to_string();
+    assert!(warnings.contains("base/link is a symbolic link"), "{warnings}");
 }
 
 /// Killed, it holds nothing on the server: that forgets the backup with its session.

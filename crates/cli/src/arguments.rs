@@ -139,8 +139,8 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Compression::Auto)]
         wire_compression: Compression,
         /// Read the server's files beside it, between pg_backup_start and pg_backup_stop, instead of having it
-        /// send them. A full backup only.
-        #[arg(long, value_enum, default_value_t = LocalFiles::Auto)]
+        /// send them. With --incremental or --wire-compression the server sends them.
+        #[arg(long, value_enum, default_value_t = LocalFiles::Auto, env = "HOLDFAST_LOCAL_FILES")]
         local_files: LocalFiles,
     },
     /// Stream WAL into the repository until stopped.

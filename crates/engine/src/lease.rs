@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::Engine;
 use crate::error::{EngineError, Result};
 use crate::home::machine_name;
-use crate::jobs::{JobContext, JobId, JobKind, JobState};
+use crate::jobs::{JobContext, JobId, JobKind};
 
 /// How long a lease lasts whose holder is gone.
 const TTL: Duration = Duration::from_mins(5);
@@ -226,14 +226,12 @@ fn job_of(lease: &LeaseInfo) -> Option<JobId> {
 }
 
 /// Ends the leases of jobs of this machine that were killed, so that nobody waits for them. `asking` is about to take
-/// its own: what is there of it is of an earlier attempt.
+/// its own, the only one it has here: what is there of it is of an earlier attempt.
 async fn end_dead(engine: &Engine, repository: &Repository, asking: Option<JobId>) {
     let ended = tokio::time::timeout(BURIAL_PATIENCE, async {
         for lease in Lease::list(repository, "").await? {
             let Some(id) = job_of(&lease) else { continue };
-            // A job that is not in this machine's catalog is somebody else's.
-            let Ok((job, _)) = engine.job(id).await else { continue };
-            if job.state == JobState::Running && asking != Some(id) {
+            if asking != Some(id) && !engine.nobody_works_on(id).await {
                 continue;
             }
             match lease.name.as_str() {

@@ -43,10 +43,10 @@ pub struct SnapshotSummary {
     pub id: String,
     /// How it was taken.
     pub kind: SnapshotKind,
-    /// When the server began to send it.
+    /// When the server was asked to begin.
     #[ts(type = "string")]
     pub started_at: DateTime<Utc>,
-    /// When the server had sent it all.
+    /// When everything was copied.
     #[ts(type = "string")]
     pub finished_at: DateTime<Utc>,
     /// Where replay begins.

@@ -29,9 +29,9 @@ pub struct Snapshot {
     pub basis: Option<Uuid>,
     /// Why it was taken, in somebody's words.
     pub reason: Option<String>,
-    /// When the server began to send it.
+    /// When the server was asked to begin.
     pub started_at: DateTime<Utc>,
-    /// When the server had sent it all.
+    /// When everything was copied.
     pub finished_at: DateTime<Utc>,
     /// Where replay begins.
     pub start_lsn: Lsn,

@@ -294,6 +294,14 @@ impl Lease {
         let mut previous = self.document.number;
         let mut attempts = ATTEMPTS;
         loop {
+            // Whoever took this holder for dead has removed it, and nobody waits for it any more.
+            match self.repository.store().head(&path_of(self.name(), previous)).await {
+                Ok(_) => {}
+                Err(RepositoryError::NotFound { .. }) => {
+                    return Err(LeaseError::Lost { name: self.name().to_owned() });
+                }
+                Err(error) => return Err(error.into()),
+            }
             let next = LeaseDocument { number: previous + 1, released, ..self.document.clone() };
             match write(&self.repository, &next).await {
                 Ok(modified) => {

@@ -112,9 +112,10 @@ async fn a_lease_of_a_dead_holder_is_ended_by_who_knows() {
     next.renew().await.unwrap();
     assert_eq!(repository.list("leases/collection").await.unwrap().len(), 1);
 
-    Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
+    let mut dead = Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
     let listed = Lease::list(&repository, "backup-1").await.unwrap().remove(0);
     Lease::clear(&repository, &listed).await.unwrap();
+    assert!(matches!(dead.renew().await, Err(LeaseError::Lost { .. })));
     assert_eq!(repository.list("leases/backup-1").await.unwrap(), []);
 }
 

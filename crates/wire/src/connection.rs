@@ -95,8 +95,9 @@ impl Connection {
 
     /// Changes how long the server may stay silent during a query or a short replication command
     /// (default: five minutes); `None` waits for ever. Backups and streams have rules of their own.
-    pub fn set_silence_limit(&mut self, limit: Option<Duration>) {
-        self.silence = limit;
+    /// Gives what it was before.
+    pub fn set_silence_limit(&mut self, limit: Option<Duration>) -> Option<Duration> {
+        std::mem::replace(&mut self.silence, limit)
     }
 
     pub(crate) fn silence_limit(&self) -> Option<Duration> {

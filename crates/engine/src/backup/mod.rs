@@ -1,6 +1,6 @@
 //! Taking a base backup: slot first, then the WAL stream, then the copy; the manifest of the
-//! snapshot is written last, when everything it names is durable and was compared with what the
-//! server says it sent.
+//! snapshot is written last, when everything it names is durable. What the server sent was compared
+//! with what it says it sent; what was read beside it, with what it says it has.
 
 mod archive_stream;
 mod before;
@@ -76,7 +76,7 @@ pub struct BackupResult {
     /// Files in it.
     #[ts(type = "number")]
     pub files: u64,
-    /// How it came over the network.
+    /// How its files came here.
     pub transfer: Transfer,
     /// What the server warned about.
     pub warnings: Vec<String>,
@@ -315,18 +315,20 @@ impl Ground<'_> {
         // Whoever says how the server is to send its files wants it to send them.
         let sent = options.incremental != IncrementalMode::Never
             || options.wire_compression != WireCompression::Auto;
-        if !sent {
-            let found = ServerFiles::find(options.local_files, self.cluster, &mut sql).await?;
-            if let Some(files) = found {
-                match files.begin(self, sql).await? {
+        if !sent && options.local_files != LocalFiles::Never {
+            let wanted = options.local_files;
+            let found = wanted.settle(ServerFiles::find(self.cluster, &mut sql).await)?;
+            let why = match found {
+                Ok(files) => match wanted.settle(files.begin(self, sql).await)? {
                     Ok(begun) => return begun.copy(self).await,
-                    Err(why) if options.local_files == LocalFiles::Require => {
-                        return Err(from_files::unavailable(&why));
+                    Err(why) => {
+                        sql = self.engine.connect_sql(self.cluster).await?;
+                        why
                     }
-                    Err(why) => reporter.log(format!("the server sends its files: {why}")),
-                }
-                sql = self.engine.connect_sql(self.cluster).await?;
-            }
+                },
+                Err(why) => why,
+            };
+            reporter.log(format!("the server sends its files: {why}"));
         } else if options.local_files == LocalFiles::Require {
             return Err(EngineError::usage(
                 "an incremental backup, or one with --wire-compression, is sent by the server: its files are not read here",

@@ -278,11 +278,23 @@ async fn lock_of_ended(id: JobId, directory: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Whether a process holds the lock of a job's directory. Looking takes a shared lock, so that two who
-/// look at once do not take each other for the job.
+/// Whether a process holds the lock of a job's directory; none where it cannot be told. Looking takes a shared lock, so
+/// that two who look at once do not take each other for the job.
+fn lock_is_held(directory: &Path) -> Option<bool> {
+    match File::open(directory.join("lock")) {
+        Ok(lock) => match lock.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(std::fs::TryLockError::WouldBlock) => Some(true),
+            Err(std::fs::TryLockError::Error(_)) => None,
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// The same; what cannot be told is shown as not held.
 fn is_held(directory: &Path) -> bool {
-    File::open(directory.join("lock"))
-        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+    lock_is_held(directory).unwrap_or_default()
 }
 
 impl Engine {
@@ -525,6 +537,14 @@ impl Engine {
         Ok((job, self.catalog().job_result(id).await?))
     }
 
+    /// Whether it is certain that nobody works on a job of this home, whatever was recorded of it. One that is not in
+    /// the catalog is somebody else's.
+    pub(crate) async fn nobody_works_on(&self, id: JobId) -> bool {
+        self.catalog().job(id).await.is_ok()
+            && !self.running().tokens().contains_key(&id)
+            && lock_is_held(&self.home().jobs().join(id.to_string())) == Some(false)
+    }
+
     /// Reads a job's journal from event `from_seq` on.
     ///
     /// # Errors
@@ -560,7 +580,7 @@ impl Engine {
                 format!("a running {} cannot pause", job.kind.as_str()),
                 match job.kind {
                     JobKind::Backup => {
-                        "The replication protocol has no pause: a server that waits for us ends the backup. Cancel it and \
+                        "A backup has no pause: the server keeps WAL for it, and ends it when it has to wait. Cancel it and \
                          run it again: nothing is stored twice."
                     }
                     JobKind::Archive => {

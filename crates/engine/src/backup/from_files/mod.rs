@@ -7,16 +7,18 @@
 mod reader;
 mod tree;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use holdfast_postgres::{BackupLabel, ControlFile, Lsn, SystemIdentifier};
+use holdfast_postgres::{BackupLabel, ClusterState, ControlFile, Lsn, SystemIdentifier};
 use holdfast_repository::FileLookup;
-use holdfast_wire::{Connection, Dsn, HostPort};
+use holdfast_wire::{Connection, Dsn, HostPort, WireError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::files;
+use super::files::{self, FileStage};
 use super::link::Transfer;
 use super::pages::PageMismatches;
 use super::{Copied, Ground, before};
@@ -25,8 +27,11 @@ use crate::error::{EngineError, Result};
 use crate::server::private::blocking;
 use crate::snapshot::{ManifestBy, SnapshotKind};
 
-use reader::Reader;
+use reader::{Read, Reader};
 use tree::{CONTROL, Tree};
+
+/// `pg_default` (`pg_tablespace.dat`), whose databases are below `base`.
+const DEFAULT_TABLESPACE: &str = "1663";
 
 /// Whether a backup reads the server's files itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ts_rs::TS)]
@@ -41,48 +46,57 @@ pub enum LocalFiles {
     Require,
 }
 
+/// How often the server is asked during the copy whether it still knows of it.
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+/// How often a control file and the server's word of it are compared: a checkpoint may come in between.
+const CONTROL_TRIES: usize = 5;
+
 /// A server whose files can be read here.
 pub(super) struct ServerFiles {
-    directory: PathBuf,
-    catalog_version: u32,
+    tree: Tree,
+    bytes: u64,
 }
 
 /// A backup that the server has begun.
 pub(super) struct Begun {
     /// It ends with the session.
     session: Connection,
-    tree: Tree,
+    files: ServerFiles,
     /// The files of the snapshot before.
     before: Option<FileLookup>,
+    /// Where databases are, by their directories in the copy.
+    databases: HashSet<String>,
     start_lsn: Lsn,
     started_at: DateTime<Utc>,
 }
 
-impl ServerFiles {
-    /// The files of a cluster's server, when they are on this machine.
-    ///
-    /// # Errors
-    /// Refused where they are wanted in any case and cannot be had; the reason is in it.
-    pub(super) async fn find(
-        wanted: LocalFiles,
-        cluster: &Cluster,
-        sql: &mut Connection,
-    ) -> Result<Option<Self>> {
-        if wanted == LocalFiles::Never {
-            return Ok(None);
-        }
-        match Self::look(cluster, sql).await? {
-            Ok(found) => Ok(Some(found)),
-            Err(why) if wanted == LocalFiles::Require => Err(unavailable(&why)),
-            Err(why) => {
-                tracing::debug!(%why, "the server sends its files");
-                Ok(None)
+/// Something, or why it cannot be had.
+pub(super) type Outcome<T> = std::result::Result<T, String>;
+
+impl LocalFiles {
+    /// What is made of an attempt: whoever leaves it open goes on without, with the reason; whoever insists is told.
+    pub(super) fn settle<T>(self, attempt: Result<Outcome<T>>) -> Result<Outcome<T>> {
+        let why = match attempt {
+            Ok(Ok(found)) => return Ok(Ok(found)),
+            Ok(Err(why)) => why,
+            // Of a server that is not as others are, or that says no; and of what may not be read.
+            Err(EngineError::Wire(WireError::Server(server))) => server.message,
+            Err(EngineError::Refused { message, .. }) => message,
+            Err(EngineError::File { doing, path, source }) => {
+                format!("cannot {doing} {}: {source}", path.display())
             }
+            Err(other) => return Err(other),
+        };
+        match self {
+            Self::Require => Err(unavailable(&why)),
+            Self::Auto | Self::Never => Ok(Err(why)),
         }
     }
+}
 
-    /// The same; or why not.
-    async fn look(cluster: &Cluster, sql: &mut Connection) -> Result<Outcome<Self>> {
+impl ServerFiles {
+    /// The files of a cluster's server, when they are on this machine.
+    pub(super) async fn find(cluster: &Cluster, sql: &mut Connection) -> Result<Outcome<Self>> {
         let port = match local_port(&parse_dsn(&cluster.dsn)?) {
             Ok(port) => port,
             Err(why) => return Ok(Err(why)),
@@ -92,20 +106,22 @@ impl ServerFiles {
             "SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
                     (SELECT setting FROM pg_settings WHERE name = 'port'),
                     pg_is_in_recovery(),
+                    pg_backend_pid(),
                     has_function_privilege('{start}', 'EXECUTE')
                     AND has_function_privilege('{stop}', 'EXECUTE')"
         );
         let row = sql.catalog_rows(&asked).await?.into_iter().next().unwrap_or_default();
         let mut cells = row.into_iter();
         let mut cell = || cells.next().flatten();
-        let (directory, own_port, standby, may) = (cell(), cell(), cell(), cell());
+        let (directory, own_port, standby, pid, may) = (cell(), cell(), cell(), cell(), cell());
         let Some(directory) = directory.map(PathBuf::from) else {
             let why =
                 "the role may not see where the data directory is: grant it pg_read_all_settings";
             return Ok(Err(why.to_owned()));
         };
-        // Behind this port there may be a way to another machine.
-        if own_port.and_then(|port| port.parse().ok()) != Some(port) {
+        // Behind this port there may be a way to another machine, or a pooler, which lends its sessions.
+        let itself = pid.and_then(|pid| pid.parse().ok()) == Some(sql.facts().backend_pid);
+        if !itself || own_port.and_then(|port| port.parse().ok()) != Some(port) {
             return Ok(Err(format!("what answers on port {port} is not the server itself")));
         }
         if standby.as_deref() != Some("f") {
@@ -114,74 +130,82 @@ impl ServerFiles {
         if may.as_deref() != Some("t") {
             return Ok(Err(format!("the role may not execute {start} and {stop}")));
         }
-        let system = cluster.system_identifier;
-        blocking(move || Ok(Self::in_directory(directory, system, port))).await
+        let (system, major) = (cluster.system_identifier, sql.facts().version.major());
+        blocking(move || Self::in_directory(directory, system, port, major)).await
     }
 
-    /// Whether a running server of this system and port has this directory, and it can be read.
-    fn in_directory(directory: PathBuf, system: SystemIdentifier, port: u16) -> Outcome<Self> {
-        let unreadable = |path: &Path, error| format!("{} cannot be read: {error}", path.display());
+    /// Whether a running server of this system and port has this directory, and all of it can be read.
+    fn in_directory(
+        directory: PathBuf,
+        system: SystemIdentifier,
+        port: u16,
+        major: u32,
+    ) -> Result<Outcome<Self>> {
         let pid_file = directory.join("postmaster.pid");
-        let running = std::fs::read_to_string(&pid_file).map_err(|e| unreadable(&pid_file, e))?;
+        let running =
+            std::fs::read_to_string(&pid_file).map_err(EngineError::file("read", &pid_file))?;
         // The fourth line (`pidfile.h`).
         if running.lines().nth(3).and_then(|line| line.trim().parse().ok()) != Some(port) {
             let directory = directory.display();
-            return Err(format!("the server in {directory} of this machine is another one"));
+            return Ok(Err(format!("the server in {directory} of this machine is another one")));
         }
-        let control = directory.join(CONTROL);
-        let control = control_file(&control).map_err(|e| unreadable(&control, e))?;
+        let control = control_of(&directory)?;
         if control.system_identifier != system {
             let directory = directory.display();
-            return Err(format!("{directory} on this machine is of another cluster"));
-        }
-        Ok(Self { directory, catalog_version: control.catalog_version })
-    }
-
-    /// Begins a backup; none when it turns out that the directory is not the server's own after all.
-    pub(super) async fn begin(
-        self,
-        ground: &Ground<'_>,
-        mut session: Connection,
-    ) -> Result<Outcome<Begun>> {
-        let reporter = &ground.job.reporter;
-        let before =
-            before::files(ground.engine, ground.cluster, ground.repository, reporter).await;
-        reporter.phase("waiting for the server's checkpoint", None, None);
-        let started_at = Utc::now();
-        session
-            .query("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0")
-            .await?;
-        // The checkpoint takes as long as it takes.
-        session.set_silence_limit(None);
-        let label = format!("holdfast {}", ground.id);
-        let major = session.facts().version.major();
-        let start = if major >= 15 {
-            format!("SELECT pg_backup_start('{label}', true)")
-        } else {
-            format!("SELECT pg_start_backup('{label}', true, false)")
-        };
-        let start_lsn = session.catalog_value(&start).await?.and_then(|lsn| lsn.parse().ok());
-        let start_lsn: Lsn = start_lsn
-            .ok_or_else(|| EngineError::Fault("pg_backup_start gives no LSN".to_owned()))?;
-        // Only the directory of this very server has seen this checkpoint.
-        let path = self.directory.join(CONTROL);
-        let control =
-            blocking(move || control_file(&path).map_err(EngineError::file("read", path))).await?;
-        if control.redo < start_lsn {
-            session.close().await;
-            let directory = self.directory.display();
-            return Ok(Err(format!("{directory} on this machine is another server's")));
+            return Ok(Err(format!("{directory} on this machine is of another cluster")));
         }
         let tree = Tree {
-            root: self.directory,
-            version_directory: format!("PG_{major}_{}", self.catalog_version),
+            root: directory,
+            version_directory: format!("PG_{major}_{}", control.catalog_version),
             wal_directories: if major >= 17 {
                 &["archive_status", "summaries"]
             } else {
                 &["archive_status"]
             },
         };
-        Ok(Ok(Begun { session, tree, before, start_lsn, started_at }))
+        let bytes = tree.readable_bytes()?;
+        Ok(Ok(Self { tree, bytes }))
+    }
+
+    /// Begins a backup, when the directory is shown to be the server's own.
+    pub(super) async fn begin(
+        self,
+        ground: &Ground<'_>,
+        mut session: Connection,
+    ) -> Result<Outcome<Begun>> {
+        let reporter = &ground.job.reporter;
+        // It is held for as long as the copy takes, and the checkpoint takes as long as it takes.
+        session
+            .catalog_rows(
+                "SELECT set_config(name, '0', false) FROM pg_settings
+                 WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'transaction_timeout')",
+            )
+            .await?;
+        let before =
+            before::files(ground.engine, ground.cluster, ground.repository, reporter).await;
+        reporter.phase("waiting for the server's checkpoint", None, None);
+        let started_at = Utc::now();
+        let silence = session.set_silence_limit(None);
+        let label = format!("holdfast {}", ground.id);
+        let start = if session.facts().version.major() >= 15 {
+            format!("SELECT pg_backup_start('{label}', true)")
+        } else {
+            format!("SELECT pg_start_backup('{label}', true, false)")
+        };
+        let start_lsn = session.catalog_value(&start).await?.and_then(|lsn| lsn.parse().ok());
+        session.set_silence_limit(silence);
+        let start_lsn: Lsn = start_lsn
+            .ok_or_else(|| EngineError::Fault("pg_backup_start gives no LSN".to_owned()))?;
+        let root = &self.tree.root;
+        if !is_own(root, start_lsn, &mut session).await? {
+            return Ok(Err(format!("{} on this machine is another server's", root.display())));
+        }
+        let databases = databases(&mut session, &self.tree.version_directory).await?;
+        let missing = databases.iter().find(|path| !root.join(path).is_dir());
+        if let Some(path) = missing {
+            return Ok(Err(format!("{} cannot be seen here", root.join(path).display())));
+        }
+        Ok(Ok(Begun { session, files: self, before, databases, start_lsn, started_at }))
     }
 }
 
@@ -190,27 +214,19 @@ impl Begun {
     pub(super) async fn copy(mut self, ground: &Ground<'_>) -> Result<Copied> {
         let reporter = &ground.job.reporter;
         ground.companion.require_start(self.start_lsn)?;
-        let stage = ground.stage(self.start_lsn, None, self.before).await?;
-        // Also when this future is dropped.
-        let stop = CancellationToken::new();
-        let guard = stop.clone().drop_guard();
-        let reader = Reader::new(
-            stage,
-            self.tree,
-            self.session.facts().version,
-            ground.cluster.system_identifier,
-            stop,
-        );
-        let copied = tokio::task::spawn_blocking({
-            let (reporter, runtime) = (reporter.clone(), tokio::runtime::Handle::current());
-            move || reader.run(&reporter, &runtime)
-        });
-        let (mut received, listing) =
-            copied.await.map_err(|e| EngineError::Fault(format!("the reading failed: {e}")))??;
-        drop(guard);
+        let stage = ground.stage(self.start_lsn, None, self.before.take()).await?;
+        reporter.phase("copying", Some("bytes"), Some(self.files.bytes));
+        let read = self.read(ground, stage).await?;
+        let Read { mut received, listing, directories, warnings } = read;
         // As when the server sends its files: a copy with damaged pages is not kept.
         if received.pages.total > 0 {
             return Err(damaged_pages(&received.pages));
+        }
+        // What has been there all the time was copied, or this is not all that the server has.
+        let since = databases(&mut self.session, &self.files.tree.version_directory).await?;
+        let mut lasting = self.databases.intersection(&since);
+        if let Some(path) = lasting.find(|path| !directories.contains(*path)) {
+            return Err(unseen(path));
         }
         reporter.phase("ending the backup on the server", None, None);
         let (stop_lsn, label_file) = end(&mut self.session).await?;
@@ -220,13 +236,19 @@ impl Begun {
         if label.start_lsn != self.start_lsn {
             return Err(wrong_label(&format!("it says that it began at {}", label.start_lsn)));
         }
-        let mtime = finished_at.timestamp();
+        let control = &received.control;
+        if control.system_identifier != ground.cluster.system_identifier
+            || control.timeline != label.start_timeline
+            || control.redo < self.start_lsn
+        {
+            return Err(wrong_label("the copied pg_control is of another server"));
+        }
+        let (timeline, mtime) = (label.start_timeline, finished_at.timestamp());
         received.totals.files += 1;
         received.totals.bytes += label_file.len() as u64;
-        let manifest =
-            listing.finish(&label_file, mtime, label.start_timeline, self.start_lsn, stop_lsn);
-        files::store(&received.ingest, &mut received.table, "backup_label", label_file, mtime)
-            .await?;
+        let manifest = listing.finish(&label_file, mtime, timeline, self.start_lsn, stop_lsn)?;
+        let (ingest, table) = (&received.ingest, &mut received.table);
+        files::store(ingest, table, "backup_label", label_file, mtime).await?;
         Ok(Copied {
             kind: SnapshotKind::Full,
             basis: None,
@@ -235,18 +257,76 @@ impl Begun {
             finished_at,
             start_lsn: self.start_lsn,
             stop_lsn,
-            timeline: label.start_timeline,
+            timeline,
             manifest,
             manifest_by: ManifestBy::Holdfast,
             transfer: Transfer::of_files(received.totals.bytes),
-            warnings: Vec::new(),
+            warnings,
             received,
         })
     }
+
+    /// Reads everything on a thread of its own, and makes sure now and then that the server still knows of the backup:
+    /// it forgets it with the session.
+    async fn read(&mut self, ground: &Ground<'_>, stage: FileStage) -> Result<Read> {
+        // Also when this future is dropped.
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        let (version, system) = (self.session.facts().version, ground.cluster.system_identifier);
+        let reader = Reader::new(stage, self.files.tree.clone(), version, system, stop.clone());
+        let mut reading = tokio::task::spawn_blocking({
+            let reporter = ground.job.reporter.clone();
+            let runtime = tokio::runtime::Handle::current();
+            move || reader.run(&reporter, &runtime)
+        });
+        loop {
+            match tokio::time::timeout(ASKED_EVERY, &mut reading).await {
+                Ok(read) => {
+                    return read
+                        .map_err(|e| EngineError::Fault(format!("the reading failed: {e}")))?;
+                }
+                Err(_) => drop(self.session.catalog_value("SELECT 1").await?),
+            }
+        }
+    }
 }
 
-/// Something, or why it cannot be had.
-type Outcome<T> = std::result::Result<T, String>;
+/// Whether a directory is that of the server behind a session: its control file has the checkpoint that the server has
+/// made this moment, at or after `start`.
+async fn is_own(root: &Path, start: Lsn, session: &mut Connection) -> Result<bool> {
+    for _ in 0..CONTROL_TRIES {
+        let root = root.to_owned();
+        let control = blocking(move || control_of(&root)).await?;
+        let sql = "SELECT checkpoint_lsn, redo_lsn, timeline_id FROM pg_control_checkpoint()";
+        let row = session.catalog_rows(sql).await?.into_iter().next().unwrap_or_default();
+        let told: Vec<String> = row.into_iter().flatten().collect();
+        let read = [
+            control.checkpoint.to_string(),
+            control.redo.to_string(),
+            control.timeline.to_string(),
+        ];
+        if told == read && control.redo >= start && control.state == ClusterState::InProduction {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The directories of all databases, in all tablespaces.
+async fn databases(session: &mut Connection, version_directory: &str) -> Result<HashSet<String>> {
+    let sql = "SELECT t.oid, d FROM pg_tablespace t, LATERAL pg_tablespace_databases(t.oid) d
+               WHERE t.spcname <> 'pg_global'";
+    let rows = session.catalog_rows(sql).await?;
+    let directories = rows.into_iter().filter_map(|row| {
+        let mut cells = row.into_iter().flatten();
+        let (tablespace, database) = (cells.next()?, cells.next()?);
+        Some(match tablespace.as_str() {
+            DEFAULT_TABLESPACE => format!("base/{database}"),
+            _ => format!("pg_tblspc/{tablespace}/{version_directory}/{database}"),
+        })
+    });
+    Ok(directories.collect())
+}
 
 /// The functions that begin and end a backup, as `has_function_privilege` wants them.
 fn functions(sql: &Connection) -> (&'static str, &'static str) {
@@ -300,17 +380,29 @@ fn is_here(host: &HostPort) -> bool {
     }
 }
 
-/// Reads a control file, again when the server is just writing it (`controldata_utils.c`, `get_controlfile`).
-fn control_file(path: &Path) -> std::io::Result<ControlFile> {
-    reader::control_bytes(path).map(|(control, _)| control)
+/// The control file of a data directory.
+fn control_of(directory: &Path) -> Result<ControlFile> {
+    let path = directory.join(CONTROL);
+    reader::control_bytes(&path)
+        .map(|(control, _)| control)
+        .map_err(EngineError::file("read", &path))
 }
 
-pub(super) fn unavailable(why: &str) -> EngineError {
+fn unavailable(why: &str) -> EngineError {
     EngineError::refused(
         "local_files_unavailable",
         format!("the server's files cannot be read here: {why}"),
         "Run this beside the server, under an account that may read its data directory, with a role that may execute \
          pg_backup_start and pg_backup_stop. Leave --local-files out: the server then sends its files.",
+    )
+}
+
+fn unseen(path: &str) -> EngineError {
+    EngineError::integrity(
+        "local_files_incomplete",
+        format!("the server has databases in {path}, and nothing was found there"),
+        "Nothing of this backup was kept. A tablespace may not be visible where this runs: have the server send its \
+         files, with --local-files never.",
     )
 }
 

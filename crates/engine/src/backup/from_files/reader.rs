@@ -1,8 +1,9 @@
 //! Reads a data directory into the file stage, and lists it as the server's manifest would.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use holdfast_postgres::{
     ServerVersion, SystemIdentifier, TarEntry, TarKind, TimelineId, WalRange,
     crc32c_manifest_bytes,
 };
+use rustix::fs::OFlags;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,9 +31,20 @@ pub(super) struct Reader {
     stage: FileStage,
     tree: Tree,
     listing: Listing,
-    /// Ends it between two extents.
+    /// Ends it between two files or extents.
     stop: CancellationToken,
     read: u64,
+    directories: HashSet<String>,
+    warnings: Vec<String>,
+}
+
+/// What a reader has when it has read everything.
+pub(super) struct Read {
+    pub(super) received: Received,
+    pub(super) listing: Listing,
+    /// Of the copy, by their paths in it.
+    pub(super) directories: HashSet<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Reader {
@@ -42,68 +55,84 @@ impl Reader {
         system: SystemIdentifier,
         stop: CancellationToken,
     ) -> Self {
-        Self { stage, tree, listing: Listing::begin(version, system), stop, read: 0 }
+        let listing = Listing::begin(version, system);
+        let (directories, warnings) = (HashSet::new(), Vec::new());
+        Self { stage, tree, listing, stop, read: 0, directories, warnings }
     }
 
     /// Reads everything; the control file last, so that the copy says of itself that it is older than its pages.
-    pub(super) fn run(
-        mut self,
-        reporter: &Reporter,
-        runtime: &Handle,
-    ) -> Result<(Received, Listing)> {
-        reporter.phase("copying", Some("bytes"), Some(self.tree.bytes()?));
+    pub(super) fn run(mut self, reporter: &Reporter, runtime: &Handle) -> Result<Read> {
         let tree = self.tree.clone();
-        tree.walk(&mut |found| self.take(&found, reporter, runtime))?;
+        tree.walk(&mut |found| self.take(found, reporter, runtime))?;
         let path = tree.root.join(CONTROL);
         let (_, bytes) = control_bytes(&path).map_err(EngineError::file("read", &path))?;
         let metadata = path.metadata().map_err(EngineError::file("read", &path))?;
-        let found = Found {
-            path: CONTROL.to_owned(),
-            kind: FoundKind::File(path.clone()),
-            metadata: &metadata,
-        };
-        let entry = entry_of(&found, bytes.len() as u64);
-        self.stage.begin(entry, runtime)?;
+        let (mode, mtime) = (metadata.mode() & 0o7777, metadata.mtime());
+        let (path, size) = (CONTROL.to_owned(), bytes.len() as u64);
+        self.stage.begin(TarEntry { path, kind: TarKind::File, size, mode, mtime }, runtime)?;
         self.stage.data(&bytes, runtime)?;
-        self.end(CONTROL, metadata.mtime(), runtime)?;
-        Ok((self.stage.received(Vec::new())?, self.listing))
+        self.end(CONTROL, mtime, runtime)?;
+        Ok(Read {
+            received: self.stage.received(Vec::new())?,
+            listing: self.listing,
+            directories: self.directories,
+            warnings: self.warnings,
+        })
     }
 
-    fn take(&mut self, found: &Found<'_>, reporter: &Reporter, runtime: &Handle) -> Result<()> {
-        let FoundKind::File(source) = &found.kind else {
-            return self.stage.begin(entry_of(found, 0), runtime);
+    fn take(&mut self, found: Found, reporter: &Reporter, runtime: &Handle) -> Result<()> {
+        still_wanted(&self.stop)?;
+        let Found { path, kind, mode, mtime } = found;
+        let source = match kind {
+            FoundKind::File(source, _) => source,
+            FoundKind::Directory => {
+                self.directories.insert(path.clone());
+                let entry = TarEntry { path, kind: TarKind::Directory, size: 0, mode, mtime };
+                return self.stage.begin(entry, runtime);
+            }
+            FoundKind::Link => {
+                self.warn(reporter, format!("{path} is a symbolic link: it is not in the backup"));
+                return Ok(());
+            }
         };
+        // Never through a link that was put in its place, never waiting for a pipe.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(flags.bits().cast_signed()).open(&source);
         // Dropped since it was listed.
-        let Some(file) = there(File::open(source), source)? else { return Ok(()) };
-        let size = file.metadata().map_err(EngineError::file("read", source))?.len();
-        self.stage.begin(entry_of(found, size), runtime)?;
+        let Some(file) = there(opened, &source)? else { return Ok(()) };
+        let metadata = file.metadata().map_err(EngineError::file("read", &source))?;
+        if !metadata.is_file() {
+            self.warn(reporter, format!("{path} is no file any more: it is not in the backup"));
+            return Ok(());
+        }
+        let (mode, mtime, size) = (metadata.mode() & 0o7777, metadata.mtime(), metadata.len());
+        let entry = TarEntry { path: path.clone(), kind: TarKind::File, size, mode, mtime };
+        self.stage.begin(entry, runtime)?;
         let (read, stop) = (&mut self.read, &self.stop);
         let mut before_each = |bytes| {
-            if stop.is_cancelled() {
-                return Err(EngineError::Cancelled);
-            }
+            still_wanted(stop)?;
             *read += bytes;
             reporter.done(*read);
             Ok(())
         };
         self.stage.read(file, &mut before_each, runtime)?;
-        self.end(&found.path, found.metadata.mtime(), runtime)
+        self.end(&path, mtime, runtime)
+    }
+
+    fn warn(&mut self, reporter: &Reporter, warning: String) {
+        reporter.warning(warning.clone());
+        self.warnings.push(warning);
     }
 
     fn end(&mut self, path: &str, mtime: i64, runtime: &Handle) -> Result<()> {
         let (size, crc) = self.stage.end(runtime)?;
-        self.listing.add(path, size, crc, mtime);
-        Ok(())
+        self.listing.add(path, size, crc, mtime)
     }
 }
 
-fn entry_of(found: &Found<'_>, size: u64) -> TarEntry {
-    let kind = match found.kind {
-        FoundKind::Directory => TarKind::Directory,
-        FoundKind::File(_) => TarKind::File,
-    };
-    let (path, mode, mtime) = (found.path.clone(), found.mode(), found.metadata.mtime());
-    TarEntry { path, kind, size, mode, mtime }
+fn still_wanted(stop: &CancellationToken) -> Result<()> {
+    if stop.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
 }
 
 /// The manifest of what was read.
@@ -119,9 +148,9 @@ impl Listing {
         Self { writer: ManifestWriter::new(version, system), text: Vec::new() }
     }
 
-    fn add(&mut self, path: &str, size: u64, crc: u32, mtime: i64) {
-        // What the tree gives is below it.
-        let Some(path) = ManifestPath::new(path.as_bytes().to_vec()) else { return };
+    fn add(&mut self, path: &str, size: u64, crc: u32, mtime: i64) -> Result<()> {
+        let path = ManifestPath::new(path.as_bytes().to_vec())
+            .ok_or_else(|| EngineError::Fault(format!("{path:?} is no path of a copy")))?;
         let last_modified = DateTime::from_timestamp(mtime, 0).unwrap_or_default();
         self.writer.file(&ManifestFile {
             path,
@@ -133,6 +162,7 @@ impl Listing {
             }),
         });
         self.text.append(&mut self.writer.take());
+        Ok(())
     }
 
     /// Ends it with the label, which comes last, and the WAL that the copy needs.
@@ -143,10 +173,10 @@ impl Listing {
         timeline: TimelineId,
         start: Lsn,
         end: Lsn,
-    ) -> Vec<u8> {
-        self.add("backup_label", label.len() as u64, crc32c::crc32c(label), mtime);
+    ) -> Result<Vec<u8>> {
+        self.add("backup_label", label.len() as u64, crc32c::crc32c(label), mtime)?;
         self.text.append(&mut self.writer.finish(&[WalRange { timeline, start, end }]));
-        self.text
+        Ok(self.text)
     }
 }
 

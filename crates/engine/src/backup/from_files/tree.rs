@@ -1,13 +1,13 @@
 //! What belongs to a copy of a data directory: what the server itself would send (`basebackup.c`: `sendDir`,
 //! `sendTablespace`, `excludeDirContents`, `excludeFiles`).
 
-use std::collections::HashSet;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use holdfast_postgres::{Fork, relation_file};
+use rustix::fs::{Access, access};
 
 use crate::error::{EngineError, Result};
 
@@ -49,28 +49,26 @@ pub(super) struct Tree {
     pub(super) wal_directories: &'static [&'static str],
 }
 
-/// Something that belongs to the copy.
-pub(super) struct Found<'a> {
+/// Something in a data directory.
+pub(super) struct Found {
     /// Where it is in the copy.
     pub(super) path: String,
     pub(super) kind: FoundKind,
-    pub(super) metadata: &'a Metadata,
+    /// Permission bits.
+    pub(super) mode: u32,
+    /// Last change, seconds since 1970.
+    pub(super) mtime: i64,
 }
 
 pub(super) enum FoundKind {
     Directory,
-    /// A file, and where it can be read.
-    File(PathBuf),
+    /// A file, where it can be read, and how long it was when it was found.
+    File(PathBuf, u64),
+    /// A symbolic link that is not copied, since it leads out of the data directory; as the server passes it over.
+    Link,
 }
 
-impl Found<'_> {
-    /// Permission bits.
-    pub(super) fn mode(&self) -> u32 {
-        self.metadata.mode() & 0o7777
-    }
-}
-
-type Visit<'a> = dyn FnMut(Found<'_>) -> Result<()> + 'a;
+type Visit<'a> = dyn FnMut(Found) -> Result<()> + 'a;
 
 impl Tree {
     /// Visits everything but the control file, in an order that stays the same. What goes away meanwhile is passed
@@ -79,12 +77,13 @@ impl Tree {
         self.directory("", &self.root, visit)
     }
 
-    /// Bytes of all files.
-    pub(super) fn bytes(&self) -> Result<u64> {
+    /// Bytes of all files; an error where one of them may not be read.
+    pub(super) fn readable_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         self.walk(&mut |found| {
-            if matches!(found.kind, FoundKind::File(_)) {
-                bytes += found.metadata.len();
+            if let FoundKind::File(source, size) = found.kind {
+                there(access(&source, Access::READ_OK).map_err(io::Error::from), &source)?;
+                bytes += size;
             }
             Ok(())
         })?;
@@ -93,12 +92,6 @@ impl Tree {
 
     fn directory(&self, path: &str, source: &Path, visit: &mut Visit<'_>) -> Result<()> {
         let Some(names) = names_in(source)? else { return Ok(()) };
-        let unlogged: HashSet<u32> = names
-            .iter()
-            .filter_map(|name| relation_file(&join(path, name)))
-            .filter(|relation| relation.fork == Fork::Init)
-            .map(|relation| relation.relfilenode)
-            .collect();
         let of_tablespace = path.strip_prefix(TABLESPACES).is_some_and(|rest| {
             rest.strip_prefix('/').is_some_and(|oid| !oid.is_empty() && !oid.contains('/'))
         });
@@ -109,28 +102,45 @@ impl Tree {
             if of_another || is_left_out(&name) || inner == CONTROL {
                 continue;
             }
-            if holds_relations(path) && is_temporary(&name) {
-                continue;
+            if holds_relations(path) {
+                // Of an unlogged relation only what it is reset to is copied. Asked when its turn has come: the file
+                // that says so may be made after the names were read.
+                let unlogged =
+                    relation_file(&inner).filter(|r| r.fork != Fork::Init).is_some_and(|r| {
+                        source.join(format!("{}_init", r.relfilenode)).symlink_metadata().is_ok()
+                    });
+                if unlogged || is_temporary(&name) {
+                    continue;
+                }
             }
-            // Of an unlogged relation only what it is reset to is copied.
-            let relation = relation_file(&inner);
-            if relation.is_some_and(|r| r.fork != Fork::Init && unlogged.contains(&r.relfilenode)) {
-                continue;
-            }
-            self.entry(inner, &name, &source.join(&name), visit)?;
+            self.entry(&inner, &name, &source.join(&name), visit)?;
         }
         Ok(())
     }
 
-    fn entry(&self, path: String, name: &str, source: &Path, visit: &mut Visit<'_>) -> Result<()> {
+    fn entry(&self, path: &str, name: &str, source: &Path, visit: &mut Visit<'_>) -> Result<()> {
         let Some(own) = there(source.symlink_metadata(), source)? else { return Ok(()) };
-        let in_tablespaces = path.strip_prefix(TABLESPACES).is_some_and(|r| r.starts_with('/'));
+        let found = |path: &str, kind, metadata: &Metadata| Found {
+            path: path.to_owned(),
+            kind,
+            mode: metadata.mode() & 0o7777,
+            mtime: metadata.mtime(),
+        };
         let emptied = EMPTIED.contains(&name) || path == WAL;
+        if emptied && (own.is_dir() || own.is_symlink()) {
+            // A link becomes a directory, whatever it leads to.
+            let directory = |path: &str| Found {
+                mode: if own.is_dir() { own.mode() & 0o7777 } else { 0o700 },
+                ..found(path, FoundKind::Directory, &own)
+            };
+            visit(directory(path))?;
+            let inner = if path == WAL { self.wal_directories } else { &[] };
+            return inner.iter().try_for_each(|name| visit(directory(&join(WAL, name))));
+        }
+        let in_tablespaces = path.strip_prefix(TABLESPACES).is_some_and(|r| r.starts_with('/'));
         let metadata = if own.is_symlink() {
-            // A link elsewhere is nobody's data; the server passes it over too.
-            if !(emptied || in_tablespaces && path.matches('/').count() == 1) {
-                tracing::warn!(%path, "a symbolic link is not copied");
-                return Ok(());
+            if !(in_tablespaces && path.matches('/').count() == 1) {
+                return visit(found(path, FoundKind::Link, &own));
             }
             let Some(followed) = there(source.metadata(), source)? else { return Ok(()) };
             followed
@@ -138,24 +148,15 @@ impl Tree {
             own
         };
         if metadata.is_dir() {
-            let found =
-                |path: String| Found { path, kind: FoundKind::Directory, metadata: &metadata };
-            if !emptied {
-                visit(found(path.clone()))?;
-                return self.directory(&path, source, visit);
-            }
-            if path == WAL {
-                let inner = self.wal_directories.iter().map(|inner| join(WAL, inner));
-                visit(found(path.clone()))?;
-                return inner.map(found).try_for_each(visit);
-            }
-            return visit(found(path));
+            visit(found(path, FoundKind::Directory, &metadata))?;
+            return self.directory(path, source, visit);
         }
-        if !metadata.is_file() {
-            // Sockets and pipes.
-            return Ok(());
+        if metadata.is_file() {
+            let kind = FoundKind::File(source.to_owned(), metadata.len());
+            return visit(found(path, kind, &metadata));
         }
-        visit(Found { path, kind: FoundKind::File(source.to_owned()), metadata: &metadata })
+        // A socket or a pipe.
+        Ok(())
     }
 }
 
@@ -198,8 +199,7 @@ fn names_in(directory: &Path) -> Result<Option<Vec<String>>> {
             EngineError::refused(
                 "file_name_unusable",
                 format!("the name of {} is not UTF-8", path.display()),
-                "PostgreSQL makes no such file. Move it out of the data directory, or let the server send its files: \
-                 --local-files never",
+                "PostgreSQL makes no such file. Move it out of the data directory.",
             )
         })?;
         names.push(name);
@@ -249,7 +249,11 @@ mod tests {
     fn paths(tree: &Tree) -> Vec<String> {
         let mut paths = Vec::new();
         tree.walk(&mut |found| {
-            let end = if matches!(found.kind, FoundKind::Directory) { "/" } else { "" };
+            let end = match found.kind {
+                FoundKind::Directory => "/",
+                FoundKind::File(..) => "",
+                FoundKind::Link => "@",
+            };
             paths.push(format!("{}{end}", found.path));
             Ok(())
         })
@@ -304,7 +308,7 @@ mod tests {
             ]
         );
         let bytes: usize = paths(&tree).iter().filter(|p| !p.ends_with('/')).map(String::len).sum();
-        assert_eq!(tree.bytes().unwrap(), bytes as u64);
+        assert_eq!(tree.readable_bytes().unwrap(), bytes as u64);
     }
 
     #[test]
@@ -347,7 +351,7 @@ mod tests {
         }
         symlink(elsewhere.path(), root.path().join("pg_tblspc/16384")).unwrap();
         symlink(elsewhere.path(), root.path().join("base/link")).unwrap();
-        symlink(elsewhere.path(), root.path().join("pg_wal")).unwrap();
+        symlink("/nowhere/at/all", root.path().join("pg_wal")).unwrap();
         symlink("/nowhere/at/all", root.path().join("pg_tblspc/16385")).unwrap();
         assert_eq!(
             paths(&tree),
@@ -355,6 +359,7 @@ mod tests {
                 "base/",
                 "base/5/",
                 "base/5/1",
+                "base/link@",
                 "pg_tblspc/",
                 "pg_tblspc/16384/",
                 "pg_tblspc/16384/PG_17_202406281/",
