@@ -189,11 +189,11 @@ id: string,
  */
 kind: SnapshotKind, 
 /**
- * When the server began to send it.
+ * When the server was asked to begin.
  */
 started_at: string, 
 /**
- * When the server had sent it all.
+ * When everything was copied.
  */
 finished_at: string, 
 /**
@@ -1515,7 +1515,7 @@ full_because: string | null,
  */
 files: number, 
 /**
- * How it came over the network.
+ * How its files came here.
  */
 transfer: Transfer, 
 /**
