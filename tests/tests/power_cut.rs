@@ -93,7 +93,8 @@ fn power_cuts(major: u32, durability: &str) {
             demand(MEMBER);
             let writers = writers
                 .get_or_insert_with(|| Writers::start(&site.server, u64::from(round)).unwrap());
-            let enough = writers.acknowledged().len() + usize::try_from(random.below(100)).unwrap();
+            let more = 10 + usize::try_from(random.below(90)).unwrap();
+            let enough = writers.acknowledged().len() + more;
             wait_for("acknowledged rows", PATIENCE, || writers.acknowledged().len() > enough);
             archive.kill().unwrap();
             wait_for("the server to notice", PATIENCE, || {
