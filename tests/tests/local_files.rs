@@ -174,6 +174,10 @@ fn a_busy_server_is_read_exactly_on_17() {
         others.kill().unwrap();
         others.wait().unwrap();
         drop(writers);
+        // What their sessions had begun goes on to its end without them.
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+                        AND pid <> pg_backend_pid()";
+        wait_for("the sessions' end", PATIENCE, || site.server.psql(sessions).unwrap() == "0");
         assert_eq!(result["page_findings"], Value::Array(Vec::new()), "{result}");
         site.archive().unwrap();
         let more = ["--start", "--snapshot", id(&result)];
