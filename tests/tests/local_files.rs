@@ -382,6 +382,7 @@ fn a_killed_one_holds_nothing_on_15() {
     {
         let mut running = site.cli.start_job(&[&["backup", CLUSTER], &HERE[..]].concat()).unwrap();
         if running.reaches(phase) {
+            // Where in the phase the kill comes is chance.
             std::thread::sleep(Duration::from_micros(random.below(50_000)));
         }
         running.kill().unwrap();

@@ -65,7 +65,7 @@ pub(super) struct Received {
     pub(super) table: FileTableWriter,
     pub(super) ingest: Arc<Ingest>,
     pub(super) totals: Totals,
-    /// The server's, as it arrived.
+    /// As the server sent it, and then of the files as they are kept.
     pub(super) manifest: Vec<u8>,
     pub(super) pages: PageMismatches,
     pub(super) control: ControlFile,

@@ -125,7 +125,7 @@ pub(super) async fn copy(
     let (totals, listed, manifest) =
         compared.await.map_err(|e| EngineError::Fault(format!("the comparison failed: {e}")))??;
     reporter.done(listed);
-    let received = Received { table, ingest, totals, manifest: Vec::new(), pages, control };
+    let received = Received { table, ingest, totals, manifest, pages, control };
     Ok(Copied {
         received,
         kind,
@@ -136,7 +136,6 @@ pub(super) async fn copy(
         start_lsn,
         stop_lsn,
         timeline,
-        manifest,
         manifest_by: ManifestBy::Server,
         transfer,
         warnings,

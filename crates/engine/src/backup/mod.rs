@@ -181,11 +181,11 @@ impl Engine {
             id: Uuid::now_v7(),
         };
         let copied = ground.copy(sql, &options).await?;
-        let Received { mut table, ingest, totals, pages, control, .. } = copied.received;
+        let Received { mut table, ingest, totals, manifest, pages, control } = copied.received;
         let (start_lsn, stop_lsn, timeline) = (copied.start_lsn, copied.stop_lsn, copied.timeline);
         let id = ground.id;
         warnings.extend(copied.warnings);
-        files::store(&ingest, &mut table, "backup_manifest", copied.manifest, 0).await?;
+        files::store(&ingest, &mut table, "backup_manifest", manifest, 0).await?;
 
         reporter.phase("storing", None, None);
         let ingest = Arc::into_inner(ingest)
@@ -300,8 +300,6 @@ struct Copied {
     start_lsn: Lsn,
     stop_lsn: Lsn,
     timeline: TimelineId,
-    /// Of the files as they are kept.
-    manifest: Vec<u8>,
     manifest_by: ManifestBy,
     transfer: Transfer,
     warnings: Vec<String>,

@@ -246,7 +246,8 @@ impl Begun {
         let (timeline, mtime) = (label.start_timeline, finished_at.timestamp());
         received.totals.files += 1;
         received.totals.bytes += label_file.len() as u64;
-        let manifest = listing.finish(&label_file, mtime, timeline, self.start_lsn, stop_lsn)?;
+        received.manifest =
+            listing.finish(&label_file, mtime, timeline, self.start_lsn, stop_lsn)?;
         let (ingest, table) = (&received.ingest, &mut received.table);
         files::store(ingest, table, "backup_label", label_file, mtime).await?;
         Ok(Copied {
@@ -258,7 +259,6 @@ impl Begun {
             start_lsn: self.start_lsn,
             stop_lsn,
             timeline,
-            manifest,
             manifest_by: ManifestBy::Holdfast,
             transfer: Transfer::of_files(received.totals.bytes),
             warnings,
