@@ -2,7 +2,7 @@
 //! at its end.
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{FileLookup, Repository};
+use holdfast_repository::FileLookup;
 use holdfast_wire::{
     BackupEvent, BaseBackup, BaseBackupOptions, Connection, ServerNotice, WireError,
 };
@@ -14,10 +14,7 @@ use super::incremental::{self, Basis, IncrementalMode};
 use super::link::{Transfer, WireCompression};
 use super::truncations::Truncations;
 use super::{Copied, Ground, before, compare};
-use crate::Engine;
-use crate::cluster::Cluster;
 use crate::error::{EngineError, Result};
-use crate::jobs::{JobContext, Reporter};
 use crate::snapshot::{ManifestBy, SnapshotKind};
 
 /// Messages of 32 KiB between the socket and the file stage: 4 MiB in flight.
@@ -34,16 +31,15 @@ pub(super) async fn copy(
     wanted: WireCompression,
     mut transfer: Transfer,
 ) -> Result<Copied> {
-    let Ground { engine, job, cluster, repository, .. } = *ground;
-    let reporter = &job.reporter;
+    let reporter = &ground.job.reporter;
     let asked = Asked { id: ground.id, incremental, zstd: transfer.zstd_level() };
-    let begun = match engine.begin(job, cluster, repository, connection, asked).await {
+    let begun = match ground.begin(connection, asked).await {
         Ok(begun) => begun,
         Err(error) => {
             transfer = transfer.without(wanted, error, reporter)?;
-            let (connection, _) = engine.connect_for_backup(cluster).await?;
+            let (connection, _) = ground.engine.connect_for_backup(ground.cluster).await?;
             let asked = Asked { zstd: None, ..asked };
-            engine.begin(job, cluster, repository, connection, asked).await?
+            ground.begin(connection, asked).await?
         }
     };
     let Begun { mut stream, basis, before, full_because, started_at } = begun;
@@ -142,33 +138,25 @@ pub(super) async fn copy(
     })
 }
 
-impl Engine {
+impl Ground<'_> {
     /// Starts the backup on the server: incremental where that is wanted and possible.
-    async fn begin(
-        &self,
-        job: &JobContext,
-        cluster: &Cluster,
-        repository: &Repository,
-        mut connection: Connection,
-        asked: Asked,
-    ) -> Result<Begun> {
-        let reporter = &job.reporter;
+    async fn begin(&self, mut connection: Connection, asked: Asked) -> Result<Begun> {
+        let Self { engine, cluster, repository, .. } = *self;
+        let reporter = &self.job.reporter;
         let basis = match asked.incremental {
             IncrementalMode::Never => None,
             IncrementalMode::Auto | IncrementalMode::Require => Some(
-                incremental::find_basis(self, cluster, repository, &mut connection, reporter).await,
+                incremental::find_basis(engine, cluster, repository, &mut connection, reporter)
+                    .await,
             ),
         };
         let attempt = match basis {
             None => {
-                return self
-                    .begin_full(cluster, repository, connection, reporter, asked, None)
-                    .await;
+                return self.begin_full(connection, asked, None).await;
             }
-            Some(Ok(basis)) => self
-                .begin_incremental(connection, cluster, reporter, asked, basis)
-                .await
-                .map_err(|e| (e, None)),
+            Some(Ok(basis)) => {
+                self.begin_incremental(connection, asked, basis).await.map_err(|e| (e, None))
+            }
             Some(Err(error)) => Err((error, Some(connection))),
         };
         match attempt {
@@ -181,10 +169,10 @@ impl Engine {
                 let connection = match connection {
                     Some(connection) => connection,
                     // The server's error ended the session's command and ours with it.
-                    None => self.connect_for_backup(cluster).await?.0,
+                    None => engine.connect_for_backup(cluster).await?.0,
                 };
                 let because = Some(because);
-                self.begin_full(cluster, repository, connection, reporter, asked, because).await
+                self.begin_full(connection, asked, because).await
             }
             Err((error, _)) => Err(error),
         }
@@ -192,15 +180,13 @@ impl Engine {
 
     async fn begin_full(
         &self,
-        cluster: &Cluster,
-        repository: &Repository,
         connection: Connection,
-        reporter: &Reporter,
         asked: Asked,
         full_because: Option<String>,
     ) -> Result<Begun> {
+        let reporter = &self.job.reporter;
         // Before the server begins: it would wait.
-        let before = before::files(self, cluster, repository, reporter).await;
+        let before = before::files(self.engine, self.cluster, self.repository, reporter).await;
         reporter.phase("waiting for the server's checkpoint", None, None);
         let started_at = Utc::now();
         let options = command(asked, &connection, false);
@@ -211,14 +197,14 @@ impl Engine {
     async fn begin_incremental(
         &self,
         mut connection: Connection,
-        cluster: &Cluster,
-        reporter: &Reporter,
         asked: Asked,
         mut basis: Basis,
     ) -> Result<Begun> {
+        let Self { engine, cluster, .. } = *self;
+        let reporter = &self.job.reporter;
         for _ in 0..BEGINNINGS {
             let mut truncations =
-                Truncations::since(&basis, self, cluster, &connection, reporter).await?;
+                Truncations::since(&basis, engine, cluster, &connection, reporter).await?;
             basis.read_whole = truncations.relations().clone();
             reporter.phase("sending the previous snapshot's manifest", None, None);
             connection.upload_manifest(basis.manifest()).await.map_err(incremental::refusal)?;
@@ -239,7 +225,7 @@ impl Engine {
             }
             reporter.log("begun anew: a table was truncated before the backup's checkpoint");
             drop(stream);
-            connection = self.connect_for_backup(cluster).await?.0;
+            connection = engine.connect_for_backup(cluster).await?.0;
         }
         Err(EngineError::refused(
             "truncated_meanwhile",
