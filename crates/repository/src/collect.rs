@@ -86,8 +86,9 @@ impl Repository {
             while let Some(entry) = reader.next().await? {
                 for id in entry.extents.iter().filter(|id| !id.is_zero()) {
                     let outside = avoided.iter().find_map(|packs| index.packs_outside(id, packs));
-                    match outside.or_else(|| index.packs_of(id)) {
+                    match outside.or_else(|| index.packs_outside(id, &HashSet::new())) {
                         Some(packs) => needed.extend(packs),
+                        // Only agents say where it is, or it is not there: everything that may hold it stays.
                         None => needed.extend(knowing(index, id, &table.path)?),
                     }
                 }

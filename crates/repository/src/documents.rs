@@ -110,6 +110,21 @@ impl Repository {
         self.put_container(path, kind, Suite::Sealed, content.into_content(), metadata, mode)
     }
 
+    /// The same for content that is no secret from whoever adds to the repository.
+    ///
+    /// # Errors
+    /// As [`Repository::put_sealed`].
+    pub fn put_shared<T: Serialize + ?Sized, C: IntoContent>(
+        &self,
+        path: &str,
+        kind: ObjectKind,
+        content: C,
+        metadata: &T,
+        mode: PutKind,
+    ) -> impl Future<Output = Result<PutReceipt>> + Send + use<T, C> {
+        self.put_container(path, kind, Suite::Shared, content.into_content(), metadata, mode)
+    }
+
     /// Content and metadata of an object stored by [`Repository::put_sealed`].
     ///
     /// # Errors
@@ -222,7 +237,9 @@ impl Repository {
         metadata: &T,
     ) -> impl Future<Output = Result<Bytes>> + Send + use<T> {
         // Serialised before the first await, so that callers need not share `T` across threads.
-        let prepared = check_path(path).and_then(|()| to_raw(path, metadata));
+        let prepared = check_path(path)
+            .and_then(|()| self.may_add(kind))
+            .and_then(|()| to_raw(path, metadata));
         let inner = std::sync::Arc::clone(&self.inner);
         let name = path.to_owned();
         async move {
@@ -240,7 +257,7 @@ impl Repository {
     pub(crate) async fn open_whole(&self, path: &str, kind: ObjectKind) -> Result<(Bytes, Opened)> {
         let bytes = self.inner.store.get(path).await?;
         let writer = read::split(path, &bytes)?.trailer.writer;
-        self.trust(path, &writer).await?;
+        self.trust(path, kind, &writer).await?;
         let inner = std::sync::Arc::clone(&self.inner);
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || {
@@ -261,7 +278,7 @@ impl Repository {
         }
         let start = tail.len() - usize::try_from(wanted).unwrap_or(tail.len());
         let tail = tail.slice(start..);
-        self.trust(path, &trailer.writer).await?;
+        self.trust(path, kind, &trailer.writer).await?;
         let inner = std::sync::Arc::clone(&self.inner);
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || {

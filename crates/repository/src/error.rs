@@ -41,11 +41,13 @@ pub enum RepositoryError {
         /// What is wrong with it and what it means.
         what: String,
     },
-    /// An object carries the signature of a writer that the repository never admitted.
-    #[error("{object} was signed by a writer this repository does not know ({writer})")]
+    /// An object carries the signature of a writer that the repository never admitted, or not for such objects.
+    #[error("{object} was signed by a writer {reason} ({writer})")]
     UntrustedWriter {
         /// Path inside the repository.
         object: String,
+        /// What is said of the writer.
+        reason: &'static str,
         /// The writer's Ed25519 public key, hex.
         writer: String,
     },
@@ -232,7 +234,7 @@ impl RepositoryError {
             }
             Self::UntrustedWriter { .. } => {
                 "Somebody without the repository key has written here, or the writer's certificate \
-                 under keys/writers was removed. The object is not used."
+                 under keys/writers was removed, or an agent's key was stolen. The object is not used."
             }
             Self::Unreachable { .. } => {
                 "Check the network and the store, then try again: nothing is stored twice."

@@ -63,6 +63,9 @@ pub struct FetchStats {
     pub bytes_fetched: u64,
     /// Ranged reads made.
     pub requests: u64,
+    /// Extents that one pack did not give, damaged as it is, and another one did.
+    #[serde(default)]
+    pub from_another_pack: u64,
 }
 
 /// What a fetch would read.
@@ -107,6 +110,20 @@ struct Different {
     at: Location,
     token: u64,
     id: ExtentId,
+}
+
+/// What was read, and what has to be read elsewhere.
+#[derive(Default)]
+struct Outcome {
+    stats: FetchStats,
+    refused: Vec<Refused>,
+}
+
+/// An extent that a directory's pack does not give.
+struct Refused {
+    wanted: WantedExtent,
+    /// The directory's place in the index.
+    place: u32,
 }
 
 /// Tasks `first..end` (sorted) whose frames are adjacent in one pack.
@@ -163,8 +180,8 @@ impl Repository {
     /// megabytes and 32 MiB of deltas, beside `wanted` itself.
     ///
     /// # Errors
-    /// [`RepositoryError::Corrupt`] names the pack and the consequence; an extent that no pack
-    /// holds is found before the sink is called at all.
+    /// [`RepositoryError::Corrupt`] names the pack and the consequence, where no other pack has what it does not
+    /// give; an extent that no pack holds is found before the sink is called at all.
     pub async fn fetch_extents(
         &self,
         wanted: Vec<WantedExtent>,
@@ -179,7 +196,8 @@ impl Repository {
         if wanted.iter().any(|w| !w.id.is_zero() && index.locate(&w.id).is_none()) {
             index = self.load_index(true).await?;
         }
-        Fetch { repository: self, index, parallelism, cancel }.run(wanted, sink).await
+        let refused = HashSet::new();
+        Fetch { repository: self, index, parallelism, cancel, refused }.run(wanted, sink).await
     }
 }
 
@@ -190,23 +208,56 @@ struct Fetch<'a> {
     /// Ranged reads at once.
     parallelism: usize,
     cancel: &'a CancellationToken,
+    /// Places in the index of directories whose packs did not give what they say.
+    refused: HashSet<u32>,
 }
 
 impl Fetch<'_> {
+    /// Reads what is wanted; what one pack does not give, from another that says to have it.
     async fn run(
-        &self,
+        mut self,
         wanted: Vec<WantedExtent>,
         sink: Arc<dyn ExtentSink>,
     ) -> Result<FetchStats> {
-        let mut stats = FetchStats::default();
+        let mut outcome = self.round(wanted, &sink).await?;
+        let mut stats = outcome.stats;
+        // Ends: each round refuses another directory.
+        while !outcome.refused.is_empty() {
+            for Refused { place, .. } in &outcome.refused {
+                if self.refused.insert(*place)
+                    && let Ok(pack) = self.index.packs_at(*place as usize)
+                {
+                    tracing::warn!(pack = %pack.id, "does not give what its directory says");
+                }
+            }
+            let again: Vec<WantedExtent> =
+                outcome.refused.iter().map(|refused| refused.wanted).collect();
+            outcome = self.round(again, &sink).await?;
+            stats.from_another_pack += outcome.stats.extents;
+            stats.add(&outcome.stats);
+        }
+        Ok(stats)
+    }
+
+    /// How an extent is got, as far as is known by now.
+    fn locate(&self, id: &ExtentId) -> Option<Found> {
+        self.index.locate_without(id, &self.refused)
+    }
+
+    async fn round(
+        &self,
+        wanted: Vec<WantedExtent>,
+        sink: &Arc<dyn ExtentSink>,
+    ) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
         let mut whole = Vec::with_capacity(wanted.len());
         let mut different = Vec::new();
         for WantedExtent { id, token } in wanted {
             if id.is_zero() {
-                stats.zero_extents += 1;
+                outcome.stats.zero_extents += 1;
                 continue;
             }
-            let found = self.index.locate(&id).ok_or_else(|| missing(&self.index, &id))?;
+            let found = self.locate(&id).ok_or_else(|| missing(&self.index, &id))?;
             let Found { at, base } = found;
             match base {
                 None => whole.push(Task { at, token, id, what: What::Whole }),
@@ -226,7 +277,7 @@ impl Fetch<'_> {
                 bytes += next.at.length as usize;
                 round.push(next);
             }
-            let deltas = self.deltas(&round, &mut stats).await?;
+            let deltas = self.deltas(&round, &mut outcome.stats).await?;
             let later = match (different.peek(), round.last()) {
                 (Some(_), Some(last)) => {
                     let end = (last.base.at.pack, last.base.at.frame);
@@ -241,14 +292,15 @@ impl Fetch<'_> {
                 let what = What::Base { delta, pack: at.pack, length: base.length };
                 Task { at: base.at, token, id, what }
             }));
-            stats.add(&self.tasks(tasks, deltas, Arc::clone(&sink)).await?);
+            outcome.add(self.tasks(tasks, deltas, Arc::clone(sink)).await?);
             if different.peek().is_none() {
-                return Ok(stats);
+                return Ok(outcome);
             }
         }
     }
 
-    /// Reads deltas, in the order of `round`. They count as read, not as extents.
+    /// Reads deltas, in the order of `round`; one that its pack does not give, and that can be had otherwise,
+    /// is empty. They count as read, not as extents.
     async fn deltas(&self, round: &[Different], stats: &mut FetchStats) -> Result<Vec<Bytes>> {
         let tasks: Vec<Task> = (0..)
             .zip(round)
@@ -256,7 +308,7 @@ impl Fetch<'_> {
             .collect();
         let kept = Kept::places(round.len());
         let sink: Arc<dyn ExtentSink> = Arc::<Kept>::clone(&kept);
-        let done = self.tasks(tasks, Vec::new(), sink).await?;
+        let done = self.tasks(tasks, Vec::new(), sink).await?.stats;
         stats.add(&FetchStats { extents: 0, bytes: 0, ..done });
         Ok(kept.take())
     }
@@ -266,7 +318,7 @@ impl Fetch<'_> {
         mut tasks: Vec<Task>,
         deltas: Vec<Bytes>,
         sink: Arc<dyn ExtentSink>,
-    ) -> Result<FetchStats> {
+    ) -> Result<Outcome> {
         tasks.sort_unstable_by_key(|task| task.at);
         let tasks = Arc::new(Tasks { tasks, deltas });
         let ranges = Ranges { index: Arc::clone(&self.index), tasks: Arc::clone(&tasks), next: 0 };
@@ -276,11 +328,11 @@ impl Fetch<'_> {
                 async move { self.range(range?, tasks, sink).await }
             })
             .buffer_unordered(self.parallelism.max(1));
-        let mut stats = FetchStats::default();
+        let mut outcome = Outcome::default();
         while let Some(done) = running.try_next().await? {
-            stats.add(&done);
+            outcome.add(done);
         }
-        Ok(stats)
+        Ok(outcome)
     }
 
     async fn range(
@@ -288,7 +340,7 @@ impl Fetch<'_> {
         range: Range,
         tasks: Arc<Tasks>,
         sink: Arc<dyn ExtentSink>,
-    ) -> Result<FetchStats> {
+    ) -> Result<Outcome> {
         let index = Arc::clone(&self.index);
         let pack = index.packs_at(range.pack)?;
         let path = pack.id.path();
@@ -297,33 +349,53 @@ impl Fetch<'_> {
             // Cancelled before it began: nothing is read, however fast the store.
             biased;
             () = self.cancel.cancelled() => return Err(RepositoryError::Cancelled),
-            bytes = read => bytes.map_err(|error| lost(&path, error))?,
+            bytes = read => bytes,
         };
-        let inner = Arc::clone(&self.repository.inner);
+        let (inner, refused) = (Arc::clone(&self.repository.inner), self.refused.clone());
         tokio::task::spawn_blocking(move || {
             let pack = index.packs_at(range.pack)?;
-            let content = ContentReader::new(
-                &inner.writer,
-                inner.reader.as_ref(),
-                &path,
-                &pack.header,
-                // Content sealed to the public key takes no part from the salt.
-                &[0; 32],
-                pack.frames.to_vec(),
-            )?;
-            let bytes_fetched = bytes.len() as u64;
-            let mut done = FetchStats { bytes_fetched, requests: 1, ..FetchStats::default() };
+            let opened = bytes.and_then(|bytes| {
+                let content = ContentReader::new(
+                    &inner.writer,
+                    inner.reader.as_ref(),
+                    &path,
+                    &pack.header,
+                    // Content sealed to the public key takes no part from the salt.
+                    &[0; 32],
+                    pack.frames.to_vec(),
+                )?;
+                Ok((bytes, content))
+            });
+            let mut given = Given { index: &index, refused, outcome: Outcome::default() };
+            let (bytes, content) = match opened.map_err(|error| lost(&path, error)) {
+                Ok(opened) => opened,
+                Err(RepositoryError::Corrupt { object, what }) => {
+                    for task in &tasks.tasks[range.tasks] {
+                        let error = RepositoryError::corrupt(&object, what.clone());
+                        given.refuse(task, task.at.pack, error)?;
+                    }
+                    return Ok(given.outcome);
+                }
+                Err(error) => return Err(error),
+            };
+            given.outcome.stats.bytes_fetched = bytes.len() as u64;
+            given.outcome.stats.requests = 1;
             let mut current: Option<(u32, Vec<u8>)> = None;
             for task in &tasks.tasks[range.tasks] {
                 let frame = match current.take() {
                     Some((number, raw)) if number == task.at.frame => (number, raw),
                     _ => {
                         let number = task.at.frame as usize;
-                        let stored = content.slice(number, &bytes, range.start)?;
                         let raw = content
-                            .frame(&inner.codec, number, stored)
-                            .map_err(|error| lost(&path, error))?;
-                        (task.at.frame, raw)
+                            .slice(number, &bytes, range.start)
+                            .and_then(|stored| content.frame(&inner.codec, number, stored));
+                        match raw {
+                            Ok(raw) => (task.at.frame, raw),
+                            Err(error) => {
+                                given.refuse(task, task.at.pack, lost(&path, error))?;
+                                continue;
+                            }
+                        }
                     }
                 };
                 let start = task.at.offset as usize;
@@ -341,20 +413,60 @@ impl Fetch<'_> {
                     // What it makes has to have the name.
                     What::Delta => stored,
                 };
-                let extent = extent.ok_or_else(|| match task.what {
-                    What::Whole | What::Delta => misnamed(&path, &task.id),
-                    What::Base { pack, .. } => mismade(&index, pack, &task.id, &path),
-                })?;
-                sink.write(task.token, &task.id, extent)
-                    .map_err(|source| RepositoryError::Sink { source })?;
-                done.extents += 1;
-                done.bytes += extent.len() as u64;
+                match (extent, task.what) {
+                    (Some(extent), _) => {
+                        sink.write(task.token, &task.id, extent)
+                            .map_err(|source| RepositoryError::Sink { source })?;
+                        given.outcome.stats.extents += 1;
+                        given.outcome.stats.bytes += extent.len() as u64;
+                    }
+                    (None, What::Whole | What::Delta) => {
+                        given.refuse(task, task.at.pack, misnamed(&path, &task.id))?;
+                    }
+                    (None, What::Base { pack, .. }) => {
+                        given.refuse(task, pack, mismade(&index, pack, &task.id, &path))?;
+                    }
+                }
                 current = Some(frame);
             }
-            Ok(done)
+            Ok(given.outcome)
         })
         .await
         .map_err(RepositoryError::worker)?
+    }
+}
+
+/// What one range gives.
+struct Given<'a> {
+    index: &'a Index,
+    /// Of the rounds before.
+    refused: HashSet<u32>,
+    outcome: Outcome,
+}
+
+impl Given<'_> {
+    /// Leaves an extent to the next round, when it can be had without the directory at `place`.
+    ///
+    /// # Errors
+    /// `error` when it cannot.
+    fn refuse(&mut self, task: &Task, place: u32, error: RepositoryError) -> Result<()> {
+        let mut without = self.refused.clone();
+        without.insert(place);
+        let elsewhere = matches!(error, RepositoryError::Corrupt { .. })
+            && self.index.locate_without(&task.id, &without).is_some();
+        if !elsewhere {
+            return Err(error);
+        }
+        let wanted = WantedExtent { id: task.id, token: task.token };
+        self.outcome.refused.push(Refused { wanted, place });
+        Ok(())
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.stats.add(&other.stats);
+        self.refused.extend(other.refused);
     }
 }
 
@@ -365,6 +477,7 @@ impl FetchStats {
         self.zero_extents += done.zero_extents;
         self.bytes_fetched += done.bytes_fetched;
         self.requests += done.requests;
+        self.from_another_pack += done.from_another_pack;
     }
 }
 
@@ -460,6 +573,7 @@ impl ExtentReader {
             index: Arc::clone(&self.index),
             parallelism: READS_IN_FLIGHT,
             cancel: &self.cancel,
+            refused: HashSet::new(),
         }
     }
 

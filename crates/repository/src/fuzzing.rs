@@ -46,7 +46,8 @@ pub fn index(bytes: &[u8]) {
         Header::parse(PATH, &header).map_or(Uuid::nil(), |header| header.repository)
     });
     for pack in body.packs {
-        let _ = index.add(repository, pack);
+        let vouched = pack.by.is_none();
+        let _ = index.add(repository, pack, vouched);
     }
 }
 

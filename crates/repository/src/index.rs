@@ -10,11 +10,13 @@ use uuid::Uuid;
 use crate::container::{
     FrameEntry, HEADER_BYTES, Header, HexHeader, MAX_FRAME_RAW, Suite, TRAILER_BYTES, check_frames,
 };
+use crate::crypto::{from_hex, hex};
 use crate::documents::body;
 use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
 use crate::object::ObjectKind;
 use crate::repository::Repository;
+use crate::writers::WriterRole;
 
 /// Where the packs are: `packs/<first two digits>/<32 hex digits>`.
 pub(crate) const PACKS_PREFIX: &str = "packs";
@@ -159,6 +161,9 @@ pub(crate) struct IndexedPack {
     pub(crate) header: HexHeader,
     pub(crate) frames: Vec<FrameEntry>,
     pub(crate) extents: Vec<Vec<ExtentEntry>>,
+    /// The agent that says so, by its public key in hex; none where an operator does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
 }
 
 impl IndexedPack {
@@ -223,6 +228,9 @@ pub(crate) struct Pack {
     pub(crate) frames: Box<[FrameEntry]>,
     /// The store lists it with the right size.
     pub(crate) present: bool,
+    /// An operator, or this device, says what is in it. What another agent says is looked at only where nobody
+    /// else knows an extent: it can be checked when it is read, and not before.
+    vouched: bool,
 }
 
 /// Where bytes of an extent are.
@@ -278,7 +286,9 @@ const _: () = assert!(size_of::<Entry>() == 48);
 #[derive(Clone, Default)]
 pub struct Index {
     packs: Vec<Pack>,
-    known: HashMap<PackId, u32>,
+    /// Places in `packs`, with digests of the directories: an agent may say something else of a pack than who
+    /// wrote it.
+    known: HashMap<PackId, Vec<([u8; 32], u32)>>,
     entries: Vec<Entry>,
     sorted: usize,
     /// Of the entries that are deltas.
@@ -308,7 +318,7 @@ impl Index {
 
     /// The packs that `id` is made from; `None` when it cannot be made from packs that are there.
     pub fn packs_of(&self, id: &ExtentId) -> Option<Carriers> {
-        self.packs_outside(id, &HashSet::new())
+        self.carriers(self.locate(id)?)
     }
 
     /// Packs that are there and that it knows nothing of.
@@ -331,45 +341,57 @@ impl Index {
 
     /// How `id` is got from packs that are there.
     pub(crate) fn locate(&self, id: &ExtentId) -> Option<Found> {
-        self.locate_in(id, &|_| true)
+        self.locate_without(id, &HashSet::new())
     }
 
-    /// Where `id` is stored whole, outside of the packs in `avoided`.
+    /// The same without the directories at these places in the index.
+    pub(crate) fn locate_without(&self, id: &ExtentId, refused: &HashSet<u32>) -> Option<Found> {
+        // By those who are vouched for before others.
+        self.found_in(id, &|place, pack| pack.vouched && !refused.contains(&place))
+            .or_else(|| self.found_in(id, &|place, _| !refused.contains(&place)))
+    }
+
+    /// Where `id` is stored whole, outside of the packs in `avoided`, and somebody vouches for it.
     pub(crate) fn whole_outside(
         &self,
         id: &ExtentId,
         avoided: &HashSet<PackId>,
     ) -> Option<Location> {
-        self.whole_in(id, &|pack| !avoided.contains(&pack.id))
+        self.whole_in(id, &|_, pack| pack.vouched && !avoided.contains(&pack.id))
     }
 
-    fn whole_in(&self, id: &ExtentId, usable: &dyn Fn(&Pack) -> bool) -> Option<Location> {
+    fn whole_in(&self, id: &ExtentId, usable: &dyn Fn(u32, &Pack) -> bool) -> Option<Location> {
         self.known_of(id)
             .filter(|at| !self.deltas.contains_key(at))
-            .find(|at| self.pack(*at).is_some_and(|pack| pack.present && usable(pack)))
+            .find(|at| self.pack(*at).is_some_and(|pack| pack.present && usable(at.pack, pack)))
     }
 
     /// Whole before a delta: it costs one read.
-    fn locate_in(&self, id: &ExtentId, usable: &dyn Fn(&Pack) -> bool) -> Option<Found> {
+    fn found_in(&self, id: &ExtentId, usable: &dyn Fn(u32, &Pack) -> bool) -> Option<Found> {
         if let Some(at) = self.whole_in(id, usable) {
             return Some(Found { at, base: None });
         }
         self.known_of(id).find_map(|at| {
             let DeltaOf { base, length } = *self.deltas.get(&at)?;
-            self.pack(at).filter(|pack| pack.present && usable(pack))?;
+            self.pack(at).filter(|pack| pack.present && usable(at.pack, pack))?;
             let base = FoundBase { id: base, at: self.whole_in(&base, usable)?, length };
             Some(Found { at, base: Some(base) })
         })
     }
 
-    /// Packs that `id` is made from and that are not among `avoided`; none when it takes one of those, or cannot
-    /// be made at all.
+    /// Packs that `id` is made from, that are not among `avoided`, and of which nobody has to believe another
+    /// agent; none when it takes one of those, or cannot be made at all.
     pub(crate) fn packs_outside(
         &self,
         id: &ExtentId,
         avoided: &HashSet<PackId>,
     ) -> Option<Carriers> {
-        let found = self.locate_in(id, &|pack| !avoided.contains(&pack.id))?;
+        let found =
+            self.found_in(id, &|_, pack| pack.vouched && !avoided.contains(&pack.id))?;
+        self.carriers(found)
+    }
+
+    fn carriers(&self, found: Found) -> Option<Carriers> {
         let base = found.base.and_then(|base| self.pack(base.at)).map(|pack| pack.id);
         Some(Carriers(self.pack(found.at)?.id, base))
     }
@@ -405,8 +427,19 @@ impl Index {
         self.known.contains_key(id)
     }
 
-    pub(crate) fn add(&mut self, repository: Uuid, pack: IndexedPack) -> Result<()> {
-        if self.known.contains_key(&pack.pack) {
+    /// Adds a directory, for which somebody vouches or not.
+    pub(crate) fn add(
+        &mut self,
+        repository: Uuid,
+        pack: IndexedPack,
+        vouched: bool,
+    ) -> Result<()> {
+        let digest = pack.digest();
+        let same = self.known.get(&pack.pack).into_iter().flatten().find(|known| known.0 == digest);
+        if let Some((_, place)) = same {
+            if let Some(known) = self.packs.get_mut(*place as usize) {
+                known.vouched |= vouched;
+            }
             return Ok(());
         }
         let header = pack.check(repository)?;
@@ -425,13 +458,14 @@ impl Index {
                 offset = offset.saturating_add(*stored);
             }
         }
-        self.known.insert(pack.pack, number);
+        self.known.entry(pack.pack).or_default().push((digest, number));
         self.packs.push(Pack {
             id: pack.pack,
             size: pack.size,
             header,
             frames: pack.frames.into_boxed_slice(),
             present: false,
+            vouched,
         });
         Ok(())
     }
@@ -485,11 +519,9 @@ impl Repository {
         let mut loads = futures_util::stream::iter(missing)
             .map(|path| async move {
                 match self.read_index_object(&path).await {
-                    Ok(body) => Ok((path, Ok(body))),
+                    Ok(body) => Ok((path, Ok(self.vouched(body).await?))),
                     // Deleted since it was listed.
-                    Err(RepositoryError::NotFound { .. }) => {
-                        Ok((path, Ok(IndexBody { packs: Vec::new() })))
-                    }
+                    Err(RepositoryError::NotFound { .. }) => Ok((path, Ok(Vec::new()))),
                     Err(
                         error @ (RepositoryError::Corrupt { .. }
                         | RepositoryError::UntrustedWriter { .. }
@@ -501,8 +533,10 @@ impl Repository {
             })
             .buffer_unordered(LOADS_IN_FLIGHT);
         while let Some((path, outcome)) = loads.try_next().await? {
-            let added = outcome.and_then(|body| {
-                body.packs.into_iter().try_for_each(|pack| target.add(self.id(), pack))
+            let added = outcome.and_then(|packs| {
+                packs.into_iter().try_for_each(|(pack, vouched)| {
+                    target.add(self.id(), pack, vouched)
+                })
             });
             match added {
                 Ok(()) => {
@@ -530,7 +564,14 @@ impl Repository {
             .map(|id| async move { (id, self.read_pack_directory(id).await) })
             .buffer_unordered(LOADS_IN_FLIGHT);
         while let Some((id, outcome)) = tails.next().await {
-            match outcome.and_then(|pack| index.add(self.id(), pack)) {
+            let added = match outcome {
+                Ok(pack) => {
+                    let vouched = self.vouches(pack.by.as_deref()).await?;
+                    index.add(self.id(), pack, vouched)
+                }
+                Err(error) => Err(error),
+            };
+            match added {
                 Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
                 Err(error @ RepositoryError::Unreachable { .. }) => return Err(error),
                 Err(error) => {
@@ -542,9 +583,47 @@ impl Repository {
         Ok(())
     }
 
+    /// What an index object says, and who of each pack: an agent speaks for nobody else.
     pub(crate) async fn read_index_object(&self, path: &str) -> Result<IndexBody> {
         let (_, opened) = self.open_whole(path, ObjectKind::Index).await?;
-        body(path, &opened)
+        let mut body: IndexBody = body(path, &opened)?;
+        if let Some(agent) = self.agent(path, &opened.trailer.writer).await? {
+            for pack in &mut body.packs {
+                pack.by = Some(agent.clone());
+            }
+        }
+        Ok(body)
+    }
+
+    /// The writer's public key in hex, when it is an agent.
+    async fn agent(&self, object: &str, writer: &[u8; 32]) -> Result<Option<String>> {
+        let role = self.role_of(object, writer).await?;
+        Ok((role == WriterRole::Agent).then(|| hex(writer)))
+    }
+
+    async fn vouched(&self, body: IndexBody) -> Result<Vec<(IndexedPack, bool)>> {
+        let mut packs = Vec::with_capacity(body.packs.len());
+        for pack in body.packs {
+            let vouched = self.vouches(pack.by.as_deref()).await?;
+            packs.push((pack, vouched));
+        }
+        Ok(packs)
+    }
+
+    /// Whether this process believes what is said of a pack: by an operator, or by itself.
+    async fn vouches(&self, agent: Option<&str>) -> Result<bool> {
+        let Some(agent) = agent else { return Ok(true) };
+        let Some(public) = from_hex::<32>(agent) else { return Ok(false) };
+        if public == *self.inner.writer.signer.public() {
+            return Ok(true);
+        }
+        match self.role_of(INDEX_PREFIX, &public).await {
+            Ok(role) => Ok(role == WriterRole::Operator),
+            Err(RepositoryError::UntrustedWriter { .. } | RepositoryError::Corrupt { .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A pack's own directory, from its tail.
@@ -552,6 +631,7 @@ impl Repository {
         let path = id.path();
         let (opened, _) = self.open_tail(&path, ObjectKind::Pack).await?;
         let directory: PackBody = body(&path, &opened)?;
+        let by = self.agent(&path, &opened.trailer.writer).await?;
         let size = opened.trailer.content_bytes
             + opened.trailer.metadata_bytes
             + (HEADER_BYTES + TRAILER_BYTES) as u64;
@@ -561,6 +641,7 @@ impl Repository {
             header: opened.metadata.header,
             frames: opened.metadata.frames,
             extents: directory.extents,
+            by,
         })
     }
 }
@@ -597,6 +678,7 @@ mod tests {
             header: HexHeader(header.encode()),
             frames: vec![FrameEntry(60, 40, raw)],
             extents: vec![list],
+            by: None,
         }
     }
 
@@ -616,8 +698,8 @@ mod tests {
     fn an_extent_of_a_lost_pack_is_found_in_another() {
         let repository = Uuid::from_u128(1);
         let mut index = Index::default();
-        index.add(repository, pack(repository, 1, &[1, 2])).unwrap();
-        index.add(repository, pack(repository, 2, &[2, 3])).unwrap();
+        index.add(repository, pack(repository, 1, &[1, 2]), true).unwrap();
+        index.add(repository, pack(repository, 2, &[2, 3]), true).unwrap();
         index.settle(&listed(&[(2, 1000)]));
         assert_eq!(carriers(&index, 2), [2]);
         assert_eq!(carriers(&index, 1), []);
@@ -625,6 +707,32 @@ mod tests {
         assert_eq!(index.locate(&id(3)).unwrap().at.offset, 10);
         index.settle(&listed(&[(2, 999)]));
         assert_eq!(carriers(&index, 3), []);
+    }
+
+    #[test]
+    fn nobody_shares_with_an_agent_and_its_word_comes_last() {
+        let repository = Uuid::from_u128(1);
+        let mut index = Index::default();
+        index.add(repository, pack(repository, 1, &[1, 2]), false).unwrap();
+        index.add(repository, pack(repository, 2, &[2, 3]), true).unwrap();
+        // Of the same pack as the operator says, something else.
+        index.add(repository, pack(repository, 2, &[3, 2]), false).unwrap();
+        index.settle(&listed(&[(1, 1000), (2, 1000)]));
+        let none = HashSet::new();
+        assert_eq!(index.packs_outside(&id(1), &none), None);
+        assert_eq!(index.whole_outside(&id(1), &none), None);
+        assert_eq!(carriers(&index, 1), [1]);
+        assert_eq!(carriers(&index, 2), [2]);
+        let found = index.locate(&id(2)).unwrap().at;
+        assert_eq!((found.pack, found.offset), (1, 0));
+        let refused = HashSet::from([1]);
+        assert_eq!(index.locate_without(&id(2), &refused).unwrap().at.pack, 0);
+        let refused = HashSet::from([0, 1]);
+        assert_eq!(index.locate_without(&id(2), &refused).unwrap().at.pack, 2);
+        // The operator confirms what the agent says.
+        index.add(repository, pack(repository, 1, &[1, 2]), true).unwrap();
+        assert!(index.packs_outside(&id(1), &none).is_some());
+        assert_eq!(index.packs().count(), 3);
     }
 
     /// A pack whose one extent is a difference from another.
@@ -638,10 +746,10 @@ mod tests {
     fn a_delta_needs_its_base_whole() {
         let repository = Uuid::from_u128(1);
         let mut index = Index::default();
-        index.add(repository, pack(repository, 1, &[1])).unwrap();
-        index.add(repository, delta_pack(repository, 2, 2, 1)).unwrap();
+        index.add(repository, pack(repository, 1, &[1]), true).unwrap();
+        index.add(repository, delta_pack(repository, 2, 2, 1), true).unwrap();
         // A base that is a delta itself is none: nobody writes that.
-        index.add(repository, delta_pack(repository, 3, 3, 2)).unwrap();
+        index.add(repository, delta_pack(repository, 3, 3, 2), true).unwrap();
         let all = [(1, 1000), (2, 1000), (3, 1000), (4, 1000)];
         index.settle(&listed(&all[..3]));
         assert_eq!(carriers(&index, 2), [2, 1]);
@@ -654,7 +762,7 @@ mod tests {
         assert_eq!(carriers(&index, 2), []);
         assert_eq!(index.lost_pack_of(&id(2)), Some(PackId(Uuid::from_u128(1))));
         // Stored whole as well: one read is better than two.
-        index.add(repository, pack(repository, 4, &[2])).unwrap();
+        index.add(repository, pack(repository, 4, &[2]), true).unwrap();
         index.settle(&listed(&all));
         assert_eq!(carriers(&index, 2), [4]);
         assert_eq!(carriers(&index, 3), [3, 4]);

@@ -297,6 +297,13 @@ impl Ingest {
         Ok(())
     }
 
+    /// Stores bytes under a name that need not be theirs, as a writer could who is mistaken, or lies.
+    #[cfg(test)]
+    pub(crate) async fn add_under(&self, entry: ExtentEntry, bytes: Vec<u8>) -> Result<()> {
+        let state = self.state.lock().await;
+        self.send(&state, Message::Frame(RawFrame { bytes, extents: vec![entry] })).await
+    }
+
     async fn hand_over(&self, state: &mut State) -> Result<()> {
         let frame = std::mem::take(&mut state.frame);
         if frame.extents.is_empty() {

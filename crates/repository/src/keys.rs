@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::crypto::{OpeningKey, SealingKey, Secret, Signer, derive, random};
 use crate::error::Result;
 use crate::extent::ExtentId;
+use crate::writer_key::WriterKey;
 
 /// Which installation writes. Chosen at random once and kept by the device.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Serialize, Deserialize)]
@@ -78,16 +79,20 @@ impl RepositoryKey {
     /// # Errors
     /// None in practice: the derivations cannot fail on inputs of these lengths.
     pub fn writer_keys(&self, repository: Uuid, device: DeviceId) -> Result<WriterKeys> {
+        self.writer_key(repository, device)?.keys()
+    }
+
+    /// The same as it can be handed to that device.
+    pub(crate) fn writer_key(&self, repository: Uuid, device: DeviceId) -> Result<WriterKey> {
         let (_, sealing) = OpeningKey::derive(&self.purpose(repository, "seal"));
-        Ok(WriterKeys {
+        Ok(WriterKey {
             repository,
             device,
             extent_id: self.purpose(repository, "extent-id"),
             metadata: self.purpose(repository, "metadata"),
-            sealing,
-            signer: Signer::from_seed(
-                &self.purpose(repository, &format!("writer/{}", device.0.hyphenated())),
-            )?,
+            sealing: sealing.to_bytes(),
+            root: *self.root_signer(repository)?.public(),
+            seed: self.purpose(repository, &format!("writer/{}", device.0.hyphenated())),
         })
     }
 
@@ -112,6 +117,8 @@ pub struct WriterKeys {
     pub(crate) extent_id: Secret,
     pub(crate) metadata: Secret,
     pub(crate) sealing: SealingKey,
+    /// Ed25519: what has signed `holdfast.json`.
+    pub(crate) root: [u8; 32],
     pub(crate) signer: Signer,
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::crypto::{from_hex, hex};
 use crate::documents::check_path;
 use crate::error::RepositoryError;
-use crate::object::ObjectEntry;
+use crate::object::{ObjectEntry, ObjectKind};
 use crate::repository::Repository;
 use crate::signed::{self, MAX_SIGNED_BYTES, SignedDocument};
 
@@ -469,7 +469,7 @@ async fn verify(
     let document = signed::parse::<LeaseDocument>(path, bytes)?;
     let writer: [u8; 32] = from_hex(&document.value.writer)
         .ok_or_else(|| RepositoryError::corrupt(path, "its writer is malformed"))?;
-    repository.trust(path, &writer).await?;
+    repository.trust(path, ObjectKind::Lease, &writer).await?;
     if !document.is_signed_by(&writer) || document.value.repository != repository.id() {
         return Err(RepositoryError::corrupt(path, "its signature does not fit its content"));
     }

@@ -46,6 +46,8 @@ pub mod stages;
 mod store;
 mod url;
 mod verify;
+mod writer_key;
+mod writers;
 
 pub use bundle::{Bundle, BundleStats};
 pub use collect::{Removed, UnneededPack};
@@ -73,3 +75,5 @@ pub use url::RepositoryUrl;
 pub use verify::{
     Finding, FindingKind, Severity, VerifiedObject, VerifyLevel, VerifyProgress, VerifyReport,
 };
+pub use writer_key::WriterKey;
+pub use writers::{Writer, WriterRole};

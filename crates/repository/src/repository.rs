@@ -1,7 +1,7 @@
 //! Creating and opening a repository, and its ways in.
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
 
 use uuid::Uuid;
 
@@ -12,10 +12,12 @@ use crate::error::{RepositoryError, Result};
 use crate::extent::ExtentId;
 use crate::index::Index;
 use crate::keys::{DeviceId, ReaderKeys, RepositoryKey, WriterKeys};
-use crate::root::{DEFAULT_EXTENT_BYTES, EXTENT_BYTES, ROOT_PATH, RootDocument, WriterCertificate};
+use crate::root::{DEFAULT_EXTENT_BYTES, EXTENT_BYTES, ROOT_PATH, RootDocument};
 use crate::signed::{self, MAX_SIGNED_BYTES};
 use crate::slots::{KdfParams, NewSlot, Unlock};
 use crate::store::Store;
+use crate::writer_key::WriterKey;
+use crate::writers::{WriterCertificate, WriterRole};
 
 /// Choices that are made once.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ pub(crate) struct Inner {
     owner: Option<Owner>,
     pub(crate) codec: Codec,
     /// Writers whose certificate has been seen and checked.
-    trusted: RwLock<HashSet<[u8; 32]>>,
+    pub(crate) trusted: RwLock<HashMap<[u8; 32], WriterRole>>,
     pub(crate) index: tokio::sync::Mutex<Option<Arc<Index>>>,
     pub(crate) kdf: KdfParams,
     /// The slot whose secret was given.
@@ -213,10 +215,7 @@ impl Repository {
         if root.as_ref() != Some(&document.root_public_key)
             || hex(&keys.writer.sealing.to_bytes()) != document.sealing_public_key
         {
-            return Err(RepositoryError::corrupt(
-                ROOT_PATH,
-                "its keys are not those of the repository: it was replaced",
-            ));
+            return Err(replaced());
         }
         Ok(Self::assemble(store, document, keys, KdfParams::RECOMMENDED, Some(slot)))
     }
@@ -241,31 +240,24 @@ impl Repository {
     /// cannot be read, and slots cannot be changed.
     ///
     /// # Errors
-    /// [`RepositoryError::WrongKey`] when the keys belong to another repository;
-    /// [`RepositoryError::UntrustedWriter`] when an owner has not certified them.
-    pub async fn open_for_writing(store: Store, keys: WriterKeys) -> Result<Repository> {
+    /// [`RepositoryError::WrongKey`] when the key belongs to another repository;
+    /// [`RepositoryError::UntrustedWriter`] when no owner has certified it.
+    pub async fn open_for_writing(store: Store, key: &WriterKey) -> Result<Repository> {
         let document = read_root(&store).await?;
-        if document.repository != keys.repository
-            || document.sealing_public_key != hex(&keys.sealing.to_bytes())
-        {
+        let keys = key.keys()?;
+        if document.repository != keys.repository {
             return Err(RepositoryError::WrongKey);
+        }
+        if document.sealing_public_key != hex(&keys.sealing.to_bytes())
+            || document.root_public_key != hex(&keys.root)
+        {
+            return Err(replaced());
         }
         let public = *keys.signer.public();
         let keys = Keys { writer: keys, reader: None, owner: None };
         let repository = Self::assemble(store, document, keys, KdfParams::RECOMMENDED, None);
-        repository.trust(ROOT_PATH, &public).await?;
+        repository.role_of(ROOT_PATH, &public).await?;
         Ok(repository)
-    }
-
-    /// What another device needs to add to this repository, certified as a writer.
-    ///
-    /// # Errors
-    /// [`RepositoryError::KeyRequired`] without the repository key.
-    pub async fn writer_keys_for(&self, device: DeviceId) -> Result<WriterKeys> {
-        let owner = self.owner("admitting a writer")?;
-        let keys = owner.key.writer_keys(self.id(), device)?;
-        self.certify(keys.signer.public(), device).await?;
-        Ok(keys)
     }
 
     fn assemble(
@@ -289,13 +281,6 @@ impl Repository {
                 opened_with,
             }),
         }
-    }
-
-    /// Whether what this process writes counts: an owner has certified it. One that was opened to be read is
-    /// not asked to.
-    pub fn is_certified(&self) -> bool {
-        let trusted = self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner);
-        trusted.contains(self.inner.writer.signer.public())
     }
 
     /// The same repository in another store.
@@ -363,73 +348,10 @@ impl Repository {
             }
         }
     }
+}
 
-    // --- writers ---
-
-    async fn certify_self(&self) -> Result<()> {
-        self.certify(self.inner.writer.signer.public(), self.inner.writer.device).await
-    }
-
-    async fn certify(&self, public: &[u8; 32], device: DeviceId) -> Result<()> {
-        let owner = self.owner("admitting a writer")?;
-        let path = WriterCertificate::path(public);
-        let usable = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
-            Ok(bytes) => self.check_certificate(&path, &bytes, public),
-            Err(error) => Err(error),
-        };
-        match usable {
-            Ok(()) => {}
-            Err(RepositoryError::NotFound { .. }) => {
-                let certificate = WriterCertificate::new(self.id(), &owner.root, public, device);
-                let bytes = signed::sign(&path, &certificate, &owner.root)?;
-                match self.inner.store.put_new(&path, bytes).await {
-                    // Two windows of one device open it at once.
-                    Ok(()) | Err(RepositoryError::AlreadyExists { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(RepositoryError::Corrupt { .. }) => {
-                // The certificate is derived from the key, so a damaged one can be made again.
-                let certificate = WriterCertificate::new(self.id(), &owner.root, public, device);
-                let bytes = signed::sign(&path, &certificate, &owner.root)?;
-                self.inner.store.put_replacing(&path, bytes).await?;
-            }
-            Err(error) => return Err(error),
-        }
-        self.remember(public);
-        Ok(())
-    }
-
-    fn check_certificate(&self, path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<()> {
-        let root = self.inner.root.root_key()?;
-        let certificate: WriterCertificate = signed::verify(path, bytes, &root)?;
-        if certificate.public_key != hex(public) || certificate.repository != self.id() {
-            return Err(RepositoryError::corrupt(path, "it certifies another writer"));
-        }
-        Ok(())
-    }
-
-    fn remember(&self, public: &[u8; 32]) {
-        self.inner.trusted.write().unwrap_or_else(PoisonError::into_inner).insert(*public);
-    }
-
-    /// Makes sure that an owner has certified the signer of `object`.
-    pub(crate) async fn trust(&self, object: &str, public: &[u8; 32]) -> Result<()> {
-        if self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner).contains(public) {
-            return Ok(());
-        }
-        let path = WriterCertificate::path(public);
-        let untrusted =
-            || RepositoryError::UntrustedWriter { object: object.to_owned(), writer: hex(public) };
-        let bytes = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(RepositoryError::NotFound { .. }) => return Err(untrusted()),
-            Err(error) => return Err(error),
-        };
-        self.check_certificate(&path, &bytes, public)?;
-        self.remember(public);
-        Ok(())
-    }
+fn replaced() -> RepositoryError {
+    RepositoryError::corrupt(ROOT_PATH, "its keys are not those of the repository: it was replaced")
 }
 
 pub(crate) async fn read_root(store: &Store) -> Result<RootDocument> {

@@ -1,4 +1,4 @@
-//! `holdfast.json` and `keys/writers/*.json`: what a repository is, and who may write to it.
+//! `holdfast.json`: what a repository is.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,15 +7,12 @@ use uuid::Uuid;
 use crate::container::FORMAT;
 use crate::crypto::{SealingKey, Signer, from_hex, hex};
 use crate::error::{RepositoryError, Result};
-use crate::keys::DeviceId;
 use crate::signed::{self, SignedDocument};
 
 /// The first object to read.
 pub(crate) const ROOT_PATH: &str = "holdfast.json";
 /// Where the slots are; writers' certificates are one level deeper.
 pub(crate) const KEYS_PREFIX: &str = "keys";
-/// Where the writers' certificates are.
-pub(crate) const WRITERS_PREFIX: &str = "keys/writers";
 
 /// Bounds of the extent size; a power of two.
 pub(crate) const EXTENT_BYTES: std::ops::RangeInclusive<u32> = 4096..=1024 * 1024;
@@ -107,44 +104,6 @@ impl RootDocument {
 
 fn corrupt(what: &str) -> RepositoryError {
     RepositoryError::corrupt(ROOT_PATH, format!("{what}; the repository cannot be opened with it"))
-}
-
-/// The payload of `keys/writers/<public key>.json`, signed by the root key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WriterCertificate {
-    pub(crate) repository: Uuid,
-    /// As in a slot: tells an interrupted creation's from a damaged one.
-    pub(crate) root_public_key: String,
-    pub(crate) public_key: String,
-    pub(crate) device: DeviceId,
-    pub(crate) certified_at: DateTime<Utc>,
-}
-
-impl SignedDocument for WriterCertificate {
-    const TYPE: &'static str = "writer";
-}
-
-impl WriterCertificate {
-    pub(crate) fn new(
-        repository: Uuid,
-        root: &Signer,
-        public_key: &[u8; 32],
-        device: DeviceId,
-    ) -> Self {
-        Self {
-            repository,
-            root_public_key: hex(root.public()),
-            public_key: hex(public_key),
-            device,
-            certified_at: Utc::now().trunc_subsecs(6),
-        }
-    }
-
-    /// Where the certificate of `public_key` is.
-    pub(crate) fn path(public_key: &[u8; 32]) -> String {
-        format!("{WRITERS_PREFIX}/{}.json", hex(public_key))
-    }
 }
 
 /// What became of reading a document under `keys/`.

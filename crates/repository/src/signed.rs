@@ -79,15 +79,6 @@ pub(crate) fn parse<T: SignedDocument>(path: &str, bytes: &[u8]) -> Result<Unver
     Ok(Unverified { value, message, signature })
 }
 
-/// Parses and checks the signature.
-pub(crate) fn verify<T: SignedDocument>(path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<T> {
-    let document = parse::<T>(path, bytes)?;
-    if !document.is_signed_by(public) {
-        return Err(RepositoryError::corrupt(path, "its signature does not fit its content"));
-    }
-    Ok(document.value)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -103,6 +94,14 @@ mod tests {
     }
     impl SignedDocument for Note {
         const TYPE: &'static str = "note";
+    }
+
+    fn verify<T: SignedDocument>(path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<T> {
+        let document = parse::<T>(path, bytes)?;
+        if !document.is_signed_by(public) {
+            return Err(RepositoryError::corrupt(path, "its signature does not fit its content"));
+        }
+        Ok(document.value)
     }
 
     proptest! {

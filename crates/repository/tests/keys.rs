@@ -8,8 +8,8 @@ use std::sync::Arc;
 use fixture::{DEVICE, create, in_memory, memory, open, options, passphrase};
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
-    DeviceId, NewSlot, ObjectKind, PrivateKey, PublicKey, PutKind, RecoveryKey, Repository,
-    RepositoryError, SlotKind, Store, Unlock,
+    NewSlot, ObjectKind, PrivateKey, PublicKey, PutKind, RecoveryKey, Repository,
+    RepositoryError, SlotKind, Store, Unlock, WriterKey,
 };
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
@@ -120,9 +120,9 @@ async fn a_newer_format_says_so() {
 #[tokio::test]
 async fn a_writer_can_add_but_not_read() {
     let (store, repository) = in_memory().await;
-    let agent = DeviceId(Uuid::from_u128(0xa6));
-    let keys = repository.writer_keys_for(agent).await.unwrap();
-    let writer = Repository::open_for_writing(store.clone(), keys).await.unwrap();
+    let (_, key) = repository.admit_agent("agent").await.unwrap();
+    let key = WriterKey::parse(key.display().expose_secret()).unwrap();
+    let writer = Repository::open_for_writing(store.clone(), &key).await.unwrap();
     assert!(!writer.can_read());
     let stored = vec![fixture::noise(1, 8192), fixture::noise(2, 8192)];
     let (ids, _) = fixture::add(&writer, &stored, fixture::small_packs()).await.unwrap();
@@ -148,25 +148,37 @@ async fn a_writer_can_add_but_not_read() {
 #[tokio::test]
 async fn objects_of_a_writer_nobody_admitted_are_not_used() {
     let (store, repository) = in_memory().await;
-    let agent = DeviceId(Uuid::from_u128(0xa6));
-    let keys = repository.writer_keys_for(agent).await.unwrap();
-    let writer = Repository::open_for_writing(store.clone(), keys).await.unwrap();
+    let (agent, key) = repository.admit_agent("agent").await.unwrap();
+    let writer = Repository::open_for_writing(store.clone(), &key).await.unwrap();
     let page = vec![fixture::noise(1, 8192)];
     fixture::add(&writer, &page, fixture::small_packs()).await.unwrap();
-    writer.put_document("proofs/1", ObjectKind::Proof, &1).await.unwrap();
+    writer.put_document("clusters/1", ObjectKind::Cluster, &1).await.unwrap();
     // The certificate is withdrawn.
     let own = repository.store().list("keys/writers").await.unwrap();
     let fresh = open(store.clone()).await.unwrap();
     for entry in own {
         let text = String::from_utf8(store.get(&entry.path).await.unwrap().to_vec()).unwrap();
-        if text.contains(&agent.to_string()) {
+        if text.contains(&agent.device.to_string()) {
             store.delete(&entry.path).await.unwrap();
         }
     }
-    let error = fresh.get_document::<u32>("proofs/1", ObjectKind::Proof).await.unwrap_err();
+    let error = fresh.get_document::<u32>("clusters/1", ObjectKind::Cluster).await.unwrap_err();
     assert!(matches!(error, RepositoryError::UntrustedWriter { .. }));
     let (_, stats) = fixture::add(&fresh, &page, fixture::small_packs()).await.unwrap();
     assert_eq!(stats.extents_new, 1, "nothing is shared with an untrusted index");
+    assert!(Repository::open_for_writing(store, &key).await.is_err());
+}
+
+#[tokio::test]
+async fn an_agent_notices_another_repository_in_the_place_of_its_own() {
+    let (store, repository) = in_memory().await;
+    let (_, key) = repository.admit_agent("agent").await.unwrap();
+    let (other_store, _) = in_memory().await;
+    let foreign = other_store.get("holdfast.json").await.unwrap();
+    let error = Repository::open_for_writing(other_store, &key).await.unwrap_err();
+    assert!(matches!(error, RepositoryError::WrongKey), "{error}");
+    store.put_replacing("holdfast.json", foreign).await.unwrap();
+    assert!(Repository::open_for_writing(store, &key).await.is_err());
 }
 
 #[tokio::test]

@@ -206,7 +206,6 @@ impl Differences {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ingest::pipeline::Message;
     use crate::{
         CreateOptions, DeviceId, ExtentSink, KdfParams, NewSlot, Severity, SinkError, Store,
         VerifyLevel, WantedExtent,
@@ -289,10 +288,7 @@ mod tests {
         let delta = Some(DeltaOf { base, length: u32::try_from(new.len()).unwrap() });
         let entry = ExtentEntry { id, stored: u32::try_from(bytes.len()).unwrap(), delta };
         let ingest = repository.begin_ingest().await.unwrap();
-        let frame = RawFrame { bytes, extents: vec![entry] };
-        let state = ingest.state.lock().await;
-        ingest.send(&state, Message::Frame(frame)).await.unwrap();
-        drop(state);
+        ingest.add_under(entry, bytes).await.unwrap();
         ingest.flush().await.unwrap();
         let index = repository.index().await.unwrap();
         let pack = index.packs().find(|pack| !others.contains(pack)).unwrap().path();

@@ -66,6 +66,7 @@ impl PackBuilder {
                 header: HexHeader(finished.header.encode()),
                 frames: finished.frames,
                 extents: body.extents,
+                by: None,
             },
             bytes: finished.out.into(),
         })

@@ -1,12 +1,10 @@
 //! Telling what an object below `keys/` is.
 
 use crate::access::read_slot;
-use crate::crypto::from_hex;
-use crate::error::{RepositoryError, Result};
-use crate::root::{
-    KeyDocument, RootDocument, WRITERS_PREFIX, WriterCertificate, read_key_document,
-};
+use crate::error::Result;
+use crate::root::{KeyDocument, RootDocument};
 use crate::slots::parse_slot_path;
+use crate::writers::{read_certificate, writer_of};
 
 /// An object below `keys/`.
 pub(crate) enum Key {
@@ -32,21 +30,8 @@ pub(crate) fn read_key(path: &str, bytes: &[u8], root: &RootDocument) -> Result<
         });
     }
     let Some(public) = writer_of(path) else { return Ok(Key::Stranger) };
-    let certificate = read_key_document(
-        path,
-        bytes,
-        root,
-        |certificate: &WriterCertificate| certificate.repository,
-        |certificate| from_hex(&certificate.root_public_key),
-    )?;
-    match certificate {
-        KeyDocument::Foreign => Ok(Key::LeftBehind),
-        KeyDocument::Own(own) if from_hex(&own.public_key) == Some(public) => Ok(Key::Certificate),
-        KeyDocument::Own(_) => Err(RepositoryError::corrupt(path, "it certifies another writer")),
-    }
-}
-
-fn writer_of(path: &str) -> Option<[u8; 32]> {
-    let name = path.strip_prefix(WRITERS_PREFIX)?.strip_prefix('/')?.strip_suffix(".json")?;
-    from_hex(name)
+    Ok(match read_certificate(path, &public, bytes, root)? {
+        KeyDocument::Foreign => Key::LeftBehind,
+        KeyDocument::Own(_) => Key::Certificate,
+    })
 }

@@ -97,7 +97,7 @@ pub(crate) async fn check_whole(
     if kind == ObjectKind::FileTable && known.is_none() {
         return Ok(None);
     }
-    repository.trust(path, &parts.trailer.writer).await?;
+    repository.trust(path, kind, &parts.trailer.writer).await?;
     let inner = Arc::clone(&repository.inner);
     let path = path.to_owned();
     let bases = depth.bases();
@@ -335,6 +335,7 @@ fn directory(path: &str, opened: &Opened, size: u64) -> Result<IndexedPack> {
         header: opened.metadata.header.clone(),
         frames: opened.metadata.frames.clone(),
         extents: body.extents,
+        by: None,
     };
     directory.check(opened.header.repository)?;
     Ok(directory)
