@@ -152,7 +152,7 @@ fn brought(passphrase: Option<String>, recovery_key: Option<String>) -> GivenSec
     GivenSecrets {
         passphrase: secret(passphrase),
         recovery_key: recovery_key.filter(|k| !k.is_empty()).map(|k| secrets_text(&k)),
-        private_key: None,
+        ..GivenSecrets::default()
     }
 }
 

@@ -17,6 +17,7 @@ mod secrets;
 mod tables;
 mod verify;
 mod wal;
+mod writers;
 
 use std::process::ExitCode;
 

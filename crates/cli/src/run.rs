@@ -25,7 +25,7 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{bundle, keys, replication, retention, secrets, tables, verify, wal};
+use crate::{bundle, keys, replication, retention, secrets, tables, verify, wal, writers};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -75,7 +75,9 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Bundle(_)
         | Command::Replicate(_)
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
-        | Command::Repo(Repo::Check { .. } | Repo::Keys(_) | Repo::RecoveryKit { .. }) => true,
+        | Command::Repo(
+            Repo::Check { .. } | Repo::Keys(_) | Repo::Writers(_) | Repo::RecoveryKit { .. },
+        ) => true,
         #[cfg(feature = "development-host")]
         Command::DevelopmentHost { .. } => true,
         _ => false,
@@ -331,6 +333,7 @@ async fn repo(
             Ok(output.result(&json!({ "repositories": list }), |_| tables::repositories(&list)))
         }
         Repo::Keys(command) => keys::run(engine, command, output).await,
+        Repo::Writers(command) => writers::run(engine, command, output).await,
         Repo::RecoveryKit { out, repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
             let kit = engine.write_recovery_kit(&summary, &out).await?;

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use holdfast_engine::secrets::{GivenSecrets, PrivateKey};
+use holdfast_engine::secrets::{GivenSecrets, PrivateKey, WriterKey};
 use holdfast_engine::{EngineError, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -33,7 +33,17 @@ pub(crate) fn given(arguments: &Arguments) -> Result<GivenSecrets> {
         }
         None => None,
     };
-    Ok(GivenSecrets { passphrase, recovery_key, private_key })
+    let writer_key_file = arguments.writer_key_file.clone().or_else(|| {
+        std::env::var_os("HOLDFAST_WRITER_KEY_FILE").filter(|f| !f.is_empty()).map(Into::into)
+    });
+    let writer_key = match &writer_key_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+            Some(Arc::new(WriterKey::parse(&text).map_err(EngineError::from)?))
+        }
+        None => None,
+    };
+    Ok(GivenSecrets { passphrase, recovery_key, private_key, writer_key })
 }
 
 /// A new passphrase: `HOLDFAST_NEW_PASSPHRASE`, else asked for twice on the terminal.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use holdfast_repository::{Lease, LeaseError, LeaseInfo, Repository, RepositoryError};
+use holdfast_repository::{Lease, LeaseError, LeaseInfo, ObjectKind, Repository, RepositoryError};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -82,6 +82,8 @@ impl HeldLease {
         who: &str,
         job: Option<JobId>,
     ) -> Result<Self> {
+        // Before anything is looked at: an agent removes nothing.
+        repository.may_add(ObjectKind::Tombstone)?;
         end_dead(engine, repository, job).await;
         Self::take(repository, COLLECTION, &on_this_machine(who)).await
     }

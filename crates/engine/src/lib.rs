@@ -38,6 +38,7 @@ mod standing;
 pub mod target;
 pub mod timeline;
 pub mod verify;
+pub mod writers;
 
 use std::sync::Arc;
 

@@ -333,7 +333,7 @@ pub(crate) async fn answers(store: &Store) -> Result<()> {
 async fn open_at(url: &RepositoryUrl, home: &Home, held: &HeldUnlock) -> Result<Repository> {
     let store = Store::open(url).await?;
     answers(&store).await?;
-    Ok(Repository::open(store, home.device()?, held.as_unlock()).await?)
+    held.open(store, home.device()?).await
 }
 
 fn repository_list(home: &Home) -> PathBuf {

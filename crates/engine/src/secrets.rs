@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-pub use holdfast_repository::PrivateKey;
-use holdfast_repository::Unlock;
+use holdfast_repository::{DeviceId, Repository, RepositoryError, Store, Unlock};
+pub use holdfast_repository::{PrivateKey, WriterKey};
 use holdfast_wire::Dsn;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -28,10 +28,12 @@ pub struct GivenSecrets {
     pub recovery_key: Option<SecretString>,
     /// `--private-key-file`.
     pub private_key: Option<Arc<PrivateKey>>,
+    /// `--writer-key-file`: opens a repository for adding only, whatever else was brought.
+    pub writer_key: Option<Arc<WriterKey>>,
 }
 
 /// What to do about a repository that is locked.
-pub(crate) const HOW_TO_GIVE_A_KEY: &str = "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file, --recovery-key-file or --private-key-file.";
+pub(crate) const HOW_TO_GIVE_A_KEY: &str = "Set HOLDFAST_PASSPHRASE, or pass --passphrase-file, --recovery-key-file, --private-key-file or, for adding only, --writer-key-file.";
 
 impl std::fmt::Debug for GivenSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,6 +41,7 @@ impl std::fmt::Debug for GivenSecrets {
             .field("passphrase", &self.passphrase.is_some())
             .field("recovery_key", &self.recovery_key.is_some())
             .field("private_key", &self.private_key.is_some())
+            .field("writer_key", &self.writer_key.is_some())
             .finish()
     }
 }
@@ -228,16 +231,33 @@ pub(crate) enum HeldUnlock {
     RecoveryKey(SecretString),
     Wrapping(Zeroizing<[u8; 32]>),
     PrivateKey(Arc<PrivateKey>),
+    /// Opens it for adding only.
+    Writer(Arc<WriterKey>),
 }
 
 impl HeldUnlock {
-    pub(crate) fn as_unlock(&self) -> Unlock<'_> {
-        match self {
+    /// Opens the repository in `store`, to add to it; an agent as what its key says, an owner as `device`.
+    pub(crate) async fn open(&self, store: Store, device: DeviceId) -> Result<Repository> {
+        Ok(match self {
+            Self::Writer(key) => Repository::open_for_writing(store, key).await?,
+            _ => Repository::open(store, device, self.reading()?).await?,
+        })
+    }
+
+    /// What opens it to be read.
+    ///
+    /// # Errors
+    /// Not permitted with a key that only adds.
+    pub(crate) fn reading(&self) -> Result<Unlock<'_>> {
+        Ok(match self {
             Self::Passphrase(p) => Unlock::Passphrase(p),
             Self::RecoveryKey(k) => Unlock::RecoveryKey(k),
             Self::Wrapping(w) => Unlock::Wrapping(w),
             Self::PrivateKey(k) => Unlock::PrivateKey(k),
-        }
+            Self::Writer(_) => {
+                return Err(RepositoryError::KeyRequired { operation: "looking into it" }.into());
+            }
+        })
     }
 }
 
@@ -269,6 +289,9 @@ pub(crate) async fn unlock_for(
 
 /// What the caller brought, if anything.
 pub(crate) fn given_unlock(given: &GivenSecrets) -> Option<HeldUnlock> {
+    if let Some(key) = &given.writer_key {
+        return Some(HeldUnlock::Writer(Arc::clone(key)));
+    }
     if let Some(key) = &given.recovery_key {
         return Some(HeldUnlock::RecoveryKey(key.clone()));
     }

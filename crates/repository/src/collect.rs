@@ -85,8 +85,8 @@ impl Repository {
             let mut reader = self.read_file_table(table).await?;
             while let Some(entry) = reader.next().await? {
                 for id in entry.extents.iter().filter(|id| !id.is_zero()) {
-                    let outside = avoided.iter().find_map(|packs| index.packs_outside(id, packs));
-                    match outside.or_else(|| index.packs_outside(id, &HashSet::new())) {
+                    let outside = avoided.iter().find_map(|packs| index.packs_to_share(id, packs));
+                    match outside.or_else(|| index.packs_to_share(id, &HashSet::new())) {
                         Some(packs) => needed.extend(packs),
                         // Only agents say where it is, or it is not there: everything that may hold it stays.
                         None => needed.extend(knowing(index, id, &table.path)?),

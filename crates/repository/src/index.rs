@@ -318,7 +318,7 @@ impl Index {
 
     /// The packs that `id` is made from; `None` when it cannot be made from packs that are there.
     pub fn packs_of(&self, id: &ExtentId) -> Option<Carriers> {
-        self.carriers(self.locate(id)?)
+        self.packs_outside(id, &HashSet::new())
     }
 
     /// Packs that are there and that it knows nothing of.
@@ -379,15 +379,25 @@ impl Index {
         })
     }
 
-    /// Packs that `id` is made from, that are not among `avoided`, and of which nobody has to believe another
-    /// agent; none when it takes one of those, or cannot be made at all.
+    /// Packs that `id` is made from and that are not among `avoided`; none when it takes one of those, or cannot
+    /// be made at all.
     pub(crate) fn packs_outside(
         &self,
         id: &ExtentId,
         avoided: &HashSet<PackId>,
     ) -> Option<Carriers> {
-        let found =
-            self.found_in(id, &|_, pack| pack.vouched && !avoided.contains(&pack.id))?;
+        let found = self.packs_to_share(id, avoided);
+        let any = || self.found_in(id, &|_, pack| !avoided.contains(&pack.id));
+        found.or_else(|| self.carriers(any()?))
+    }
+
+    /// The same without believing another agent.
+    pub(crate) fn packs_to_share(
+        &self,
+        id: &ExtentId,
+        avoided: &HashSet<PackId>,
+    ) -> Option<Carriers> {
+        let found = self.found_in(id, &|_, pack| pack.vouched && !avoided.contains(&pack.id))?;
         self.carriers(found)
     }
 
@@ -428,12 +438,7 @@ impl Index {
     }
 
     /// Adds a directory, for which somebody vouches or not.
-    pub(crate) fn add(
-        &mut self,
-        repository: Uuid,
-        pack: IndexedPack,
-        vouched: bool,
-    ) -> Result<()> {
+    pub(crate) fn add(&mut self, repository: Uuid, pack: IndexedPack, vouched: bool) -> Result<()> {
         let digest = pack.digest();
         let same = self.known.get(&pack.pack).into_iter().flatten().find(|known| known.0 == digest);
         if let Some((_, place)) = same {
@@ -534,9 +539,9 @@ impl Repository {
             .buffer_unordered(LOADS_IN_FLIGHT);
         while let Some((path, outcome)) = loads.try_next().await? {
             let added = outcome.and_then(|packs| {
-                packs.into_iter().try_for_each(|(pack, vouched)| {
-                    target.add(self.id(), pack, vouched)
-                })
+                packs
+                    .into_iter()
+                    .try_for_each(|(pack, vouched)| target.add(self.id(), pack, vouched))
             });
             match added {
                 Ok(()) => {
@@ -719,7 +724,7 @@ mod tests {
         index.add(repository, pack(repository, 2, &[3, 2]), false).unwrap();
         index.settle(&listed(&[(1, 1000), (2, 1000)]));
         let none = HashSet::new();
-        assert_eq!(index.packs_outside(&id(1), &none), None);
+        assert_eq!(index.packs_to_share(&id(1), &none), None);
         assert_eq!(index.whole_outside(&id(1), &none), None);
         assert_eq!(carriers(&index, 1), [1]);
         assert_eq!(carriers(&index, 2), [2]);
@@ -731,7 +736,7 @@ mod tests {
         assert_eq!(index.locate_without(&id(2), &refused).unwrap().at.pack, 2);
         // The operator confirms what the agent says.
         index.add(repository, pack(repository, 1, &[1, 2]), true).unwrap();
-        assert!(index.packs_outside(&id(1), &none).is_some());
+        assert!(index.packs_to_share(&id(1), &none).is_some());
         assert_eq!(index.packs().count(), 3);
     }
 

@@ -239,7 +239,7 @@ impl Ingest {
         let length = bytes.len() as u64;
         self.counters.extents_seen.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_seen.fetch_add(length, Ordering::Relaxed);
-        if id.is_zero() || self.index.packs_outside(&id, &self.avoided).is_some() {
+        if id.is_zero() || self.index.packs_to_share(&id, &self.avoided).is_some() {
             return Ok(id);
         }
         // Held while a full frame is handed over: that keeps the order, and is the back-pressure.

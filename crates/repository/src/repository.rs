@@ -336,6 +336,14 @@ impl Repository {
         self.inner.reader.is_some()
     }
 
+    /// Makes sure of [`Repository::can_read`], for an `operation` that would fail on it later.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`].
+    pub fn must_read(&self, operation: &'static str) -> Result<()> {
+        if self.can_read() { Ok(()) } else { Err(RepositoryError::KeyRequired { operation }) }
+    }
+
     pub(crate) fn owner(&self, operation: &'static str) -> Result<&Owner> {
         self.inner.owner.as_ref().ok_or(RepositoryError::KeyRequired { operation })
     }

@@ -139,17 +139,13 @@ mod tests {
     #[test]
     fn a_key_round_trips_and_a_changed_character_is_seen() {
         let key = RepositoryKey::generate().unwrap();
-        let made =
-            key.writer_key(Uuid::from_u128(1), DeviceId(Uuid::from_u128(2))).unwrap();
+        let made = key.writer_key(Uuid::from_u128(1), DeviceId(Uuid::from_u128(2))).unwrap();
         let text = made.display();
         let line = text.expose_secret();
         let file = format!("# of the server in Frankfurt\n\n{line}\n");
         let again = WriterKey::parse(&file).unwrap();
         assert_eq!(again.display().expose_secret(), line);
-        assert_eq!(
-            again.keys().unwrap().signer.public(),
-            made.keys().unwrap().signer.public()
-        );
+        assert_eq!(again.keys().unwrap().signer.public(), made.keys().unwrap().signer.public());
         for at in WORD.len() + 1..line.len() {
             let mut bytes = line.to_owned().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };

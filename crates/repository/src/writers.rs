@@ -264,8 +264,7 @@ impl Repository {
             return Ok(role);
         }
         let path = WriterCertificate::path(public);
-        let untrusted =
-            || untrusted_writer(object, public, "this repository does not know");
+        let untrusted = || untrusted_writer(object, public, "this repository does not know");
         let bytes = match self.inner.store.get_limited(&path, MAX_SIGNED_BYTES).await {
             Ok(bytes) => bytes,
             Err(RepositoryError::NotFound { .. }) => return Err(untrusted()),
@@ -290,8 +289,11 @@ impl Repository {
         Ok(role)
     }
 
-    /// Makes sure that an object of this kind, written by this process, counts.
-    pub(crate) fn may_add(&self, kind: ObjectKind) -> Result<()> {
+    /// Makes sure that an object of this kind counts when this process writes it.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyRequired`] for what decides about other objects, without the repository key.
+    pub fn may_add(&self, kind: ObjectKind) -> Result<()> {
         if self.role() == WriterRole::Agent && !agents_may_add(kind) {
             return Err(RepositoryError::KeyRequired { operation: decision(kind) });
         }

@@ -277,3 +277,45 @@ async fn nothing_is_shared_with_a_run_that_may_take_it_back() {
     assert_fetches(&repository, &ids, &extents).await;
     assert_clean(&repository).await;
 }
+
+/// Two who store the same at once store it twice: what one pack does not give any more, the other one does.
+#[tokio::test]
+async fn an_extent_that_is_stored_twice_survives_the_loss_of_one() {
+    let (store, first) = in_memory().await;
+    let second = fixture::open(store.clone()).await.unwrap();
+    let content: Vec<_> = (0..40).map(|seed| fixture::noise(seed, 8192)).collect();
+    let ingests = [first.begin_ingest().await.unwrap(), second.begin_ingest().await.unwrap()];
+    let mut ids = Vec::new();
+    for ingest in &ingests {
+        ids.clear();
+        for bytes in &content {
+            ids.push(ingest.add_extent(bytes.clone()).await.unwrap());
+        }
+    }
+    for ingest in ingests {
+        assert_eq!(ingest.flush().await.unwrap().extents_new, 40);
+    }
+    let packs = store.list("packs").await.unwrap();
+    assert_eq!(packs.len(), 2);
+    let reader = fixture::open(store.clone()).await.unwrap();
+    for pack in &packs {
+        let whole = store.get(&pack.path).await.unwrap();
+        for at in (70..whole.len() - 2000).step_by(whole.len() / 5) {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= 1;
+            store.put_replacing(&pack.path, damaged).await.unwrap();
+            fixture::assert_fetches(&reader, &ids, &content).await;
+        }
+        store.delete(&pack.path).await.unwrap();
+        fixture::assert_fetches(&reader, &ids, &content).await;
+        store.put_replacing(&pack.path, whole).await.unwrap();
+    }
+    // Of both: it is told.
+    for pack in &packs {
+        let mut damaged = store.get(&pack.path).await.unwrap().to_vec();
+        damaged[100] ^= 1;
+        store.put_replacing(&pack.path, damaged).await.unwrap();
+    }
+    let error = fixture::fetch(&reader, &ids).await.unwrap_err();
+    assert!(matches!(error, RepositoryError::Corrupt { .. }), "{error}");
+}

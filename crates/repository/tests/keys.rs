@@ -8,8 +8,8 @@ use std::sync::Arc;
 use fixture::{DEVICE, create, in_memory, memory, open, options, passphrase};
 use holdfast_repository::fault::{Fault, FaultStore};
 use holdfast_repository::{
-    NewSlot, ObjectKind, PrivateKey, PublicKey, PutKind, RecoveryKey, Repository,
-    RepositoryError, SlotKind, Store, Unlock, WriterKey,
+    NewSlot, ObjectKind, PrivateKey, PublicKey, PutKind, RecoveryKey, Repository, RepositoryError,
+    SlotKind, Store, Unlock, WriterKey,
 };
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;

@@ -1,14 +1,16 @@
 //! Where a session begins: our slot, our own frontier, the way between timelines, and what is lost on it.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
     Lsn, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalStreamReader,
 };
 use holdfast_repository::{ObjectKind, PutKind, RepositoryError};
 use holdfast_wire::{
-    Connection, NextTimeline, ReplicationAccess, SlotFacts, SystemIdentity, WireError,
+    Connection, NextTimeline, ReplicationAccess, SlotFacts, StartedStream, SystemIdentity,
+    WalMessage, WireError,
 };
 
+use super::archived::Archived;
 use super::ledger::GapCause;
 use super::open_segment::Start;
 use super::safety::{self, SlotCost};
@@ -309,17 +311,26 @@ impl ArchiveStream {
     ) -> Result<Start> {
         let size = self.cluster.segment_size;
         let segment = size.segment_of(lsn);
-        let mut archived = Bytes::new();
+        let mut archived = Archived::nothing();
         let mut reader = self.reader(timeline, lsn);
+        let may_read = self.repository.can_read();
         if let Some(view) = view {
-            if let Some(stored) = view.segment(timeline, segment) {
-                archived = view.read_segment(&self.repository, stored).await?;
+            match view.segment(timeline, segment) {
+                Some(stored) if may_read => {
+                    archived = Archived::Bytes(view.read_segment(&self.repository, stored).await?);
+                }
+                Some(stored) => archived = Archived::digests_of(stored, lsn),
+                None => {}
             }
             let before = segment.0.checked_sub(1).map(SegmentNo);
             if let Some((before, stored)) = before
                 .and_then(|n| view.segment(timeline, n).filter(|s| s.complete).map(|s| (n, s)))
             {
-                let bytes = view.read_segment(&self.repository, stored).await?;
+                let bytes = if may_read {
+                    view.read_segment(&self.repository, stored).await?
+                } else {
+                    self.segment_of_server(timeline, before).await
+                };
                 let mut primed = self.reader(timeline, size.start_of(before));
                 if primed.push(&bytes, &mut Vec::new()).is_ok() {
                     reader = primed;
@@ -328,6 +339,48 @@ impl ArchiveStream {
         }
         let ends = self.way.iter().find(|leg| leg.timeline == timeline).and_then(|leg| leg.to);
         Ok(Start { timeline, lsn, ends, archived, reader, lost: Vec::new() })
+    }
+
+    /// A segment that is archived and may not be read there, once more from the server; empty where the server
+    /// has it no more.
+    async fn segment_of_server(&self, timeline: TimelineId, segment: SegmentNo) -> Bytes {
+        match self.ask_for_segment(timeline, segment).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let start = self.cluster.segment_size.end_of(segment);
+                self.warn(format!(
+                    "the record that crosses {start} may be missing from the index of the WAL: this machine may not read                      what is archived, and the server does not send it again ({error})"
+                ));
+                Bytes::new()
+            }
+        }
+    }
+
+    async fn ask_for_segment(&self, timeline: TimelineId, segment: SegmentNo) -> Result<Bytes> {
+        let size = self.cluster.segment_size;
+        let (start, end) = (size.start_of(segment), size.end_of(segment));
+        let (connection, _) = self.connect().await?;
+        let mut stream = match connection.start_physical(None, start, timeline).await? {
+            StartedStream::Streaming(stream) => stream,
+            StartedStream::AlreadyEnded { connection, .. } => {
+                connection.close().await;
+                return Ok(Bytes::new());
+            }
+        };
+        let whole = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        let mut received = BytesMut::new();
+        while received.len() < whole {
+            match stream.next().await? {
+                WalMessage::Data { bytes, .. } => {
+                    received.extend_from_slice(&bytes[..bytes.len().min(whole - received.len())]);
+                }
+                WalMessage::Keepalive { server_end, .. } if server_end < end => break,
+                WalMessage::Keepalive { .. } => {}
+                WalMessage::EndOfTimeline { .. } => return Ok(received.freeze()),
+            }
+        }
+        stream.stop().await?.close().await;
+        Ok(received.freeze())
     }
 
     fn reader(&self, timeline: TimelineId, lsn: Lsn) -> WalStreamReader {
@@ -400,7 +453,7 @@ impl ArchiveStream {
             }
             let stored = self
                 .repository
-                .put_sealed(
+                .put_shared(
                     &path,
                     ObjectKind::TimelineHistory,
                     Bytes::from(content),

@@ -12,7 +12,7 @@ use holdfast_postgres::{
 };
 use holdfast_repository::{ObjectKind, PutKind, Repository, RepositoryError};
 
-use super::index::SegmentIndex;
+use super::index::{SegmentIndex, blake3_of};
 use super::markers::MarkerGatherer;
 use super::upload::{self, Replaces, Upload};
 use super::view::{ArchiveView, StoredSegment};
@@ -374,7 +374,7 @@ impl WalFiles {
         let path = format!("{}{name}", history_prefix(self.control.system_identifier));
         let stored = self
             .repository
-            .put_sealed(
+            .put_shared(
                 &path,
                 ObjectKind::TimelineHistory,
                 Bytes::from(content.clone()),
@@ -421,11 +421,12 @@ impl WalFiles {
         }
         self.check(file, &content).await?;
         let start = size.start_of(file.segment);
-        let index = self.index(file, &content, path, whole)?;
+        let mut index = self.index(file, &content, path, whole)?;
         if !whole {
             let held = usize::try_from(index.to.distance_from(start)).unwrap_or(content.len());
             content.truncate(held);
         }
+        index.blake3 = Some(blake3_of(&content));
         let system = self.control.system_identifier;
         let mut object = segment_path(system, file.timeline, file.segment, size);
         if !whole {

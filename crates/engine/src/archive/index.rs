@@ -40,6 +40,15 @@ pub struct SegmentIndex {
     /// What destroyed rows; none where nobody has looked, which says nothing.
     #[serde(default)]
     pub markers: Option<SegmentMarkers>,
+    /// BLAKE3 of the WAL, hex: whoever may not read it tells by this whether other WAL is the same. None where
+    /// it was not written down, or not of these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
+}
+
+/// What is written down of the bytes of a stretch of WAL.
+pub(super) fn blake3_of(wal: &[u8]) -> String {
+    blake3::hash(wal).to_hex().to_string()
 }
 
 /// How a transaction ended.
@@ -119,6 +128,7 @@ impl SegmentIndex {
             limits: Vec::new(),
             tablespaces: Vec::new(),
             markers: Some(SegmentMarkers::new()),
+            blake3: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! `coverage/<system>/…` a gap, `coverage/<system>/changes/…` that another system answers now,
 //! `coverage/<system>/retired/…` WAL that was removed since nothing kept it any more.
 
+mod archived;
 mod begin;
 mod files;
 mod index;

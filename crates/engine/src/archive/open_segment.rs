@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{Lsn, SegmentNo, TimelineId, WalRecord, WalSegmentSize, WalStreamReader};
 use tokio::time::Instant;
 
-use super::index::SegmentIndex;
+use super::archived::Archived;
+use super::index::{SegmentIndex, blake3_of};
 use super::markers::MarkerGatherer;
 use super::upload::{Replaces, Upload};
 use super::{segment_path, slice_directory};
@@ -24,7 +25,7 @@ pub(super) struct Start {
     /// Where the server left this timeline for another; none when it is on it.
     pub(super) ends: Option<Lsn>,
     /// WAL of the segment at `lsn` that is archived already, as slices.
-    pub(super) archived: Bytes,
+    pub(super) archived: Archived,
     /// The reader, having seen the segment before, so that a record that crosses is read whole.
     pub(super) reader: WalStreamReader,
     /// What is lost once the stream begins here.
@@ -107,7 +108,7 @@ pub(super) struct OpenSegment {
     index: SegmentIndex,
     markers: MarkerGatherer,
     /// What is archived of this segment from before: compared, not stored again.
-    archived: Bytes,
+    archived: Archived,
     way: Way,
     front: Slicer,
     back: Slicer,
@@ -122,7 +123,7 @@ fn room(size: WalSegmentSize) -> BytesMut {
 impl OpenSegment {
     pub(super) fn new(cluster: &Cluster, start: Start, way: Way) -> Self {
         let segment = cluster.segment_size.segment_of(start.lsn);
-        let held = start.lsn.saturating_add(start.archived.len() as u64);
+        let held = start.lsn.saturating_add(start.archived.length() as u64);
         Self {
             system: cluster.system_identifier,
             timeline: start.timeline,
@@ -165,8 +166,9 @@ impl OpenSegment {
                     .unwrap_or(usize::MAX);
             let (now, rest) = bytes.split_at(bytes.len().min(room));
             bytes = rest;
-            self.compare_with_archived(now)?;
+            let seen = self.bytes.len();
             self.bytes.extend_from_slice(now);
+            self.compare_with_archived(seen)?;
             self.read(now)?;
             let position = self.position();
             self.front.noted(position);
@@ -197,16 +199,15 @@ impl OpenSegment {
         Ok(())
     }
 
-    fn compare_with_archived(&self, now: &[u8]) -> Result<()> {
-        let at = self.bytes.len();
-        let Some(known) = self.archived.get(at..) else { return Ok(()) };
-        let n = known.len().min(now.len());
-        if known[..n] == now[..n] {
+    /// Compares what has come since `seen` bytes of the segment were there.
+    fn compare_with_archived(&self, seen: usize) -> Result<()> {
+        if self.archived.agrees(&self.bytes, seen) {
             return Ok(());
         }
+        let at = self.start().saturating_add(seen as u64);
         Err(EngineError::integrity(
             "wal_differs",
-            format!("the server sends other WAL at {} than what is archived", self.position()),
+            format!("the server sends other WAL at {at} than what is archived"),
             "Two servers write the same timeline, or the server came back from a copy without a new timeline. Nothing was \
              overwritten. Find out which server is the right one before archiving goes on.",
         ))
@@ -253,7 +254,10 @@ impl OpenSegment {
             path,
             sealed: false,
             bytes: Bytes::copy_from_slice(&self.bytes[offset..]),
-            index: self.index.since(from),
+            index: SegmentIndex {
+                blake3: Some(blake3_of(&self.bytes[offset..])),
+                ..self.index.since(from)
+            },
             durable_to: position,
             replaces: if replaced.is_empty() {
                 Replaces::Nothing
@@ -282,10 +286,11 @@ impl OpenSegment {
     fn seal(&mut self) -> Upload {
         let end = self.position();
         let next = SegmentNo(self.segment.0 + 1);
-        let index = std::mem::replace(
+        let mut index = std::mem::replace(
             &mut self.index,
             SegmentIndex::new(self.timeline, next, self.size, end),
         );
+        index.blake3 = Some(blake3_of(&self.bytes));
         let upload = Upload {
             path: segment_path(self.system, self.timeline, self.segment, self.size),
             sealed: true,
@@ -300,7 +305,7 @@ impl OpenSegment {
             )),
         };
         self.segment = next;
-        self.archived = Bytes::new();
+        self.archived = Archived::nothing();
         self.front = Slicer::from(end);
         self.back = Slicer::from(end);
         upload
@@ -310,10 +315,11 @@ impl OpenSegment {
     /// the place where the server left it is history all the same, of a server that is gone.
     pub(super) fn tail(&mut self, out: &mut Outgoing) -> Result<()> {
         // The segment was whole before: it is archived under its own name.
-        if self.archived.len() as u64 == self.size.bytes() {
+        if self.archived.length() as u64 == self.size.bytes() {
             return Ok(());
         }
-        let beyond = self.archived.slice(self.bytes.len().min(self.archived.len())..);
+        // Which cannot be read here stays as it is, in slices.
+        let Some(beyond) = self.archived.beyond(self.bytes.len()) else { return Ok(()) };
         self.bytes.extend_from_slice(&beyond);
         self.read(&beyond)?;
         if !self.bytes.is_empty() {

@@ -29,7 +29,7 @@ impl ArchiveStream {
         mut start: Start,
         spool: Option<&Spool>,
     ) -> Result<Ended> {
-        let held = start.lsn.saturating_add(start.archived.len() as u64);
+        let held = start.lsn.saturating_add(start.archived.length() as u64);
         // What is archived beyond the place where the server left the timeline is not its own way.
         let ends = start.ends;
         let begun = ends.map_or(held, |end| held.min(end));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use holdfast_wire::{Connection, NextTimeline, StartedStream, WireError};
 
+use super::archived::Archived;
 use super::ledger::GapCause;
 use super::open_segment::{OpenSegment, Outgoing, Way};
 use super::spool::{Claim, Spool};
@@ -155,6 +156,10 @@ impl ArchiveStream {
     /// A segment whose slices were acknowledged before the whole of it was stored is whole all the same:
     /// it is put together and stored as one.
     async fn seal_what_is_sliced(&self, view: &ArchiveView) -> Result<()> {
+        // Whoever may not read them leaves the slices, which hold the same.
+        if !self.repository.can_read() {
+            return Ok(());
+        }
         let size = self.cluster.segment_size;
         for timeline in view.timelines() {
             let sliced: Vec<_> = view
@@ -165,7 +170,8 @@ impl ArchiveStream {
             for segment in sliced {
                 let lsn = size.start_of(segment);
                 let mut start = self.start_at(timeline, lsn, Some(view)).await?;
-                let bytes = std::mem::take(&mut start.archived);
+                let archived = std::mem::replace(&mut start.archived, Archived::nothing());
+                let bytes = archived.beyond(0).unwrap_or_default();
                 let mut out = Outgoing::default();
                 OpenSegment::new(&self.cluster, start, Way::Plain).take(lsn, &bytes, &mut out)?;
                 for upload in out.front {

@@ -167,9 +167,7 @@ pub(super) async fn put(repository: &Repository, upload: &Upload) -> Result<()> 
     match outcome {
         Ok(_) => Ok(()),
         Err(RepositoryError::AlreadyExists { .. }) => {
-            let (stored, _): (Bytes, SegmentIndex) =
-                repository.get_sealed(&upload.path, kind).await?;
-            if stored == upload.bytes {
+            if is_stored(repository, upload, kind).await? {
                 return Ok(());
             }
             Err(EngineError::integrity(
@@ -184,4 +182,14 @@ pub(super) async fn put(repository: &Repository, upload: &Upload) -> Result<()> 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the object in the place of a piece holds the same WAL.
+async fn is_stored(repository: &Repository, upload: &Upload, kind: ObjectKind) -> Result<bool> {
+    if repository.can_read() {
+        let (stored, _): (Bytes, SegmentIndex) = repository.get_sealed(&upload.path, kind).await?;
+        return Ok(stored == upload.bytes);
+    }
+    let stored: SegmentIndex = repository.get_sealed_metadata(&upload.path, kind).await?;
+    Ok(stored.blake3.is_some() && stored.blake3 == upload.index.blake3)
 }

@@ -106,6 +106,7 @@ impl Engine {
         job.reporter.phase("choosing", None, None);
         let cluster = self.cluster(&request.cluster).await?;
         let (_, repository) = self.repository_by_id(cluster.repository).await?;
+        repository.must_read("exporting a bundle")?;
         let lease = HeldLease::to_read(self, &repository, &job, JobKind::Bundle).await;
         let since = lease.as_ref().map_or_else(Utc::now, HeldLease::since);
         let outcome = self.export_held(&job, request, &cluster, repository, since).await;

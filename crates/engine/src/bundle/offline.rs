@@ -90,7 +90,7 @@ async fn look_at(
     let held = unlock_to_attach(engine.secrets()).await?;
     let store = Store::open(&url).await?;
     let device = engine.home().device()?;
-    let repository = Repository::open_to_read(store, device, held.as_unlock()).await?;
+    let repository = Repository::open_to_read(store, device, held.reading()?).await?;
     engine.remember(repository.clone(), url.to_string(), UnlockSource::Passphrase).await?;
     engine.rebuild_clusters(&repository).await?;
     Ok((home, engine))

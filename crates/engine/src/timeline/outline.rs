@@ -126,6 +126,7 @@ mod tests {
             first_record: None,
             last_record: None,
             markers: None,
+            blake3: None,
             transactions: ends
                 .iter()
                 .enumerate()

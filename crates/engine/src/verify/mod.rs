@@ -191,6 +191,7 @@ impl Engine {
         let of = named.as_ref().map(|cluster| cluster.repository.to_string());
         let summary = self.find_repository(of.as_deref()).await?;
         let repository = self.open_repository(&summary).await?;
+        repository.must_read("verifying")?;
         let clusters: Vec<Cluster> = self
             .clusters()
             .await?

@@ -5,10 +5,10 @@ use crate::file_table::{FILES_SUFFIX, SNAPSHOTS_PREFIX};
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX};
 use crate::lease::LEASES_PREFIX;
 use crate::root::{KEYS_PREFIX, ROOT_PATH};
-use crate::writers::WRITERS_PREFIX;
 use crate::slots::parse_slot_path;
 use crate::store::PROBE_PREFIX;
 use crate::verify::in_folder;
+use crate::writers::WRITERS_PREFIX;
 
 /// Where parts of open WAL segments are; a sealed segment has the same path below `wal`.
 const SLICES_PREFIX: &str = "slices";

@@ -94,6 +94,7 @@ impl Engine {
         let destination = absolute(&request.destination)?;
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        repository.must_read("restoring")?;
         let system = cluster.system_identifier;
         let own = [self.home().root().to_path_buf(), repository_folder(&summary.url)];
         match request.placement {

@@ -139,6 +139,7 @@ impl World {
                 limits: Vec::new(),
                 tablespaces: Vec::new(),
                 markers: None,
+                blake3: None,
             };
             (Piece { path: String::new(), kind: ObjectKind::WalSegment, index }, 100_000)
         });
