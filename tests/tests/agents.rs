@@ -115,7 +115,7 @@ fn an_agent_reads_removes_and_admits_nothing() {
     let (copy, bundle, key, kit) =
         (place("copy"), place("bundle"), place("key"), place("kit.html"));
     let policy = place("policy.json");
-    fs::write(&policy, r#"{"daily":"7d"}"#).unwrap();
+    fs::write(&policy, r#"{"format":1,"keep":{"daily":"7d"}}"#).unwrap();
     let refused: &[&[&str]] = &[
         &["restore", "plan", CLUSTER, "--target", "latest", "--to", &copy],
         &["restore", "run", CLUSTER, "--target", "latest", "--to", &copy],

@@ -1,8 +1,11 @@
-//! `holdfast repo keys`.
+//! `holdfast repo keys` and `holdfast repo rekey`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use holdfast_engine::keys::{ListedSlot, NewKey, PublicKey, generate_key_pair};
+use holdfast_engine::rekey::{RekeyRequest, RekeyResult};
+use holdfast_engine::size::bytes;
 use holdfast_engine::{Engine, EngineError, Result};
 use serde_json::json;
 
@@ -100,4 +103,55 @@ async fn new_keys(named: NewKeys) -> Result<Vec<NewKey>> {
         keys.push(NewKey::PublicKey(PublicKey::parse(&text).map_err(EngineError::from)?));
     }
     Ok(keys)
+}
+
+/// What `repo rekey` was asked for.
+pub(crate) async fn rekey_request(
+    to: String,
+    repository: Option<String>,
+    named: NewKeys,
+    keychain: bool,
+    force: bool,
+) -> Result<RekeyRequest> {
+    let (mut passphrase, mut recovery_key_file) = (None, None);
+    for key in new_keys(named).await? {
+        match key {
+            NewKey::Passphrase(new) => passphrase = Some(new),
+            NewKey::RecoveryKey(path) => recovery_key_file = Some(path),
+            NewKey::PublicKey(_) | NewKey::Keychain => {
+                return Err(EngineError::usage(
+                    "a colleague is admitted to the new repository when it is made",
+                    "Use `holdfast repo keys add --public-key FILE` afterwards.",
+                ));
+            }
+        }
+    }
+    Ok(RekeyRequest { repository, to, passphrase, keychain, recovery_key_file, force })
+}
+
+/// What `repo rekey` has done.
+pub(crate) fn rekeyed(result: &RekeyResult) -> String {
+    let mut text = format!(
+        "{} is carried into {}, which has a key of its own: {} snapshots and {} other objects now, {} before; {} read, \
+         {:.1} s.\n\n{}",
+        result.from,
+        result.to,
+        result.snapshots,
+        result.objects,
+        result.there,
+        bytes(result.bytes_read),
+        result.seconds,
+        result.means
+    );
+    for held in &result.held_back {
+        let _ = write!(text, "\nNOT carried: {}: {}", held.object, held.message);
+    }
+    if !result.agents.is_empty() {
+        let agents = result.agents.join(", ");
+        let _ = write!(text, "\nAgents to admit anew (`repo writers admit`): {agents}");
+    }
+    for replica in &result.replicas {
+        let _ = write!(text, "\nA replica with the old key: {replica}");
+    }
+    text
 }

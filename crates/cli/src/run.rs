@@ -76,7 +76,11 @@ fn ends_in_order(command: &Command) -> bool {
         | Command::Replicate(_)
         | Command::Restore(Restore::Run { .. } | Restore::Step { .. } | Restore::Resume { .. })
         | Command::Repo(
-            Repo::Check { .. } | Repo::Keys(_) | Repo::Writers(_) | Repo::RecoveryKit { .. },
+            Repo::Check { .. }
+            | Repo::Keys(_)
+            | Repo::Rekey { .. }
+            | Repo::Writers(_)
+            | Repo::RecoveryKit { .. },
         ) => true,
         #[cfg(feature = "development-host")]
         Command::DevelopmentHost { .. } => true,
@@ -334,6 +338,16 @@ async fn repo(
         }
         Repo::Keys(command) => keys::run(engine, command, output).await,
         Repo::Writers(command) => writers::run(engine, command, output).await,
+        Repo::Rekey { to, repo, key, keychain, force } => {
+            let request = keys::rekey_request(to, repo, key, keychain, force).await?;
+            let result = engine.rekey(request, cancel.clone()).await?;
+            let code = output.result(&result, keys::rekeyed);
+            Ok(if result.ok {
+                code
+            } else {
+                ExitCode::from(holdfast_engine::Outcome::Integrity.exit_code())
+            })
+        }
         Repo::RecoveryKit { out, repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
             let kit = engine.write_recovery_kit(&summary, &out).await?;

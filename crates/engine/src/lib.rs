@@ -24,6 +24,7 @@ pub mod overview;
 pub mod points;
 pub mod recovery_kit;
 mod recovery_sheet;
+pub mod rekey;
 pub mod replication;
 pub mod repository;
 pub mod rescue;

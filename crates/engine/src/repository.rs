@@ -72,6 +72,14 @@ impl Engine {
     /// Refused when there is one already, when no way in was asked for, or when the recovery key's
     /// file exists; nothing is created then.
     pub async fn create_repository(&self, new: NewRepository) -> Result<RepositorySummary> {
+        self.create_repository_with(new, CreateOptions::default()).await
+    }
+
+    pub(crate) async fn create_repository_with(
+        &self,
+        new: NewRepository,
+        options: CreateOptions,
+    ) -> Result<RepositorySummary> {
         if new.passphrase.is_none() && !new.keychain && new.recovery_key_file.is_none() {
             return Err(EngineError::usage(
                 "a repository needs at least one way in",
@@ -111,9 +119,7 @@ impl Engine {
         if let Some(sheet) = &sheet {
             slots.push(NewSlot::RecoveryKey(&sheet.key));
         }
-        let repository =
-            Repository::create(store, self.home().device()?, &slots, CreateOptions::default())
-                .await?;
+        let repository = Repository::create(store, self.home().device()?, &slots, options).await?;
         if let Some(wrapping) = &wrapping
             && let Err(error) = secrets::keep_repository_key(repository.id(), wrapping).await
         {

@@ -139,10 +139,19 @@ impl Repository {
         if opened.header.suite == Suite::Empty {
             return Ok((Bytes::new(), metadata));
         }
+        Ok((self.content_of(path, &opened, bytes).await?, metadata))
+    }
+
+    /// The content of an opened object whose bytes these are.
+    pub(crate) async fn content_of(
+        &self,
+        path: &str,
+        opened: &Opened,
+        bytes: Bytes,
+    ) -> Result<Bytes> {
         let inner = std::sync::Arc::clone(&self.inner);
-        let path = path.to_owned();
-        let content = tokio::task::spawn_blocking(move || -> Result<Bytes> {
-            let reader = opened.content(&inner.writer, inner.reader.as_ref(), &path)?;
+        let reader = opened.content(&inner.writer, inner.reader.as_ref(), path)?;
+        tokio::task::spawn_blocking(move || -> Result<Bytes> {
             let mut content = Vec::new();
             for number in 0..reader.frames().len() {
                 let stored = reader.slice(number, &bytes, 0)?;
@@ -151,8 +160,7 @@ impl Repository {
             Ok(content.into())
         })
         .await
-        .map_err(RepositoryError::worker)??;
-        Ok((content, metadata))
+        .map_err(RepositoryError::worker)?
     }
 
     /// Only the metadata, by one ranged read of the object's tail. Its signature covers the
@@ -256,6 +264,16 @@ impl Repository {
 
     pub(crate) async fn open_whole(&self, path: &str, kind: ObjectKind) -> Result<(Bytes, Opened)> {
         let bytes = self.inner.store.get(path).await?;
+        self.opened(path, kind, bytes).await
+    }
+
+    /// The same of an object whose bytes are at hand.
+    pub(crate) async fn opened(
+        &self,
+        path: &str,
+        kind: ObjectKind,
+        bytes: Bytes,
+    ) -> Result<(Bytes, Opened)> {
         let writer = read::split(path, &bytes)?.trailer.writer;
         self.trust(path, kind, &writer).await?;
         let inner = std::sync::Arc::clone(&self.inner);

@@ -51,6 +51,27 @@ pub(crate) enum Repo {
     /// Who may write to a repository; admits agents that add and read nothing.
     #[command(subcommand)]
     Writers(Writers),
+    /// Carry everything into a new repository with another key: after somebody has had this one's.
+    #[command(
+        after_help = "Example:\n  HOLDFAST_NEW_PASSPHRASE=… holdfast repo rekey --to s3://backups-2/orders --new-passphrase --recovery-key-out new-key.txt\n\nReplacing key slots (`repo keys rotate`) takes seconds and keeps the repository's key: whoever has a copy of that\nreads on. This reads everything with the old key and stores it with a new one. What the two have in common is read\nonce; cut off anywhere, the same command goes on. This machine's clusters then go on in the new repository; the old\none is left as it is."
+    )]
+    Rekey {
+        /// Where the new repository is made: a folder, s3://, gs:// or az://. Of a run that was cut off, where it was
+        /// made.
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// Which repository.
+        #[arg(long, value_name = "URL")]
+        repo: Option<String>,
+        #[command(flatten)]
+        key: NewKeys,
+        /// Keep a key of the new repository in the OS keychain.
+        #[arg(long)]
+        keychain: bool,
+        /// This machine's clusters go on in the new repository although something is damaged and stays behind.
+        #[arg(long)]
+        force: bool,
+    },
     /// A page to print that, with the repository, is enough to restore on a machine that knows nothing.
     #[command(
         after_help = "Examples:\n  holdfast repo recovery-kit --out recovery-kit.html\n  holdfast repo recovery-kit --out recovery-kit.txt\n\nEach kit has a recovery key of its own, in a key slot that names it: a kit that was lost is ended with\n`holdfast repo keys remove`, and leaves the others valid."

@@ -81,6 +81,8 @@ named! {
         Bundle = "bundle",
         /// Brings replicas of a repository up to date.
         Replication = "replication",
+        /// Carries a repository into one with another key.
+        Rekey = "rekey",
         /// Marks what retention lets go of, and removes what was marked.
         Retention = "retention",
         /// Runs the demo.

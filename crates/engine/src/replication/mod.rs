@@ -3,7 +3,7 @@
 //! Where replicas are is a document in the repository, so that whoever knows one place knows them all. A
 //! replica is a repository: restored from, or attached in place of the one that is lost, with the same keys.
 
-mod places;
+pub(crate) mod places;
 mod score;
 
 use std::num::NonZeroU64;

@@ -11,7 +11,8 @@ use crate::catalog::Catalog;
 use crate::error::{EngineError, Result};
 use crate::standing::{self, Standing};
 
-const PREFIX: &str = "policies/replicas/";
+/// Documents below this tell of places.
+pub(crate) const PREFIX: &str = "policies/replicas/";
 
 /// A place where a replica is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl Standing for ReplicaPlace {
 }
 
 /// The places that are known, in the order in which they were added.
-pub(super) async fn list(catalog: &Catalog, repository: &Repository) -> Result<Vec<ReplicaPlace>> {
+pub(crate) async fn list(catalog: &Catalog, repository: &Repository) -> Result<Vec<ReplicaPlace>> {
     let mut places: Vec<ReplicaPlace> = standing::list(catalog, repository, PREFIX).await?;
     places.sort_by_key(|place| place.id);
     // Two machines may have added the same place at once.
@@ -41,7 +42,7 @@ pub(super) async fn list(catalog: &Catalog, repository: &Repository) -> Result<V
 }
 
 /// An address as it is stored: a folder from the root on, since it is read elsewhere too.
-pub(super) fn absolute(url: &str) -> Result<RepositoryUrl> {
+pub(crate) fn absolute(url: &str) -> Result<RepositoryUrl> {
     let url = RepositoryUrl::parse(url)?;
     let Some(path) = url.local_path() else { return Ok(url) };
     let path = std::path::absolute(path).map_err(EngineError::file("resolve", path))?;
@@ -58,7 +59,7 @@ pub(super) async fn remove(repository: &Repository, id: Uuid) -> Result<()> {
 }
 
 /// Whether one address is the other, or lies in it.
-pub(super) fn overlap(one: &RepositoryUrl, other: &RepositoryUrl) -> bool {
+pub(crate) fn overlap(one: &RepositoryUrl, other: &RepositoryUrl) -> bool {
     let within = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
     match (one.local_path(), other.local_path()) {
         (Some(one), Some(other)) => within(&resolved(one), &resolved(other)),
