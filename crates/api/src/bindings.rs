@@ -96,6 +96,7 @@ pub fn typescript() -> String {
         engine::backup::BackupResult,
         engine::archive::ArchiveResult,
         engine::bundle::BundleResult,
+        engine::rekey::RekeyResult,
         engine::replication::Lag,
         engine::replication::HeldBack,
         engine::replication::ReplicaResult,
@@ -154,7 +155,7 @@ pub fn typescript() -> String {
         "export type JobResult =\n  | ({ kind: \"backup\" } & BackupResult)\n  | ({ kind: \"archive\" } & ArchiveResult)\n  \
          | ({ kind: \"restore\" } & RestoreResult)\n  | ({ kind: \"rescue\" } & RescueResult)\n  | ({ kind: \"verify\" } & VerifyResult)\n  \
          | ({ kind: \"bundle\" } & BundleResult)\n  | ({ kind: \"replication\" } & ReplicationResult)\n  \
-         | ({ kind: \"retention\" } & RetentionApplied)\n  \
+         | ({ kind: \"rekey\" } & RekeyResult)\n  | ({ kind: \"retention\" } & RetentionApplied)\n  \
          | ({ kind: \"demo\" } & DemoResult);\n",
     );
     text.push_str("\n/** Every command of the product: name, request, response. */\nexport interface Commands {\n");

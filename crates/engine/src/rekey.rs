@@ -532,7 +532,7 @@ impl Run<'_> {
         let (file_table, stats) =
             self.rekey.files(&snapshot.file_table, before, &count, &self.job.cancel).await?;
         let bytes_added = stats.bytes_stored + file_table.bytes;
-        let carried = Snapshot { file_table, bytes_added, ..snapshot.clone() };
+        let carried = Snapshot { bytes_added, file_table, ..snapshot.clone() };
         self.new.put_document(&carried.path(), ObjectKind::Snapshot, &carried).await?;
         self.carried.snapshots += 1;
         self.carried.bytes_stored += bytes_added;
@@ -564,11 +564,11 @@ enum Part {
 fn part_of(path: &str) -> Part {
     let first = path.split('/').next().unwrap_or_default();
     match first {
-        // Proofs are of the old bytes: the new ones have not been shown to restore.
-        "holdfast.json" | "keys" | "packs" | "index" | "leases" | "tombstones" | "proofs"
-        | "probe" | "bundle" => Part::LeftOut,
         "snapshots" if is_manifest(path) => Part::Manifest,
-        "snapshots" => Part::LeftOut,
+        // Lists of files go with their manifests. Proofs are of the old bytes: the new ones have not been shown to
+        // restore.
+        "holdfast.json" | "keys" | "packs" | "index" | "leases" | "tombstones" | "proofs"
+        | "probe" | "bundle" | "snapshots" => Part::LeftOut,
         _ if path.starts_with(places::PREFIX) || path.starts_with(MARK_PREFIX) => Part::LeftOut,
         _ if path.starts_with(cluster_documents_prefix()) => Part::Cluster,
         _ => Part::Object,

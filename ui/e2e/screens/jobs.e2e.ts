@@ -8,6 +8,7 @@ lookAt([
   { name: "job-archive", path: "/job/job-archive" },
   { name: "job-verify", path: "/job/job-verify-done" },
   { name: "job-replication", path: "/job/job-replication-done" },
+  { name: "job-rekey", path: "/job/job-rekey-done" },
   { name: "job-retention", path: "/job/job-retention-done" },
   { name: "job-interrupted", path: "/job/job-interrupted" },
   { name: "job-missing", path: "/job/nothing" },

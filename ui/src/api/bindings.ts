@@ -1600,6 +1600,71 @@ objects: number,
  * Their bytes.
  */
 bytes: number, };
+export type RekeyResult = { 
+/**
+ * The job.
+ */
+job: string, 
+/**
+ * The repository that was read.
+ */
+from: string, 
+/**
+ * The one with the new key.
+ */
+to: string, 
+/**
+ * Its id.
+ */
+repository: string, 
+/**
+ * Everything was carried, now or before.
+ */
+ok: boolean, 
+/**
+ * Snapshots carried now.
+ */
+snapshots: number, 
+/**
+ * Other objects carried now: WAL, policies, holds, clusters.
+ */
+objects: number, 
+/**
+ * What a run before had carried.
+ */
+there: number, 
+/**
+ * Bytes read of snapshots' files and of other objects.
+ */
+bytes_read: number, 
+/**
+ * Bytes stored of snapshots.
+ */
+bytes_stored: number, 
+/**
+ * What could not be carried: it is damaged, or needs what is.
+ */
+held_back: Array<HeldBack>, 
+/**
+ * This machine's clusters go on in the new repository.
+ */
+switched: boolean, 
+/**
+ * Agents of the old repository. None of them may write to the new one: admit them anew.
+ */
+agents: Array<string>, 
+/**
+ * Replicas of the old repository. They keep its key: make new ones, and delete these.
+ */
+replicas: Array<string>, 
+/**
+ * How long it took.
+ */
+seconds: number, 
+/**
+ * What it means, and what is left to do.
+ */
+means: string, };
 export type Lag = { 
 /**
  * Objects that it lacks.
@@ -2287,7 +2352,7 @@ tables: Array<DemoTable>,
  */
 seconds: { [key in string]: number }, };
 export type JobId = string;
-export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "replication" | "retention" | "demo";
+export type JobKind = "backup" | "archive" | "restore" | "rescue" | "verify" | "bundle" | "replication" | "rekey" | "retention" | "demo";
 export type JobState = "running" | "succeeded" | "failed" | "cancelled" | "interrupted";
 export type JobSummary = { 
 /**
@@ -2597,6 +2662,7 @@ export type JobResult =
   | ({ kind: "verify" } & VerifyResult)
   | ({ kind: "bundle" } & BundleResult)
   | ({ kind: "replication" } & ReplicationResult)
+  | ({ kind: "rekey" } & RekeyResult)
   | ({ kind: "retention" } & RetentionApplied)
   | ({ kind: "demo" } & DemoResult);
 

@@ -13,6 +13,7 @@ const VERBS: Record<JobKind, string> = {
   verify: "Cancel this verification",
   bundle: "Cancel this bundle",
   replication: "Stop replicating",
+  rekey: "Stop re-encrypting",
   retention: "Stop applying retention",
   demo: "Cancel this demo",
 };
@@ -31,6 +32,8 @@ const LEAVES: Record<JobKind, string> = {
   bundle: "What was written of the bundle is removed. The repository is not changed.",
   replication:
     "What was copied stays in the replica and is not copied again. Until then the replica is behind; what it names is in it.",
+  rekey:
+    "What was carried stays in the new repository, and the same command goes on from there. The old repository is as it was, and the clusters stay in it.",
   retention:
     "What is marked stays marked, what is removed stays removed. A removal that was begun goes on when retention is applied again.",
   demo: "The demo's private server is stopped. Its folder may remain until the demo workspace is discarded.",

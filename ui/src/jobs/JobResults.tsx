@@ -3,9 +3,11 @@ import type {
   ArchiveResult,
   BackupResult,
   BundleResult,
+  HeldBack,
   JobDetail,
   Lag,
   Queued,
+  RekeyResult,
   ReplicationResult,
   RetentionApplied,
   VerifyFinding,
@@ -191,6 +193,54 @@ function ahead(objects: number): [string, ReactNode] {
   ];
 }
 
+function HeldBackList({ held }: { held: HeldBack[] }) {
+  return (
+    <ul className="my-3 list-disc space-y-1 pl-5 text-small">
+      {held.map(({ object, message }) => (
+        <li key={object} className="break-words">
+          {message.startsWith(object) ? message : `${object}: ${message}`}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function RekeyOutcome({ result }: { result: RekeyResult }) {
+  return (
+    <div className="space-y-4">
+      {result.held_back.length > 0 && (
+        <Section title="Not carried">
+          <Notice>This is damaged, or needs what is, and is in the old repository only:</Notice>
+          <HeldBackList held={result.held_back} />
+        </Section>
+      )}
+      <Section title="New repository">
+        <Facts
+          rows={[
+            ["Place", <Mono key="t" value={result.to} />],
+            ["Clusters", result.switched ? "Go on there" : "Stay in the old one"],
+            ["Snapshots carried", <Count key="s" value={result.snapshots} />],
+            ["Other objects carried", <Count key="o" value={result.objects} />],
+            ["Carried before", <Count key="h" value={result.there} />],
+            ["Read", <Bytes key="r" value={result.bytes_read} exact />],
+            ["Stored for snapshots", <Bytes key="b" value={result.bytes_stored} exact />],
+            ["Took", <Duration key="d" seconds={result.seconds} />],
+            ...(result.agents.length > 0
+              ? [["Agents to admit anew", result.agents.join(", ")] as [string, ReactNode]]
+              : []),
+            ...(result.replicas.length > 0
+              ? [["Replicas with the old key", result.replicas.join(", ")] as [string, ReactNode]]
+              : []),
+          ]}
+        />
+      </Section>
+      <Section title="What it means">
+        <p className="break-words">{result.means}</p>
+      </Section>
+    </div>
+  );
+}
+
 function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   return (
     <div className="space-y-4">
@@ -200,13 +250,7 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
           {replica.held_back.length > 0 && (
             <>
               <Notice>Not copied, because it is damaged or needs what is:</Notice>
-              <ul className="my-3 list-disc space-y-1 pl-5 text-small">
-                {replica.held_back.map((held) => (
-                  <li key={held.object} className="break-words">
-                    {held.message.startsWith(held.object) ? held.message : `${held.object}: ${held.message}`}
-                  </li>
-                ))}
-              </ul>
+              <HeldBackList held={replica.held_back} />
             </>
           )}
           {!replica.error && (
@@ -293,6 +337,8 @@ export function JobResults({ detail }: { detail: JobDetail }) {
       return <BundleOutcome result={result} />;
     case "replication":
       return <ReplicationOutcome result={result} />;
+    case "rekey":
+      return <RekeyOutcome result={result} />;
     case "retention":
       return <RetentionOutcome result={result} />;
     default:

@@ -21,6 +21,7 @@ const KINDS: Record<JobSummary["kind"], string> = {
   verify: "Verification",
   bundle: "Bundle",
   replication: "Replication",
+  rekey: "Re-encryption",
   retention: "Retention",
   demo: "Demo",
   rescue: "Table rescue",

@@ -90,6 +90,14 @@ describe("a job", () => {
     expect(screen.getByRole("list", { name: "Findings" }).textContent).toContain("packs/7f/7f3a91c0");
   });
 
+  test("shows what a re-encryption left behind and what is to be done anew", async () => {
+    mount("/job/job-rekey-done");
+    await screen.findByText(/frame 3 does not decrypt/);
+    expect(screen.getByText("Stay in the old one")).toBeTruthy();
+    expect(screen.getByText("orders-eu, billing")).toBeTruthy();
+    expect(screen.getByText(/Carried snapshots count as stored/)).toBeTruthy();
+  });
+
   test("tells of each replica whether it is up to date, and what it lacks", async () => {
     mount("/job/job-replication-done");
     await screen.findByText("Up to date, every object read back");

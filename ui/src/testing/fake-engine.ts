@@ -160,6 +160,32 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
     marked: null,
     queue: QUEUE,
   }),
+  "job-rekey-done": (id) => ({
+    kind: "rekey",
+    job: id,
+    from: "s3://acme-backups/postgres",
+    to: "s3://acme-backups-2/postgres",
+    repository: "0196a0b0-5c7e-4d31-9a0e-2f1b6f0c1d77",
+    ok: false,
+    snapshots: 41,
+    objects: 3_112,
+    there: 0,
+    bytes_read: 58_411_212_800,
+    bytes_stored: 12_201_984_000,
+    held_back: [
+      {
+        object: "wal/7341/00000001/0000000100000012000000A4",
+        message:
+          "wal/7341/00000001/0000000100000012000000A4 is damaged: frame 3 does not decrypt; no recovery can pass through this part of the log",
+      },
+    ],
+    switched: false,
+    agents: ["orders-eu", "billing"],
+    replicas: ["s3://acme-backups-us/postgres"],
+    seconds: 1_873.2,
+    means:
+      "This machine's clusters stay where they were, since something could not be carried: look at it, and say --force to go on without it. Carried snapshots count as stored: verify or restore them to see them proven again.",
+  }),
   "job-replication-done": (id) => ({
     kind: "replication",
     job: id,

@@ -273,6 +273,11 @@ export const JOBS: JobSummary[] = [
   job("job-verify-done", { kind: "verify", title: "Verify s3://acme-backups/postgres", cluster: null }),
   job("job-retention-done", { kind: "retention", title: "Apply retention to orders-eu" }),
   job("job-replication-done", { kind: "replication", title: "Replicate orders-eu" }),
+  job("job-rekey-done", {
+    kind: "rekey",
+    title: "Re-encrypt s3://acme-backups/postgres into s3://acme-backups-2/postgres",
+    cluster: null,
+  }),
   job("job-cancelled", { state: "cancelled", title: "Back up billing", cluster: "billing" }),
   job("job-interrupted", {
     state: "interrupted",
