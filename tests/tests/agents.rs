@@ -5,10 +5,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holdfast_tests::cli::Cli;
 use holdfast_tests::pg::TestServer;
 use holdfast_tests::protected::{CLUSTER, Protected, failure};
+use holdfast_tests::wait_for;
 
 struct Site {
     protected: Protected,
@@ -22,9 +24,11 @@ impl Site {
         let protected = Protected::new(server).unwrap();
         let key = protected.root().join("shop.key");
         let path = key.display().to_string();
-        let admit = ["repo", "writers", "admit", "--name", "beside shop", "--key-out", &path];
+        let mut admit = vec!["repo", "writers", "admit", "--name", "beside shop"];
+        admit.extend(["--cluster", CLUSTER, "--key-out", &path]);
         let admitted = protected.cli.json(&admit).unwrap();
         assert_eq!(admitted["role"], "agent");
+        assert_eq!(admitted["clusters"], serde_json::json!([CLUSTER]));
         assert!(admitted["means"].as_str().unwrap().contains("opens nothing"));
         let agent = Cli::new(protected.root().join("agent"))
             .unwrap()
@@ -106,6 +110,33 @@ fn an_agent_adds_and_an_operator_restores_on_18() {
     an_agent_adds_and_an_operator_restores(18);
 }
 
+/// The server keeps WAL from the slot on: the segment before may be gone when the agent comes back. It goes on, and
+/// what it archives is whole.
+#[test]
+fn an_agent_goes_on_where_the_segment_before_is_gone() {
+    let site = Site::new(TestServer::builder(17).wal_segment_size(1).start().unwrap());
+    site.sql("CREATE TABLE t (n int, filler text)");
+    site.agent.json(&["backup", CLUSTER]).unwrap();
+    for round in 0..3 {
+        site.sql(
+            "INSERT INTO t SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 3000) n",
+        );
+        let at = site.archive();
+        let before = site.sql(&format!("SELECT pg_walfile_name('{at}'::pg_lsn - 1048576)"));
+        let file = site.protected.server.data().join("pg_wal").join(before);
+        wait_for("the segment before to be recycled", Duration::from_mins(1), || {
+            site.sql("CHECKPOINT");
+            !file.exists()
+        });
+        site.sql(&format!("INSERT INTO t VALUES ({round}, 'last of a round')"));
+    }
+    site.archive();
+    let expected = site.sql("SELECT count(*), sum(n) FROM t");
+    let copy = site.protected.restore("latest", "copy", &["--start"]).unwrap();
+    assert_eq!(copy.psql("SELECT count(*), sum(n) FROM t").unwrap(), expected);
+    copy.discard().unwrap();
+}
+
 #[test]
 fn an_agent_reads_removes_and_admits_nothing() {
     let site = Site::new(TestServer::start(16).unwrap());
@@ -116,6 +147,7 @@ fn an_agent_reads_removes_and_admits_nothing() {
         (place("copy"), place("bundle"), place("key"), place("kit.html"));
     let policy = place("policy.json");
     fs::write(&policy, r#"{"format":1,"keep":{"daily":"7d"}}"#).unwrap();
+    let dsn = site.protected.server.dsn();
     let refused: &[&[&str]] = &[
         &["restore", "plan", CLUSTER, "--target", "latest", "--to", &copy],
         &["restore", "run", CLUSTER, "--target", "latest", "--to", &copy],
@@ -123,9 +155,13 @@ fn an_agent_reads_removes_and_admits_nothing() {
         &["repo", "check"],
         &["bundle", "export", CLUSTER, "--to", &bundle],
         &["retention", "apply", CLUSTER],
+        &["policy", "set", CLUSTER, &policy],
+        &["replicate", CLUSTER, "--to", &copy],
+        &["repo", "rekey", "--to", &copy, "--recovery-key-out", &key],
         &["repo", "keys", "add", "--recovery-key-out", &key],
         &["repo", "recovery-kit", "--out", &kit],
         &["repo", "writers", "admit", "--name", "another", "--key-out", &key],
+        &["cluster", "add", "another", "--dsn", &dsn],
         &["backup", CLUSTER, "--incremental", "require"],
     ];
     for arguments in refused {

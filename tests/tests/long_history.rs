@@ -157,8 +157,9 @@ fn snapshot_of(number: u64, size: &Size) -> Value {
     let finished = begin() + every * i32::try_from(number).unwrap() + TimeDelta::minutes(20);
     let share = size.commits * number / size.snapshots;
     let start = lsn(share, size);
+    let id = format!("01900000-{:04x}-7000-8000-{number:012x}", number >> 16);
     let value = json!({
-        "id": format!("01900000-{:04x}-7000-8000-{number:012x}", number >> 16),
+        "id": id,
         "cluster": CLUSTER, "kind": "full", "reason": null,
         "started_at": finished - TimeDelta::minutes(15), "finished_at": finished,
         "start_lsn": start, "stop_lsn": start.saturating_add(256), "timeline": 1,
@@ -166,7 +167,7 @@ fn snapshot_of(number: u64, size: &Size) -> Value {
         "block_size": 8192, "bytes_logical": 52_613_349_376_u64, "bytes_added": 386_547_056,
         "files": 4211,
         "file_table": {
-            "path": format!("snapshots/{CLUSTER}/shared.files"), "blake3": "", "bytes": 0, "entries": 4211
+            "path": format!("snapshots/{CLUSTER}/{id}.files"), "blake3": "", "bytes": 0, "entries": 4211
         },
         "limits": {
             "max_connections": 100, "max_worker_processes": 8, "max_wal_senders": 10,

@@ -65,7 +65,7 @@ impl Site {
     }
 
     fn arguments(&self) -> Vec<&str> {
-        vec!["repo", "rekey", "--repo", self.protected.url(), "--to", &self.url, "--new-passphrase"]
+        vec!["repo", "rekey", "--to", &self.url, "--new-passphrase"]
     }
 
     /// What was promised before is held by the new repository, and archiving goes on in it.
@@ -143,6 +143,7 @@ fn everything_goes_on_under_another_key() {
     // Once more: there is nothing to carry.
     let again = site.cli().json(&site.arguments()).unwrap();
     assert_eq!((&again["snapshots"], &again["objects"]), (&0.into(), &0.into()), "{again}");
+    assert!(again["there"].as_u64().unwrap() > 10, "{again}");
 }
 
 /// Killed in each phase: the same command goes on, and nothing is half there.
@@ -157,7 +158,8 @@ fn a_killed_run_goes_on() {
             running.kill().unwrap();
         }
         let _ = running.finish(Duration::from_mins(1));
-        // The home may know it by now: it is opened with its own passphrase, and what is named is whole.
+        // What is named is whole, and this machine goes on with the old one.
+        site.protected.points().unwrap();
         if Path::new(&site.url).join("holdfast.json").exists() {
             let check = Cli::new(site.protected.root().join(format!("check {phase}")))
                 .unwrap()
@@ -181,6 +183,8 @@ fn a_killed_run_goes_on() {
 fn what_is_damaged_stays_behind_and_is_told() {
     let site = Site::new(16);
     let before = site.protected.points().unwrap();
+    // Somebody else's file does not count, and holds nothing up.
+    fs::write(Path::new(site.protected.url()).join("README"), "not ours").unwrap();
     // The newest whole segment: both snapshots are without damage.
     let folder = Path::new(site.protected.url()).join("wal");
     let damaged = files_below(&folder).unwrap().into_iter().max().unwrap();
@@ -196,6 +200,7 @@ fn what_is_damaged_stays_behind_and_is_told() {
     assert_eq!(held.len(), 1, "{done:#}");
     assert_eq!(held[0]["object"], format!("wal/{}", damaged.display()), "{done:#}");
     assert_eq!(done["snapshots"], 2);
+    assert_eq!(done["left"][0]["object"], "README", "{done:#}");
     // The clusters are where they were.
     assert_eq!(site.protected.points().unwrap()["windows"], before["windows"]);
     let mut forced = site.arguments();
@@ -232,11 +237,14 @@ fn it_goes_nowhere_else() {
         3,
         "place_occupied",
     );
-    // While this machine archives into the old one, its clusters stay there.
+    // With a third repository the old one has to be named. While this machine archives into it, its clusters stay there.
+    refused(&site.arguments(), 2, "usage");
+    let mut arguments = site.arguments();
+    arguments.extend(["--repo", old]);
     let mut archiving = site.protected.cli.start_job(&["archive", CLUSTER]).unwrap();
     assert!(archiving.reaches("streaming"));
-    refused(&site.arguments(), 3, "repository_in_use");
+    refused(&arguments, 3, "repository_in_use");
     archiving.terminate(Duration::from_mins(1)).unwrap();
-    let done = site.cli().json(&site.arguments()).unwrap();
+    let done = site.cli().json(&arguments).unwrap();
     assert_eq!((&done["ok"], &done["snapshots"]), (&true.into(), &0.into()), "{done:#}");
 }

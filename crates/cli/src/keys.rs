@@ -146,6 +146,9 @@ pub(crate) fn rekeyed(result: &RekeyResult) -> String {
     for held in &result.held_back {
         let _ = write!(text, "\nNOT carried: {}: {}", held.object, held.message);
     }
+    for left in &result.left {
+        let _ = write!(text, "\nleft, since it does not count: {}: {}", left.object, left.message);
+    }
     if !result.agents.is_empty() {
         let agents = result.agents.join(", ");
         let _ = write!(text, "\nAgents to admit anew (`repo writers admit`): {agents}");

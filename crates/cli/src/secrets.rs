@@ -33,9 +33,16 @@ pub(crate) fn given(arguments: &Arguments) -> Result<GivenSecrets> {
         }
         None => None,
     };
-    let writer_key_file = arguments.writer_key_file.clone().or_else(|| {
-        std::env::var_os("HOLDFAST_WRITER_KEY_FILE").filter(|f| !f.is_empty()).map(Into::into)
-    });
+    // What is said on the command line goes before what stands in the environment.
+    let named = arguments.passphrase_file.is_some()
+        || arguments.recovery_key_file.is_some()
+        || arguments.private_key_file.is_some();
+    let of_environment = || {
+        std::env::var_os("HOLDFAST_WRITER_KEY_FILE")
+            .filter(|file| !file.is_empty() && !named)
+            .map(Into::into)
+    };
+    let writer_key_file = arguments.writer_key_file.clone().or_else(of_environment);
     let writer_key = match &writer_key_file {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(EngineError::file("read", path))?;

@@ -136,12 +136,13 @@ pub(crate) fn writers(writers: &[ListedWriter]) -> String {
         .iter()
         .map(|w| {
             let role = match w.role {
-                WriterRole::Operator => "operator: everything",
-                WriterRole::Agent => "agent: adds only",
+                WriterRole::Operator => "operator: everything".to_owned(),
+                WriterRole::Agent if w.clusters.is_empty() => "agent: adds".to_owned(),
+                WriterRole::Agent => format!("agent: adds to {}", w.clusters.join(", ")),
             };
             let this = if w.this_device { "this device" } else { "" };
             let name = w.label.clone().unwrap_or_default();
-            vec![w.device.to_string(), role.into(), name, time(w.certified_at), this.into()]
+            vec![w.device.to_string(), role, name, time(w.certified_at), this.into()]
         })
         .collect();
     table(&["device", "may", "name", "admitted", ""], &rows)

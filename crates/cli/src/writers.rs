@@ -16,9 +16,9 @@ pub(crate) async fn run(engine: &Engine, command: Writers, output: Output) -> Re
             let writers = engine.writers(&summary).await?;
             Ok(output.result(&json!({ "writers": writers }), |_| tables::writers(&writers)))
         }
-        Writers::Admit { name, key_out, repo } => {
+        Writers::Admit { name, cluster, key_out, repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
-            let admitted = engine.admit_agent(&summary, &name, &key_out).await?;
+            let admitted = engine.admit_agent(&summary, &name, &cluster, &key_out).await?;
             Ok(output.result(&admitted, |admitted| {
                 format!(
                     "The agent \"{name}\" is admitted; its key is in {}. {}",

@@ -132,17 +132,25 @@ pub(crate) fn cluster_documents_prefix() -> &'static str {
 /// # Errors
 /// What the repository says.
 pub(crate) async fn newest_documents(repository: &Repository) -> Result<Vec<Cluster>> {
-    let mut newest = std::collections::BTreeMap::<String, String>::new();
+    let mut documents = std::collections::BTreeMap::<String, Vec<String>>::new();
     for entry in repository.list(cluster_documents_prefix()).await? {
         if let Some((directory, _)) = entry.path.rsplit_once('/') {
-            let kept = newest.entry(directory.to_owned()).or_default();
-            if entry.path > *kept {
-                *kept = entry.path;
-            }
+            documents.entry(directory.to_owned()).or_default().push(entry.path);
         }
     }
     let mut clusters = Vec::new();
-    for path in newest.values() {
+    for mut paths in documents.into_values() {
+        paths.sort_unstable();
+        // A password that is kept for a cluster goes where its document says: an agent's counts only where there is
+        // no other.
+        let mut newest = paths.last().cloned();
+        for path in paths.into_iter().rev() {
+            if repository.is_vouched_for(&path, ObjectKind::Cluster).await? {
+                newest = Some(path);
+                break;
+            }
+        }
+        let Some(path) = &newest else { continue };
         let cluster: Cluster = repository.get_document(path, ObjectKind::Cluster).await?;
         clusters.push(Cluster { repository: repository.id(), ..cluster });
     }

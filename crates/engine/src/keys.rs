@@ -196,7 +196,7 @@ impl Engine {
             ));
         }
         if old.kind == SlotKind::Keychain {
-            let held = secrets::kept_repository_key(summary).await?;
+            let held = secrets::kept_repository_key(summary.id, &summary.url).await?;
             if repository.slot_opened_by(Unlock::Wrapping(&held)).await? != Some(id) {
                 return Err(EngineError::refused(
                     "key_of_another_device",

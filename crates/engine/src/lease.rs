@@ -72,6 +72,21 @@ impl HeldLease {
         Self::take(repository, &name, &holder).await
     }
 
+    /// The lease of a job of which there is one at a time in a repository.
+    ///
+    /// # Errors
+    /// As [`HeldLease::take`].
+    pub(crate) async fn alone(
+        engine: &Engine,
+        repository: &Repository,
+        job: &JobContext,
+        kind: JobKind,
+    ) -> Result<Self> {
+        end_dead(engine, repository, Some(job.id)).await;
+        let (_, holder) = names(job, kind);
+        Self::take(repository, kind.as_str(), &holder).await
+    }
+
     /// The lease of whoever marks, removes or takes back. `who` ends with the job's id where it is a job's.
     ///
     /// # Errors
@@ -83,7 +98,7 @@ impl HeldLease {
         job: Option<JobId>,
     ) -> Result<Self> {
         // Before anything is looked at: an agent removes nothing.
-        repository.may_add(ObjectKind::Tombstone)?;
+        repository.may_write("tombstones", ObjectKind::Tombstone)?;
         end_dead(engine, repository, job).await;
         Self::take(repository, COLLECTION, &on_this_machine(who)).await
     }

@@ -12,8 +12,8 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use holdfast_repository::{
-    CarriedFiles, CreateOptions, ObjectEntry, ObjectKind, Rekey, Repository, RepositoryError,
-    RepositoryUrl, Store, WriterRole,
+    CarriedFiles, CreateOptions, Lease, ObjectEntry, ObjectKind, Rekey, Repository,
+    RepositoryError, RepositoryUrl, Store, WriterRole,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Engine;
+use crate::archive::{SLICES_FOLDER, WAL_FOLDER};
 use crate::catalog::repositories::{RepositorySummary, UnlockSource};
 use crate::cluster::cluster_documents_prefix;
 use crate::error::{EngineError, Result};
 use crate::jobs::{JobContext, JobKind, JobState};
-use crate::lease::HeldLease;
+use crate::lease::{COLLECTION, HeldLease, is_of_backup};
 use crate::recovery_sheet::recovery_key_from_text;
 use crate::replication::{HeldBack, places};
 use crate::repository::{NewRepository, answers};
@@ -35,6 +36,8 @@ use crate::snapshot::{Snapshot, is_manifest};
 
 /// Objects carried at a time, beside extents.
 const AT_ONCE: usize = 4;
+/// Larger ones are carried one by one.
+const LARGE: u64 = 64 << 20;
 /// Whoever goes on writing to the old repository is followed so often; what is new then is little.
 const PASSES: usize = 4;
 /// That a repository is what another one is carried into.
@@ -87,6 +90,9 @@ pub struct RekeyResult {
     pub bytes_stored: u64,
     /// What could not be carried: it is damaged, or needs what is.
     pub held_back: Vec<HeldBack>,
+    /// What does not count in the old repository and was left there: of writers whom it does not trust, or no object
+    /// of a repository at all.
+    pub left: Vec<HeldBack>,
     /// This machine's clusters go on in the new repository.
     pub switched: bool,
     /// Agents of the old repository. None of them may write to the new one: admit them anew.
@@ -125,8 +131,8 @@ impl Engine {
                 "Use --new-passphrase, --new-passphrase-file FILE, --keychain or --recovery-key-out FILE.",
             ));
         }
-        let summary = self.find_repository(request.repository.as_deref()).await?;
         let to = places::absolute(&request.to)?;
+        let summary = self.find_to_rekey(request.repository.as_deref(), &to).await?;
         if places::overlap(&RepositoryUrl::parse(&summary.url)?, &to) {
             return Err(EngineError::usage(
                 "the new repository would lie in the old one",
@@ -141,6 +147,22 @@ impl Engine {
         .await
     }
 
+    /// The repository that is meant: without a name the only one, but for what it is carried into.
+    async fn find_to_rekey(
+        &self,
+        which: Option<&str>,
+        to: &RepositoryUrl,
+    ) -> Result<RepositorySummary> {
+        if which.is_none() {
+            let mut others = self.repositories().await?;
+            others.retain(|repository| repository.url != to.to_string());
+            if others.len() == 1 {
+                return self.find_repository(Some(&others.remove(0).url)).await;
+            }
+        }
+        self.find_repository(which).await
+    }
+
     async fn rekey_in(
         &self,
         job: &JobContext,
@@ -152,9 +174,10 @@ impl Engine {
         job.reporter.phase("opening", None, None);
         let old = self.open_repository(&summary).await?;
         old.must_read("re-encrypting")?;
-        let (new, new_summary) = self.open_to_rekey(request, &old, url).await?;
+        let new = self.open_to_rekey(request, &old, url).await?;
+        // One at a time: another one would replace lists of files that this one has named.
+        let writing = HeldLease::alone(self, &new, job, JobKind::Rekey).await?;
         let reading = HeldLease::to_read(self, &old, job, JobKind::Rekey).await;
-        let writing = HeldLease::to_write(self, &new, job, JobKind::Rekey).await?;
         let outcome = async {
             let mut run = Run {
                 engine: self,
@@ -165,20 +188,26 @@ impl Engine {
                 carried: Carried::default(),
             };
             run.all().await?;
+            let switched = run.carried.held_back.is_empty() || request.force;
+            if switched {
+                // What was written while nobody was asked; and then that nobody has begun meanwhile.
+                self.nobody_writes(&summary, &old, job).await?;
+                run.all().await?;
+                self.nobody_writes(&summary, &old, job).await?;
+            }
             writing.check().await?;
-            Ok::<_, EngineError>(run.carried)
+            if switched {
+                self.switch(request, url, &new).await?;
+            }
+            Ok::<_, EngineError>((run.carried, switched))
         }
         .await;
         if let Some(reading) = reading {
             reading.release().await;
         }
         writing.release().await;
-        let carried = outcome?;
+        let (carried, switched) = outcome?;
         let ok = carried.held_back.is_empty();
-        let switched = ok || request.force;
-        if switched {
-            self.switch(&summary, &new).await?;
-        }
         let writers = old.writers().await?;
         let agents = writers.into_iter().filter(|writer| writer.role == WriterRole::Agent);
         let replicas = places::list(self.catalog(), &old).await?;
@@ -186,14 +215,15 @@ impl Engine {
             job: job.id.to_string(),
             from: summary.url.clone(),
             to: url.to_string(),
-            repository: new_summary.id.to_string(),
+            repository: new.id().to_string(),
             ok,
             snapshots: carried.snapshots,
             objects: carried.objects,
-            there: carried.there,
+            there: carried.there.unwrap_or_default(),
             bytes_read: carried.bytes_read.into_inner(),
             bytes_stored: carried.bytes_stored,
             held_back: carried.held_back,
+            left: carried.left,
             switched,
             agents: agents.filter_map(|writer| writer.label).collect(),
             replicas: replicas.into_iter().map(|place| place.url).collect(),
@@ -202,92 +232,85 @@ impl Engine {
         })
     }
 
-    /// Makes the new repository, or opens the one that a run before has made.
+    /// Makes the new repository, or opens the one that a run before has made. This machine does not know it before
+    /// its clusters go on there: until then commands that name no repository mean the old one.
     async fn open_to_rekey(
         &self,
         request: &RekeyRequest,
         old: &Repository,
         url: &RepositoryUrl,
-    ) -> Result<(Repository, RepositorySummary)> {
+    ) -> Result<Repository> {
         let store = Store::open(url).await?;
         answers(&store).await?;
-        let is_new = match store.get("holdfast.json").await {
-            Ok(_) => false,
-            Err(RepositoryError::NotFound { .. }) => true,
-            Err(error) => return Err(error.into()),
-        };
         let path = format!("{MARK_PREFIX}{}", old.id());
         let mark = Mark {
             from: old.id(),
             root_public_key: old.root_public_key().to_owned(),
             began_at: Utc::now(),
         };
-        if is_new {
-            let options = CreateOptions::default()
-                .with_extent_size(u32::try_from(old.extent_size()).unwrap_or(u32::MAX));
-            let new = NewRepository {
-                url: url.to_string(),
-                passphrase: request.passphrase.clone(),
-                keychain: request.keychain,
-                recovery_key_file: request.recovery_key_file.clone(),
-                demo: false,
-            };
-            let summary = self.create_repository_with(new, options).await?;
-            let new = self.open_repository(&summary).await?;
-            new.put_document(&path, ObjectKind::Policy, &mark).await?;
-            return Ok((new, summary));
-        }
-        let known = self.find_repository(Some(&url.to_string())).await.ok();
-        let held = match (request, known) {
-            (RekeyRequest { passphrase: Some(passphrase), .. }, _) => {
+        let id = match Repository::identify(&store).await {
+            Ok(id) => id,
+            Err(RepositoryError::NotARepository { .. }) => {
+                let options = CreateOptions::default()
+                    .with_extent_size(u32::try_from(old.extent_size()).unwrap_or(u32::MAX));
+                let new = NewRepository {
+                    url: url.to_string(),
+                    passphrase: request.passphrase.clone(),
+                    keychain: request.keychain,
+                    recovery_key_file: request.recovery_key_file.clone(),
+                    demo: false,
+                };
+                let new = self.make_repository(&new, url, options).await?;
+                new.put_document(&path, ObjectKind::Policy, &mark).await?;
+                return Ok(new);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let held = match request {
+            RekeyRequest { passphrase: Some(passphrase), .. } => {
                 HeldUnlock::Passphrase(passphrase.clone())
             }
-            (RekeyRequest { keychain: true, .. }, Some(known)) => {
-                HeldUnlock::Wrapping(secrets::kept_repository_key(&known).await?)
+            RekeyRequest { keychain: true, .. } => {
+                HeldUnlock::Wrapping(secrets::kept_repository_key(id, &url.to_string()).await?)
             }
-            (RekeyRequest { recovery_key_file: Some(path), .. }, _) => {
+            RekeyRequest { recovery_key_file: Some(path), .. } => {
                 let text =
                     std::fs::read_to_string(path).map_err(EngineError::file("read", path))?;
                 HeldUnlock::RecoveryKey(recovery_key_from_text(&text))
             }
-            _ => {
-                return Err(EngineError::usage(
-                    format!("a repository is at {url} already"),
-                    "To go on, give what opens it: --new-passphrase, or --recovery-key-out with the file that was written.",
-                ));
-            }
+            _ => return Err(EngineError::Fault("a new repository without a way in".to_owned())),
         };
         let new = held.open(store, self.home().device()?).await?;
         match new.get_document::<Mark>(&path, ObjectKind::Policy).await {
-            Ok(found) if found.root_public_key == mark.root_public_key => {}
+            Ok(found) if found.root_public_key == mark.root_public_key => Ok(new),
             // Cut off between its creation and the mark.
             Err(RepositoryError::NotFound { .. }) if is_empty(&new).await? => {
                 new.put_document(&path, ObjectKind::Policy, &mark).await?;
+                Ok(new)
             }
-            Ok(_) | Err(RepositoryError::NotFound { .. }) => {
-                return Err(EngineError::refused(
-                    "place_occupied",
-                    format!(
-                        "{url} holds another repository, which is not what this one is carried into"
-                    ),
-                    "Choose a place where nothing is. Nothing was written there.",
-                ));
-            }
-            Err(error) => return Err(error.into()),
+            Ok(_) | Err(RepositoryError::NotFound { .. }) => Err(EngineError::refused(
+                "place_occupied",
+                format!(
+                    "{url} holds another repository, which is not what this one is carried into"
+                ),
+                "Choose a place where nothing is. Nothing was written there.",
+            )),
+            Err(error) => Err(error.into()),
         }
-        let unlock =
-            if request.keychain { UnlockSource::Keychain } else { UnlockSource::Passphrase };
-        let summary = self.remember(new.clone(), url.to_string(), unlock).await?;
-        Ok((new, summary))
     }
 
-    /// Has this machine's clusters go on in the new repository.
-    async fn switch(&self, old: &RepositorySummary, new: &Repository) -> Result<()> {
+    /// Makes sure that no job writes to the old repository: of this machine by its jobs, of others by their leases.
+    async fn nobody_writes(
+        &self,
+        summary: &RepositorySummary,
+        old: &Repository,
+        own: &JobContext,
+    ) -> Result<()> {
         let theirs: BTreeSet<String> = self
             .clusters()
             .await?
             .into_iter()
-            .filter(|cluster| cluster.repository == old.id)
+            .filter(|cluster| cluster.repository == summary.id)
             .map(|cluster| cluster.name)
             .collect();
         let busy = self.jobs().await?.into_iter().find(|job| {
@@ -296,24 +319,51 @@ impl Engine {
                 && job.cluster.as_ref().is_some_and(|name| theirs.contains(name))
         });
         if let Some(job) = busy {
-            return Err(EngineError::refused(
-                "repository_in_use",
-                format!(
-                    "everything was carried, but the job \"{}\" goes on writing to {}",
-                    job.title, old.url
-                ),
-                "Stop it and run the same command again: only what is new since then is carried. Then start it anew; it \
-                 goes on in the new repository.",
-            ));
+            return Err(in_use(&format!(
+                "the job \"{}\" goes on writing to {}",
+                job.title, summary.url
+            )));
         }
+        let leases = Lease::list(old, "").await?;
+        let writing = leases.into_iter().find(|lease| {
+            let own = lease.name.contains(&own.id.to_string());
+            lease.alive && !own && (is_of_backup(lease) || lease.name == COLLECTION)
+        });
+        match writing {
+            Some(lease) => Err(in_use(&format!("{} is writing to {}", lease.holder, summary.url))),
+            None => Ok(()),
+        }
+    }
+
+    /// Has this machine know the new repository, and its clusters go on there.
+    async fn switch(
+        &self,
+        request: &RekeyRequest,
+        url: &RepositoryUrl,
+        new: &Repository,
+    ) -> Result<()> {
+        let unlock =
+            if request.keychain { UnlockSource::Keychain } else { UnlockSource::Passphrase };
+        self.remember(new.clone(), url.to_string(), unlock).await?;
         self.rebuild_clusters(new).await?;
         Ok(())
     }
 }
 
+fn in_use(what: &str) -> EngineError {
+    EngineError::refused(
+        "repository_in_use",
+        format!("what was there is carried, but {what}"),
+        "Stop it and run the same command again: only what is new since then is carried. Then start it anew; it goes on \
+         in the new repository.",
+    )
+}
+
 fn meaning(old: &str, switched: bool) -> String {
     let switched = if switched {
-        "This machine's clusters go on in the new repository; attach it on others. "
+        "This machine's clusters go on in the new repository, which needs the new key (HOLDFAST_PASSPHRASE where the \
+         old one was set); attach it on others. Both repositories are known here: where a command names none, such as \
+         wal-put in an archive_command, say --repo. "
     } else {
         "This machine's clusters stay where they were, since something could not be carried: look at it, and say \
          --force to go on without it. "
@@ -337,19 +387,39 @@ async fn is_empty(repository: &Repository) -> Result<bool> {
 struct Carried {
     snapshots: u64,
     objects: u64,
-    there: u64,
+    there: Option<u64>,
     bytes_read: AtomicU64,
     bytes_stored: u64,
     held_back: Vec<HeldBack>,
+    left: Vec<HeldBack>,
     /// Not tried again in the next pass.
     failed: HashSet<String>,
 }
 
 impl Carried {
-    fn hold_back(&mut self, object: &str, error: &EngineError) {
+    /// Tells of an object that cannot be carried.
+    ///
+    /// # Errors
+    /// `error`, when it says nothing of the object.
+    fn hold_back(&mut self, object: &str, error: RepositoryError) -> Result<()> {
+        let list = match &error {
+            RepositoryError::UntrustedWriter { .. } => &mut self.left,
+            RepositoryError::Corrupt { .. }
+            | RepositoryError::Document { .. }
+            | RepositoryError::UnsupportedFormat { .. } => &mut self.held_back,
+            _ => return Err(error.into()),
+        };
+        let message = EngineError::from(error).to_object().message;
+        list.push(HeldBack { object: object.to_owned(), message });
         self.failed.insert(object.to_owned());
-        let message = error.to_object().message;
-        self.held_back.push(HeldBack { object: object.to_owned(), message });
+        Ok(())
+    }
+
+    /// Tells of an object that is none of a repository.
+    fn leave(&mut self, object: &str, message: &str) {
+        if self.failed.insert(object.to_owned()) {
+            self.left.push(HeldBack { object: object.to_owned(), message: message.to_owned() });
+        }
     }
 }
 
@@ -365,16 +435,16 @@ struct Run<'a> {
 impl Run<'_> {
     /// Carries everything, and then what has come meanwhile.
     async fn all(&mut self) -> Result<()> {
-        for pass in 0..PASSES {
-            if !self.pass(pass == 0).await? {
-                break;
+        for _ in 0..PASSES {
+            if !self.pass().await? {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(in_use("somebody goes on writing to the old repository faster than it is carried"))
     }
 
     /// Carries what is not there yet; whether anything was.
-    async fn pass(&mut self, first: bool) -> Result<bool> {
+    async fn pass(&mut self) -> Result<bool> {
         let there: HashSet<String> =
             self.new.list("").await?.into_iter().map(|entry| entry.path).collect();
         let entries = self.old.list("").await?;
@@ -383,6 +453,10 @@ impl Run<'_> {
         for entry in entries {
             let list = match part_of(&entry.path) {
                 Part::LeftOut => continue,
+                Part::Stranger => {
+                    self.carried.leave(&entry.path, "it is no object of a repository");
+                    continue;
+                }
                 Part::Cluster => &mut clusters,
                 Part::Manifest => &mut manifests,
                 Part::Object => &mut objects,
@@ -393,17 +467,34 @@ impl Run<'_> {
                 list.push(entry);
             }
         }
-        if first {
-            self.carried.there = known;
-        }
+        // Of the first pass.
+        self.carried.there.get_or_insert(known);
         let going = self.going().await?;
         manifests.retain(|entry| !going.contains(&entry.path));
         let any = !(objects.is_empty() && clusters.is_empty() && manifests.is_empty());
         self.objects("carrying WAL and policies", objects).await?;
         self.snapshots(&manifests, &there).await?;
+        self.remove_superfluous_slices().await?;
         // Last: whoever attaches the new repository sees a cluster when everything else is there.
         self.objects("carrying clusters", clusters).await?;
         Ok(any)
+    }
+
+    /// Slices of segments that are whole by now: the archiver removes them where it has put them.
+    async fn remove_superfluous_slices(&self) -> Result<()> {
+        let wal = self.new.list(WAL_FOLDER).await?;
+        let whole: HashSet<&str> =
+            wal.iter().filter_map(|entry| entry.path.strip_prefix(WAL_FOLDER)).collect();
+        for entry in self.new.list(SLICES_FOLDER).await? {
+            let segment = entry.path.strip_prefix(SLICES_FOLDER).and_then(|p| p.rsplit_once('/'));
+            if segment.is_some_and(|(segment, _)| whole.contains(segment)) {
+                match self.new.delete(&entry.path).await {
+                    Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Manifests whose removal has begun: what they name may be gone.
@@ -423,6 +514,9 @@ impl Run<'_> {
         let total = entries.iter().map(|entry| entry.size).sum();
         self.job.reporter.phase(phase, Some("bytes"), Some(total));
         let (rekey, cancel) = (&self.rekey, &self.job.cancel);
+        // Each is in memory, and so is what it becomes.
+        let largest = entries.iter().map(|entry| entry.size).max().unwrap_or_default();
+        let at_once = if largest > LARGE { 1 } else { AT_ONCE };
         let mut carrying = futures_util::stream::iter(entries)
             .map(|entry| async move {
                 if cancel.is_cancelled() {
@@ -430,21 +524,22 @@ impl Run<'_> {
                 }
                 match rekey.object(&entry.path).await {
                     // Slices are replaced by what they are part of: the next pass finds that.
-                    Err(RepositoryError::NotFound { .. }) => Ok((entry, Ok(0))),
-                    outcome => Ok((entry, outcome)),
+                    Err(RepositoryError::NotFound { .. }) => Ok((entry, Ok(None))),
+                    outcome => Ok((entry, outcome.map(Some))),
                 }
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(at_once);
         let mut done = 0;
         while let Some((entry, outcome)) = carrying.try_next().await? {
             done += entry.size;
             self.job.reporter.done(done);
             match outcome {
-                Ok(bytes) => {
+                Ok(Some(bytes)) => {
                     self.carried.objects += 1;
                     self.carried.bytes_read.fetch_add(bytes, Ordering::Relaxed);
                 }
-                Err(error) => self.carried.hold_back(&entry.path, &damage(error)?),
+                Ok(None) => {}
+                Err(error) => self.carried.hold_back(&entry.path, error)?,
             }
         }
         Ok(())
@@ -460,12 +555,15 @@ impl Run<'_> {
         let mut total = 0;
         for entry in manifests {
             match self.old.get_document::<Snapshot>(&entry.path, ObjectKind::Snapshot).await {
+                Ok(snapshot) if !snapshot.belongs_at(&entry.path) => {
+                    self.carried.leave(&entry.path, "it is the manifest of something else");
+                }
                 Ok(snapshot) => {
                     total += snapshot.bytes_logical;
                     clusters.entry(snapshot.cluster).or_default().push(snapshot);
                 }
                 Err(RepositoryError::NotFound { .. }) => {}
-                Err(error) => self.carried.hold_back(&entry.path, &damage(error)?),
+                Err(error) => self.carried.hold_back(&entry.path, error)?,
             }
         }
         if total > 0 {
@@ -480,9 +578,7 @@ impl Run<'_> {
                 let path = snapshot.path();
                 match self.snapshot(&snapshot, before.as_ref()).await {
                     Ok(carried) => before = Some((snapshot.clone(), carried)),
-                    Err(EngineError::Repository(error)) => {
-                        self.carried.hold_back(&path, &damage(error)?);
-                    }
+                    Err(EngineError::Repository(error)) => self.carried.hold_back(&path, error)?,
                     Err(error) => return Err(error),
                 }
                 done += snapshot.bytes_logical;
@@ -540,16 +636,6 @@ impl Run<'_> {
     }
 }
 
-/// Damage is told with the object and does not end the run; anything else does.
-fn damage(error: RepositoryError) -> Result<EngineError> {
-    match error {
-        RepositoryError::Corrupt { .. }
-        | RepositoryError::UntrustedWriter { .. }
-        | RepositoryError::Document { .. } => Ok(error.into()),
-        other => Err(other.into()),
-    }
-}
-
 /// How an object goes into the new repository.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
@@ -559,6 +645,8 @@ enum Part {
     Cluster,
     /// As it is.
     Object,
+    /// Nobody who writes to repositories has put it there.
+    Stranger,
 }
 
 fn part_of(path: &str) -> Part {
@@ -569,9 +657,14 @@ fn part_of(path: &str) -> Part {
         // restore.
         "holdfast.json" | "keys" | "packs" | "index" | "leases" | "tombstones" | "proofs"
         | "probe" | "bundle" | "snapshots" => Part::LeftOut,
-        _ if path.starts_with(places::PREFIX) || path.starts_with(MARK_PREFIX) => Part::LeftOut,
-        _ if path.starts_with(cluster_documents_prefix()) => Part::Cluster,
-        _ => Part::Object,
+        "policies" if path.starts_with(places::PREFIX) || path.starts_with(MARK_PREFIX) => {
+            Part::LeftOut
+        }
+        "policies" if path.starts_with(cluster_documents_prefix()) => Part::Cluster,
+        "wal" | "slices" | "history" | "coverage" | "policies" | "incidents" | "audit" => {
+            Part::Object
+        }
+        _ => Part::Stranger,
     }
 }
 
@@ -600,6 +693,9 @@ mod tests {
         assert_eq!(part_of(&format!("{}a/b", cluster_documents_prefix())), Part::Cluster);
         for path in ["wal/1/00000001/a", "slices/1/a", "policies/a/1", "history/1/a", "audit/1"] {
             assert_eq!(part_of(path), Part::Object, "{path}");
+        }
+        for path in ["README", ".DS_Store", "walrus/1"] {
+            assert_eq!(part_of(path), Part::Stranger, "{path}");
         }
     }
 }

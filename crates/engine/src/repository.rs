@@ -72,14 +72,23 @@ impl Engine {
     /// Refused when there is one already, when no way in was asked for, or when the recovery key's
     /// file exists; nothing is created then.
     pub async fn create_repository(&self, new: NewRepository) -> Result<RepositorySummary> {
-        self.create_repository_with(new, CreateOptions::default()).await
+        let url = RepositoryUrl::parse(&new.url)?;
+        let repository = self.make_repository(&new, &url, CreateOptions::default()).await?;
+        let unlock = match (new.demo, new.keychain) {
+            (true, _) => UnlockSource::Demo,
+            (_, true) => UnlockSource::Keychain,
+            _ => UnlockSource::Passphrase,
+        };
+        self.remember(repository, url.to_string(), unlock).await
     }
 
-    pub(crate) async fn create_repository_with(
+    /// Creates a repository without remembering it.
+    pub(crate) async fn make_repository(
         &self,
-        new: NewRepository,
+        new: &NewRepository,
+        url: &RepositoryUrl,
         options: CreateOptions,
-    ) -> Result<RepositorySummary> {
+    ) -> Result<Repository> {
         if new.passphrase.is_none() && !new.keychain && new.recovery_key_file.is_none() {
             return Err(EngineError::usage(
                 "a repository needs at least one way in",
@@ -87,7 +96,6 @@ impl Engine {
                  --recovery-key-out FILE.",
             ));
         }
-        let url = RepositoryUrl::parse(&new.url)?;
         let wrapping = new.keychain.then(fresh_wrapping_key).transpose()?;
         if new.keychain {
             let status = secrets::probe_keychain().await;
@@ -101,13 +109,13 @@ impl Engine {
                 });
             }
         }
-        let store = Store::open(&url).await?;
+        let store = Store::open(url).await?;
         answers(&store).await?;
         // Before the repository: a key that could not be written down must not be the only way in.
         let sheet = new
             .recovery_key_file
             .as_deref()
-            .map(|path| RecoverySheet::begin(path, &url))
+            .map(|path| RecoverySheet::begin(path, url))
             .transpose()?;
         let mut slots = Vec::new();
         if let Some(passphrase) = &new.passphrase {
@@ -129,12 +137,7 @@ impl Engine {
         if let Some(sheet) = sheet {
             sheet.finish(&repository)?;
         }
-        let unlock = match (new.demo, new.keychain) {
-            (true, _) => UnlockSource::Demo,
-            (_, true) => UnlockSource::Keychain,
-            _ => UnlockSource::Passphrase,
-        };
-        self.remember(repository, url.to_string(), unlock).await
+        Ok(repository)
     }
 
     /// Makes this machine know an existing repository and its clusters.

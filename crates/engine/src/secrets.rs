@@ -177,13 +177,11 @@ pub(crate) async fn kept_private_key() -> Result<Option<HeldUnlock>> {
 }
 
 /// The wrapping key of a repository's keychain slot on this device.
-pub(crate) async fn kept_repository_key(
-    repository: &RepositorySummary,
-) -> Result<Zeroizing<[u8; 32]>> {
+pub(crate) async fn kept_repository_key(id: Uuid, url: &str) -> Result<Zeroizing<[u8; 32]>> {
     let text =
-        load(repository_account(repository.id)).await?.ok_or_else(|| EngineError::NotPermitted {
+        load(repository_account(id)).await?.ok_or_else(|| EngineError::NotPermitted {
             code: "key_not_in_keychain",
-            message: format!("the OS keychain holds no key for the repository {}", repository.url),
+            message: format!("the OS keychain holds no key for the repository {url}"),
             hint: "Give the passphrase (HOLDFAST_PASSPHRASE or --passphrase-file) or the printed recovery key \
                    (--recovery-key-file). No new key was made."
                 .to_owned(),
@@ -275,7 +273,8 @@ pub(crate) async fn unlock_for(
         return Ok(held);
     }
     if repository.unlock == UnlockSource::Keychain {
-        return kept_repository_key(repository).await.map(HeldUnlock::Wrapping);
+        let kept = kept_repository_key(repository.id, &repository.url).await;
+        return kept.map(HeldUnlock::Wrapping);
     }
     if let Some(held) = kept_private_key().await? {
         return Ok(held);

@@ -250,6 +250,17 @@ impl Snapshot {
         format!("{}{}", prefix(self.cluster), self.id)
     }
 
+    /// Whether this is the manifest that belongs at `path`. A signature says who wrote a manifest, and not that it
+    /// speaks of itself: one that names another snapshot, or another one's list of files, is none.
+    pub(crate) fn belongs_at(&self, path: &str) -> bool {
+        let belongs = self.path() == path
+            && self.file_table.path == Self::file_table_path(self.cluster, self.id);
+        if !belongs {
+            tracing::warn!(%path, id = %self.id, "a manifest of something else is not used");
+        }
+        belongs
+    }
+
     /// The path of the list of files.
     pub(crate) fn file_table_path(cluster: Uuid, id: Uuid) -> String {
         format!("{}{id}{FILES_SUFFIX}", prefix(cluster))
@@ -299,6 +310,9 @@ pub(crate) async fn list(
         }
         let snapshot: Snapshot =
             cached_document(catalog, repository, &entry.path, ObjectKind::Snapshot).await?;
+        if !snapshot.belongs_at(&entry.path) {
+            continue;
+        }
         let proof = match proofs.get(&snapshot.id) {
             Some(path) => {
                 Some(cached_document::<Proof>(catalog, repository, path, ObjectKind::Proof).await?)
@@ -345,5 +359,19 @@ pub(crate) mod tests {
         assert!(is_manifest("snapshots/a/b") && !is_manifest("snapshots/a/b.files"));
         assert!(is_file_table("snapshots/a/b.files") && !is_file_table("snapshots/a/b"));
         assert!(!is_manifest("policies/a/b"));
+    }
+
+    #[test]
+    fn a_manifest_that_speaks_of_something_else_is_none() {
+        let mut own = snapshot(SystemIdentifier(7), Lsn(1), Lsn(2));
+        own.file_table.path = Snapshot::file_table_path(own.cluster, own.id);
+        assert!(own.belongs_at(&own.path()));
+        assert!(!own.belongs_at(&format!("{}{}", prefix(own.cluster), Uuid::from_u128(9))));
+        let mut other = own.clone();
+        other.file_table.path = Snapshot::file_table_path(own.cluster, Uuid::from_u128(9));
+        assert!(!other.belongs_at(&other.path()));
+        let mut elsewhere = own.clone();
+        elsewhere.cluster = Uuid::from_u128(9);
+        assert!(!elsewhere.belongs_at(&own.path()));
     }
 }

@@ -10,7 +10,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Engine;
+use crate::archive::{coverage_prefix, history_prefix, slices_prefix, wal_prefix};
 use crate::catalog::repositories::RepositorySummary;
+use crate::cluster::{Cluster, cluster_documents_prefix};
 use crate::error::{EngineError, Result};
 use crate::secret_file::SecretFile;
 
@@ -23,6 +25,8 @@ pub struct ListedWriter {
     pub role: WriterRole,
     /// What an agent is called.
     pub label: Option<String>,
+    /// The clusters that an agent may add to, as far as this machine knows their names; all when there is none.
+    pub clusters: Vec<String>,
     /// By the clock of the device that admitted it.
     pub certified_at: DateTime<Utc>,
     /// The Ed25519 key it signs with: 64 hex digits.
@@ -55,11 +59,19 @@ impl Engine {
     /// When the repository cannot be opened or listed.
     pub async fn writers(&self, summary: &RepositorySummary) -> Result<Vec<ListedWriter>> {
         let repository = self.open_repository(summary).await?;
-        let own = repository.device().0;
-        Ok(repository.writers().await?.into_iter().map(|writer| listed(writer, own)).collect())
+        let (own, clusters) = (repository.device().0, self.clusters_in(summary).await?);
+        let writers = repository.writers().await?.into_iter();
+        Ok(writers.map(|writer| listed(writer, own, &clusters)).collect())
     }
 
-    /// Admits an agent called `label`, and writes its key to the new file `key_file`.
+    async fn clusters_in(&self, summary: &RepositorySummary) -> Result<Vec<Cluster>> {
+        let mut clusters = self.catalog().clusters().await?;
+        clusters.retain(|cluster| cluster.repository == summary.id);
+        Ok(clusters)
+    }
+
+    /// Admits an agent called `label`, and writes its key to the new file `key_file`. With names of clusters, what it
+    /// adds to others does not count.
     ///
     /// # Errors
     /// Refused when the file exists, or an agent is called so already; not permitted to whoever may only add
@@ -68,6 +80,7 @@ impl Engine {
         &self,
         summary: &RepositorySummary,
         label: &str,
+        clusters: &[String],
         key_file: &Path,
     ) -> Result<AdmittedAgent> {
         let label = label.trim();
@@ -86,9 +99,18 @@ impl Engine {
                 "Choose another name: `holdfast repo writers list` shows those that are taken.",
             ));
         }
+        let known = self.clusters_in(summary).await?;
+        let mut below = Vec::new();
+        for name in clusters {
+            let cluster = known
+                .iter()
+                .find(|cluster| cluster.name == *name)
+                .ok_or_else(|| EngineError::NotFound { what: "cluster", name: name.clone() })?;
+            below.extend(prefixes_of(cluster));
+        }
         // The file first: an agent whose key nobody has would stay in the list for nothing.
         let mut file = SecretFile::create(key_file)?;
-        let (writer, key) = repository.admit_agent(label).await?;
+        let (writer, key) = repository.admit_agent(label, &below).await?;
         file.write(&format!(
             "# The key of the agent \"{label}\" for the Holdfast repository {} ({}).\n# {}\n{}\n",
             summary.id,
@@ -98,15 +120,30 @@ impl Engine {
         ))?;
         file.keep();
         Ok(AdmittedAgent {
-            writer: listed(writer, repository.device().0),
+            writer: listed(writer, repository.device().0, &known),
             key_file: key_file.to_path_buf(),
             means: AGENT_KEY_MEANS.to_owned(),
         })
     }
 }
 
-fn listed(writer: Writer, own: Uuid) -> ListedWriter {
-    let Writer { public_key, device, role, label, certified_at } = writer;
+fn listed(writer: Writer, own: Uuid, clusters: &[Cluster]) -> ListedWriter {
+    let Writer { public_key, device, role, label, below, certified_at } = writer;
     let this_device = device.0 == own;
-    ListedWriter { device: device.0, role, label, certified_at, public_key, this_device }
+    let named = |cluster: &&Cluster| below.contains(&crate::snapshot::prefix(cluster.id));
+    let clusters = clusters.iter().filter(named).map(|cluster| cluster.name.clone()).collect();
+    ListedWriter { device: device.0, role, label, clusters, certified_at, public_key, this_device }
+}
+
+/// Where everything is that belongs to a cluster and that an agent may write.
+fn prefixes_of(cluster: &Cluster) -> [String; 6] {
+    let system = cluster.system_identifier;
+    [
+        crate::snapshot::prefix(cluster.id),
+        format!("{}{}/", cluster_documents_prefix(), cluster.id),
+        wal_prefix(system),
+        slices_prefix(system),
+        history_prefix(system),
+        coverage_prefix(system),
+    ]
 }

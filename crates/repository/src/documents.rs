@@ -177,6 +177,15 @@ impl Repository {
         body(path, &opened)
     }
 
+    /// Whether what an object says is to be built on: an operator has written it, or this device.
+    ///
+    /// # Errors
+    /// As [`Repository::get_document`].
+    pub async fn is_vouched_for(&self, path: &str, kind: ObjectKind) -> Result<bool> {
+        let (opened, _) = self.open_tail(path, kind).await?;
+        self.vouches_for(path, &opened.trailer.writer).await
+    }
+
     /// Every object below `prefix`, sorted by path.
     ///
     /// # Errors
@@ -246,7 +255,7 @@ impl Repository {
     ) -> impl Future<Output = Result<Bytes>> + Send + use<T> {
         // Serialised before the first await, so that callers need not share `T` across threads.
         let prepared = check_path(path)
-            .and_then(|()| self.may_add(kind))
+            .and_then(|()| self.may_write(path, kind))
             .and_then(|()| to_raw(path, metadata));
         let inner = std::sync::Arc::clone(&self.inner);
         let name = path.to_owned();

@@ -193,6 +193,8 @@ impl IndexedPack {
     /// A digest of the directory, to compare an index with the packs.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(self.pack.0.as_bytes());
+        hasher.update(&self.size.to_le_bytes());
         hasher.update(&self.header.0);
         for (frame, extents) in self.frames.iter().zip(&self.extents) {
             hasher.update(&frame.offset().to_le_bytes());
@@ -619,11 +621,8 @@ impl Repository {
     async fn vouches(&self, agent: Option<&str>) -> Result<bool> {
         let Some(agent) = agent else { return Ok(true) };
         let Some(public) = from_hex::<32>(agent) else { return Ok(false) };
-        if public == *self.inner.writer.signer.public() {
-            return Ok(true);
-        }
-        match self.role_of(INDEX_PREFIX, &public).await {
-            Ok(role) => Ok(role == WriterRole::Operator),
+        match self.vouches_for(INDEX_PREFIX, &public).await {
+            Ok(vouches) => Ok(vouches),
             Err(RepositoryError::UntrustedWriter { .. } | RepositoryError::Corrupt { .. }) => {
                 Ok(false)
             }
@@ -734,10 +733,17 @@ mod tests {
         assert_eq!(index.locate_without(&id(2), &refused).unwrap().at.pack, 0);
         let refused = HashSet::from([0, 1]);
         assert_eq!(index.locate_without(&id(2), &refused).unwrap().at.pack, 2);
+        // An agent that says everything right but the size hides nothing.
+        let mut sized = pack(repository, 5, &[7]);
+        sized.size += 1;
+        index.add(repository, sized, false).unwrap();
+        index.add(repository, pack(repository, 5, &[7]), true).unwrap();
+        index.settle(&listed(&[(1, 1000), (2, 1000), (5, 1000)]));
+        assert_eq!(carriers(&index, 7), [5]);
         // The operator confirms what the agent says.
         index.add(repository, pack(repository, 1, &[1, 2]), true).unwrap();
         assert!(index.packs_to_share(&id(1), &none).is_some());
-        assert_eq!(index.packs().count(), 3);
+        assert_eq!(index.packs().count(), 5);
     }
 
     /// A pack whose one extent is a difference from another.

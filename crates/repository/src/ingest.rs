@@ -286,7 +286,7 @@ impl Ingest {
     pub fn share_extent(&self, id: &ExtentId, length: u64) -> Result<()> {
         // Also out of a pack that is marked: the snapshot that it is of was not, and whoever removes something
         // finds another carrier for it, or leaves the pack.
-        if !id.is_zero() && self.index.locate(id).is_none() {
+        if !id.is_zero() && self.index.packs_to_share(id, &HashSet::new()).is_none() {
             return Err(RepositoryError::corrupt(
                 crate::index::INDEX_PREFIX,
                 format!("no pack holds extent {id} any more"),

@@ -25,6 +25,8 @@ use crate::repository::Repository;
 const EXTENTS_AT_ONCE: usize = 128;
 /// Entries that wait for the content of their extents.
 const ENTRIES_AT_ONCE: usize = 1024;
+/// The same of extents that they have: 2 MiB, beside the largest entry.
+const NAMES_AT_ONCE: usize = 65_536;
 
 /// A way from one repository to another.
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Rekey {
             before,
             read,
             entries: Vec::new(),
+            names: 0,
             wanted: Vec::new(),
         };
         while let Some(entry) = reader.next().await? {
@@ -117,7 +120,9 @@ impl Rekey {
                 return Err(RepositoryError::Cancelled);
             }
             batch.take(entry).await?;
-            if batch.entries.len() >= ENTRIES_AT_ONCE {
+            batch.names += batch.entries.last().map_or(0, |entry| entry.extents.len());
+            if batch.entries.len() >= ENTRIES_AT_ONCE || batch.names >= NAMES_AT_ONCE {
+                batch.names = 0;
                 for entry in batch.finished().await? {
                     written.add(&entry).await?;
                 }
@@ -171,6 +176,8 @@ struct Batch<'a> {
     before: Option<Before>,
     read: &'a (dyn Fn(u64) + Sync),
     entries: Vec<FileEntry>,
+    /// Extents that they have.
+    names: usize,
     /// Extents whose content is needed, each with its entry and its place there.
     wanted: Vec<(usize, usize, ExtentId)>,
 }

@@ -17,7 +17,7 @@ use crate::signed::{self, MAX_SIGNED_BYTES};
 use crate::slots::{KdfParams, NewSlot, Unlock};
 use crate::store::Store;
 use crate::writer_key::WriterKey;
-use crate::writers::{WriterCertificate, WriterRole};
+use crate::writers::{Standing, WriterCertificate};
 
 /// Choices that are made once.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(crate) struct Inner {
     owner: Option<Owner>,
     pub(crate) codec: Codec,
     /// Writers whose certificate has been seen and checked.
-    pub(crate) trusted: RwLock<HashMap<[u8; 32], WriterRole>>,
+    pub(crate) trusted: RwLock<HashMap<[u8; 32], Standing>>,
     pub(crate) index: tokio::sync::Mutex<Option<Arc<Index>>>,
     pub(crate) kdf: KdfParams,
     /// The slot whose secret was given.
@@ -234,6 +234,14 @@ impl Repository {
             other => other?,
         }
         Ok(repository)
+    }
+
+    /// The id of the repository in a store, as it says: nothing is proven without a key.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`], [`RepositoryError::Corrupt`], and what the store says.
+    pub async fn identify(store: &Store) -> Result<Uuid> {
+        Ok(read_root(store).await?.repository)
     }
 
     /// Opens a repository for adding only: what an agent beside a server does. Sealed content

@@ -1,6 +1,6 @@
 //! `keys/writers/*.json`: who may write to a repository, and what of theirs counts.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Writer {
     pub role: WriterRole,
     /// What the operator called it; none of an operator's own device.
     pub label: Option<String>,
+    /// Where an agent may write, beside packs and their index; everywhere when there is none.
+    pub below: Vec<String>,
     /// By the clock of the device that admitted it.
     pub certified_at: DateTime<Utc>,
 }
@@ -53,9 +55,48 @@ pub(crate) struct WriterCertificate {
     public_key: String,
     device: DeviceId,
     certified_at: DateTime<Utc>,
-    /// What an agent is called. A certificate without it is an operator's.
+    /// A certificate without it is an operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    agent: Option<String>,
+    agent: Option<AgentCertificate>,
+}
+
+/// What an agent's certificate says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentCertificate {
+    name: String,
+    /// Prefixes of paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    below: Vec<String>,
+}
+
+/// What is known of a writer's right.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) role: WriterRole,
+    /// Of an agent.
+    below: Arc<[String]>,
+}
+
+impl Standing {
+    fn of(agent: Option<&AgentCertificate>) -> Self {
+        match agent {
+            None => Self { role: WriterRole::Operator, below: Arc::default() },
+            Some(agent) => Self { role: WriterRole::Agent, below: agent.below.clone().into() },
+        }
+    }
+
+    /// Whether an object of this kind counts under such a signature.
+    fn allows(&self, path: &str, kind: ObjectKind) -> bool {
+        self.role == WriterRole::Operator
+            || match place_of(kind) {
+                AgentsPlace::Nowhere => false,
+                AgentsPlace::Anywhere => true,
+                AgentsPlace::Below => {
+                    self.below.is_empty() || self.below.iter().any(|p| path.starts_with(p.as_str()))
+                }
+            }
+    }
 }
 
 impl SignedDocument for WriterCertificate {
@@ -68,14 +109,12 @@ impl WriterCertificate {
         format!("{WRITERS_PREFIX}/{}.json", hex(public_key))
     }
 
-    fn role(&self) -> WriterRole {
-        if self.agent.is_some() { WriterRole::Agent } else { WriterRole::Operator }
-    }
-
     fn describe(self) -> Writer {
-        let role = self.role();
-        let Self { public_key, device, certified_at, agent: label, .. } = self;
-        Writer { public_key, device, role, label, certified_at }
+        let role = Standing::of(self.agent.as_ref()).role;
+        let Self { public_key, device, certified_at, agent, .. } = self;
+        let (label, below) = agent.map(|agent| (agent.name, agent.below)).unzip();
+        let below = below.unwrap_or_default();
+        Writer { public_key, device, role, label, below, certified_at }
     }
 }
 
@@ -111,26 +150,33 @@ pub(crate) fn writer_of(path: &str) -> Option<[u8; 32]> {
     (WriterCertificate::path(&public) == path).then_some(public)
 }
 
-/// Whether an agent's signature under such an object counts. What decides about other objects is for operators:
-/// a stolen agent marks nothing for removal, and proves nothing.
-fn agents_may_add(kind: ObjectKind) -> bool {
+/// Where an agent's signature under an object counts.
+enum AgentsPlace {
+    Nowhere,
+    Anywhere,
+    /// Where its certificate says.
+    Below,
+}
+
+/// What decides about other objects is for operators: a stolen agent marks nothing for removal, and proves nothing.
+/// What belongs to a cluster can be limited to some of them.
+fn place_of(kind: ObjectKind) -> AgentsPlace {
     match kind {
-        ObjectKind::Pack
-        | ObjectKind::Index
-        | ObjectKind::FileTable
+        ObjectKind::Pack | ObjectKind::Index | ObjectKind::Audit | ObjectKind::Lease => {
+            AgentsPlace::Anywhere
+        }
+        ObjectKind::FileTable
         | ObjectKind::Snapshot
         | ObjectKind::WalSegment
         | ObjectKind::WalSlice
         | ObjectKind::TimelineHistory
         | ObjectKind::Coverage
-        | ObjectKind::Cluster
-        | ObjectKind::Audit
-        | ObjectKind::Lease => true,
+        | ObjectKind::Cluster => AgentsPlace::Below,
         ObjectKind::Proof
         | ObjectKind::Policy
         | ObjectKind::Incident
         | ObjectKind::Tombstone
-        | ObjectKind::Bundle => false,
+        | ObjectKind::Bundle => AgentsPlace::Nowhere,
     }
 }
 
@@ -161,16 +207,18 @@ impl Repository {
     }
 
     /// Admits an agent: a writer that may add, and open nothing of what is stored. `label` is what it is called
-    /// in lists. The key is not kept anywhere: whoever loses it admits another agent.
+    /// in lists; with `below`, only what it writes below one of these prefixes counts, beside packs, their index and
+    /// leases. The key is not kept anywhere: whoever loses it admits another agent.
     ///
     /// # Errors
     /// [`RepositoryError::KeyRequired`] without the repository key; what the store says.
-    pub async fn admit_agent(&self, label: &str) -> Result<(Writer, WriterKey)> {
+    pub async fn admit_agent(&self, label: &str, below: &[String]) -> Result<(Writer, WriterKey)> {
         let owner = self.owner("admitting a writer")?;
         let device = DeviceId::generate();
         let key = owner.key.writer_key(self.id(), device)?;
         let public = *key.keys()?.signer.public();
-        self.certify(&public, device, Some(label)).await?;
+        let agent = AgentCertificate { name: label.to_owned(), below: below.to_vec() };
+        self.certify(&public, device, Some(agent)).await?;
         let path = WriterCertificate::path(&public);
         let bytes = self.store().get_limited(&path, MAX_SIGNED_BYTES).await?;
         match read_certificate(&path, &public, &bytes, &self.inner.root)? {
@@ -194,7 +242,7 @@ impl Repository {
         &self,
         public: &[u8; 32],
         device: DeviceId,
-        agent: Option<&str>,
+        agent: Option<AgentCertificate>,
     ) -> Result<()> {
         let owner = self.owner("admitting a writer")?;
         let path = WriterCertificate::path(public);
@@ -202,6 +250,7 @@ impl Repository {
             Ok(bytes) => self.check_certificate(&path, &bytes, public),
             Err(error) => Err(error),
         };
+        let standing = Standing::of(agent.as_ref());
         let make = || {
             let certificate = WriterCertificate {
                 repository: self.id(),
@@ -209,42 +258,43 @@ impl Repository {
                 public_key: hex(public),
                 device,
                 certified_at: Utc::now().trunc_subsecs(6),
-                agent: agent.map(str::to_owned),
+                agent: agent.clone(),
             };
             signed::sign(&path, &certificate, &owner.root)
         };
-        let role = match usable {
-            Ok(role) => role,
+        let standing = match usable {
+            Ok(standing) => standing,
             Err(RepositoryError::NotFound { .. }) => {
                 match self.inner.store.put_new(&path, make()?).await {
                     // Two windows of one device open it at once.
                     Ok(()) | Err(RepositoryError::AlreadyExists { .. }) => {}
                     Err(error) => return Err(error),
                 }
-                role_of(agent)
+                standing
             }
             Err(RepositoryError::Corrupt { .. }) => {
                 // The certificate is derived from the key, so a damaged one can be made again.
                 self.inner.store.put_replacing(&path, make()?).await?;
-                role_of(agent)
+                standing
             }
             Err(error) => return Err(error),
         };
-        self.remember(public, role);
+        self.remember(public, standing);
         Ok(())
     }
 
-    fn check_certificate(&self, path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<WriterRole> {
+    fn check_certificate(&self, path: &str, bytes: &[u8], public: &[u8; 32]) -> Result<Standing> {
         match read_certificate(path, public, bytes, &self.inner.root)? {
-            KeyDocument::Own(certificate) => Ok(certificate.role()),
+            KeyDocument::Own(certificate) => Ok(Standing::of(certificate.agent.as_ref())),
             KeyDocument::Foreign => {
                 Err(RepositoryError::corrupt(path, "its signature does not fit its content"))
             }
         }
     }
 
-    fn remember(&self, public: &[u8; 32], role: WriterRole) {
-        self.inner.trusted.write().unwrap_or_else(PoisonError::into_inner).insert(*public, role);
+    fn remember(&self, public: &[u8; 32], standing: Standing) {
+        let mut trusted = self.inner.trusted.write().unwrap_or_else(PoisonError::into_inner);
+        trusted.insert(*public, standing);
     }
 
     /// Whether what this process writes counts: an owner has certified it. One that was opened to be read is
@@ -254,14 +304,25 @@ impl Repository {
         trusted.contains_key(self.inner.writer.signer.public())
     }
 
+    fn known(&self, public: &[u8; 32]) -> Option<Standing> {
+        let trusted = self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.get(public).cloned()
+    }
+
     /// Makes sure that an owner has certified `public`, who has signed `object`; what it may do.
     pub(crate) async fn role_of(&self, object: &str, public: &[u8; 32]) -> Result<WriterRole> {
-        let known = {
-            let trusted = self.inner.trusted.read().unwrap_or_else(PoisonError::into_inner);
-            trusted.get(public).copied()
-        };
-        if let Some(role) = known {
-            return Ok(role);
+        Ok(self.standing_of(object, public).await?.role)
+    }
+
+    /// Whether `public`, who has signed `object`, is an operator or this device.
+    pub(crate) async fn vouches_for(&self, object: &str, public: &[u8; 32]) -> Result<bool> {
+        let own = public == self.inner.writer.signer.public();
+        Ok(own || self.role_of(object, public).await? == WriterRole::Operator)
+    }
+
+    async fn standing_of(&self, object: &str, public: &[u8; 32]) -> Result<Standing> {
+        if let Some(standing) = self.known(public) {
+            return Ok(standing);
         }
         let path = WriterCertificate::path(public);
         let untrusted = || untrusted_writer(object, public, "this repository does not know");
@@ -270,43 +331,45 @@ impl Repository {
             Err(RepositoryError::NotFound { .. }) => return Err(untrusted()),
             Err(error) => return Err(error),
         };
-        let role = self.check_certificate(&path, &bytes, public)?;
-        self.remember(public, role);
-        Ok(role)
+        let standing = self.check_certificate(&path, &bytes, public)?;
+        self.remember(public, standing.clone());
+        Ok(standing)
     }
 
-    /// Makes sure that the signer of an object may have written one of its kind; what else it may do.
+    /// Makes sure that the signer of an object may have written one of its kind there.
     pub(crate) async fn trust(
         &self,
         object: &str,
         kind: ObjectKind,
         public: &[u8; 32],
-    ) -> Result<WriterRole> {
-        let role = self.role_of(object, public).await?;
-        if role == WriterRole::Agent && !agents_may_add(kind) {
-            return Err(untrusted_writer(object, public, "who may only add backups and WAL"));
+    ) -> Result<()> {
+        if self.standing_of(object, public).await?.allows(object, kind) {
+            return Ok(());
         }
-        Ok(role)
+        let reason = match place_of(kind) {
+            AgentsPlace::Nowhere => "who may only add backups and WAL",
+            _ => "who may only add to other clusters",
+        };
+        Err(untrusted_writer(object, public, reason))
     }
 
-    /// Makes sure that an object of this kind counts when this process writes it.
+    /// Makes sure that an object of this kind counts when this process writes it there.
     ///
     /// # Errors
-    /// [`RepositoryError::KeyRequired`] for what decides about other objects, without the repository key.
-    pub fn may_add(&self, kind: ObjectKind) -> Result<()> {
-        if self.role() == WriterRole::Agent && !agents_may_add(kind) {
-            return Err(RepositoryError::KeyRequired { operation: decision(kind) });
+    /// [`RepositoryError::KeyRequired`] for what decides about other objects, and for other clusters than an agent's
+    /// own, without the repository key.
+    pub fn may_write(&self, path: &str, kind: ObjectKind) -> Result<()> {
+        // Without a certificate only an operator has got this far.
+        let standing = self.known(self.inner.writer.signer.public());
+        if self.can_read() || standing.is_some_and(|standing| standing.allows(path, kind)) {
+            return Ok(());
         }
-        Ok(())
+        Err(RepositoryError::KeyRequired { operation: decision(kind) })
     }
 }
 
 fn untrusted_writer(object: &str, public: &[u8; 32], reason: &'static str) -> RepositoryError {
     RepositoryError::UntrustedWriter { object: object.to_owned(), reason, writer: hex(public) }
-}
-
-fn role_of(agent: Option<&str>) -> WriterRole {
-    if agent.is_some() { WriterRole::Agent } else { WriterRole::Operator }
 }
 
 /// What writing an object of a kind that is not an agent's means.
@@ -316,14 +379,14 @@ fn decision(kind: ObjectKind) -> &'static str {
         ObjectKind::Proof => "recording a proof",
         ObjectKind::Policy => "changing a policy",
         ObjectKind::Incident => "recording an incident",
-        _ => "writing this object",
+        _ => "adding to another cluster than this agent's",
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use bytes::Bytes;
     use serde_json::json;
@@ -344,7 +407,7 @@ mod tests {
     }
 
     async fn agent_of(repository: &Repository, label: &str) -> Repository {
-        let (_, key) = repository.admit_agent(label).await.unwrap();
+        let (_, key) = repository.admit_agent(label, &[]).await.unwrap();
         Repository::open_for_writing(repository.store().clone(), &key).await.unwrap()
     }
 
@@ -395,6 +458,31 @@ mod tests {
                 "{kind}: {read:?}"
             );
             assert_eq!(read.is_ok(), !decides, "{kind}: {read:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_one_cluster_adds_to_no_other() {
+        let repository = repository().await;
+        let below = ["snapshots/1/".to_owned(), "wal/7/".to_owned()];
+        let (_, key) = repository.admit_agent("server", &below).await.unwrap();
+        let store = repository.store().clone();
+        let agent = Repository::open_for_writing(store, &key).await.unwrap();
+        for (path, kind, counts) in [
+            ("snapshots/1/a", ObjectKind::Snapshot, true),
+            ("snapshots/11/a", ObjectKind::Snapshot, false),
+            ("wal/7/a", ObjectKind::WalSegment, true),
+            ("wal/8/a", ObjectKind::WalSegment, false),
+            ("elsewhere/a", ObjectKind::Coverage, false),
+            ("index/a", ObjectKind::Index, true),
+        ] {
+            let put = agent.put_document(path, kind, &json!({})).await;
+            if put.is_err() {
+                forge(&agent, path, kind).await;
+            }
+            assert_eq!(put.is_ok(), counts, "{path}: {put:?}");
+            let read = repository.get_document::<serde_json::Value>(path, kind).await;
+            assert_eq!(read.is_ok(), counts, "{path}: {read:?}");
         }
     }
 
@@ -464,7 +552,8 @@ mod tests {
     #[tokio::test]
     async fn agents_are_listed_with_their_names() {
         let repository = repository().await;
-        let (agent, key) = repository.admit_agent("server in Frankfurt").await.unwrap();
+        let below = ["wal/7/".to_owned()];
+        let (agent, key) = repository.admit_agent("server in Frankfurt", &below).await.unwrap();
         assert_eq!((agent.role, agent.device), (WriterRole::Agent, key.device()));
         let writers = repository.writers().await.unwrap();
         assert_eq!(writers.len(), 2);

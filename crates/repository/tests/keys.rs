@@ -120,7 +120,7 @@ async fn a_newer_format_says_so() {
 #[tokio::test]
 async fn a_writer_can_add_but_not_read() {
     let (store, repository) = in_memory().await;
-    let (_, key) = repository.admit_agent("agent").await.unwrap();
+    let (_, key) = repository.admit_agent("agent", &[]).await.unwrap();
     let key = WriterKey::parse(key.display().expose_secret()).unwrap();
     let writer = Repository::open_for_writing(store.clone(), &key).await.unwrap();
     assert!(!writer.can_read());
@@ -148,7 +148,7 @@ async fn a_writer_can_add_but_not_read() {
 #[tokio::test]
 async fn objects_of_a_writer_nobody_admitted_are_not_used() {
     let (store, repository) = in_memory().await;
-    let (agent, key) = repository.admit_agent("agent").await.unwrap();
+    let (agent, key) = repository.admit_agent("agent", &[]).await.unwrap();
     let writer = Repository::open_for_writing(store.clone(), &key).await.unwrap();
     let page = vec![fixture::noise(1, 8192)];
     fixture::add(&writer, &page, fixture::small_packs()).await.unwrap();
@@ -172,7 +172,7 @@ async fn objects_of_a_writer_nobody_admitted_are_not_used() {
 #[tokio::test]
 async fn an_agent_notices_another_repository_in_the_place_of_its_own() {
     let (store, repository) = in_memory().await;
-    let (_, key) = repository.admit_agent("agent").await.unwrap();
+    let (_, key) = repository.admit_agent("agent", &[]).await.unwrap();
     let (other_store, _) = in_memory().await;
     let foreign = other_store.get("holdfast.json").await.unwrap();
     let error = Repository::open_for_writing(other_store, &key).await.unwrap_err();

@@ -192,7 +192,7 @@ async fn it_goes_to_another_repository_that_may_be_written() {
     let same = open(store.clone()).await.unwrap();
     assert!(Rekey::new(from.clone(), same).is_err());
     let (other, to) = in_memory().await;
-    let (_, key) = to.admit_agent("agent").await.unwrap();
+    let (_, key) = to.admit_agent("agent", &[]).await.unwrap();
     let agent = Repository::open_for_writing(other, &key).await.unwrap();
     let error = Rekey::new(from.clone(), agent.clone()).unwrap_err();
     assert!(matches!(error, RepositoryError::KeyRequired { .. }));

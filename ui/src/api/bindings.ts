@@ -1646,6 +1646,11 @@ bytes_stored: number,
  */
 held_back: Array<HeldBack>, 
 /**
+ * What does not count in the old repository and was left there: of writers whom it does not trust, or no object
+ * of a repository at all.
+ */
+left: Array<HeldBack>, 
+/**
  * This machine's clusters go on in the new repository.
  */
 switched: boolean, 

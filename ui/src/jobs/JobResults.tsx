@@ -214,6 +214,12 @@ function RekeyOutcome({ result }: { result: RekeyResult }) {
           <HeldBackList held={result.held_back} />
         </Section>
       )}
+      {result.left.length > 0 && (
+        <Section title="Left behind">
+          <p>This does not count in the old repository, and was left there:</p>
+          <HeldBackList held={result.left} />
+        </Section>
+      )}
       <Section title="New repository">
         <Facts
           rows={[

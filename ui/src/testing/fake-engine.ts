@@ -179,6 +179,13 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
           "wal/7341/00000001/0000000100000012000000A4 is damaged: frame 3 does not decrypt; no recovery can pass through this part of the log",
       },
     ],
+    left: [
+      {
+        object: "policies/holds/7341/0196a0b0",
+        message:
+          "policies/holds/7341/0196a0b0 was signed by a writer who may only add backups and WAL (9f3c)",
+      },
+    ],
     switched: false,
     agents: ["orders-eu", "billing"],
     replicas: ["s3://acme-backups-us/postgres"],

@@ -164,12 +164,15 @@ pub(crate) enum Writers {
     },
     /// Makes the key of an agent: what a server needs to add its backups and WAL, and no more.
     #[command(
-        after_help = "Example:\n  holdfast repo writers admit --name orders-eu --key-out orders-eu.key\n\nOn the server, which needs no other secret:\n  export HOLDFAST_WRITER_KEY_FILE=/etc/holdfast/orders-eu.key\n  holdfast repo attach s3://backups/orders\n  holdfast backup orders-eu\n\nThe key opens nothing that is stored: restores, verifications and removals are for operators. Of a key that was\nstolen, end the credentials with which its server reaches the store, and admit another agent."
+        after_help = "Example:\n  holdfast repo writers admit --name orders-eu --cluster orders-eu --key-out orders-eu.key\n\nOn the server, which needs no other secret:\n  export HOLDFAST_WRITER_KEY_FILE=/etc/holdfast/orders-eu.key\n  holdfast repo attach s3://backups/orders\n  holdfast backup orders-eu\n\nThe key opens nothing that is stored: restores, verifications and removals are for operators. Of a key that was\nstolen, end the credentials with which its server reaches the store, and admit another agent."
     )]
     Admit {
         /// What the agent is called in lists: which server it is beside.
         #[arg(long)]
         name: String,
+        /// It adds to this cluster only; may be said more than once. Without it, to any, and new ones.
+        #[arg(long, value_name = "NAME")]
+        cluster: Vec<String>,
         /// Write the key to this new file.
         #[arg(long, value_name = "FILE")]
         key_out: PathBuf,

@@ -1,5 +1,7 @@
 //! Where a session begins: our slot, our own frontier, the way between timelines, and what is lost on it.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use holdfast_postgres::{
     Lsn, SegmentNo, TimelineHistory, TimelineId, WalExpectations, WalStreamReader,
@@ -17,6 +19,9 @@ use super::safety::{self, SlotCost};
 use super::stream::ArchiveStream;
 use super::{ArchiveView, Gap, Leg, history_prefix};
 use crate::error::{EngineError, Result};
+
+/// How long the server may take to send a segment once more.
+const SEGMENT_WITHIN: Duration = Duration::from_mins(1);
 
 /// Our slot as a session found it.
 #[derive(Debug, Clone, Copy)]
@@ -332,7 +337,8 @@ impl ArchiveStream {
                     self.segment_of_server(timeline, before).await
                 };
                 let mut primed = self.reader(timeline, size.start_of(before));
-                if primed.push(&bytes, &mut Vec::new()).is_ok() {
+                // One that stands elsewhere has not seen the whole segment before.
+                if primed.push(&bytes, &mut Vec::new()).is_ok() && primed.position() == lsn {
                     reader = primed;
                 }
             }
@@ -344,16 +350,20 @@ impl ArchiveStream {
     /// A segment that is archived and may not be read there, once more from the server; empty where the server
     /// has it no more.
     async fn segment_of_server(&self, timeline: TimelineId, segment: SegmentNo) -> Bytes {
-        match self.ask_for_segment(timeline, segment).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let start = self.cluster.segment_size.end_of(segment);
-                self.warn(format!(
-                    "the record that crosses {start} may be missing from the index of the WAL: this machine may not read                      what is archived, and the server does not send it again ({error})"
-                ));
-                Bytes::new()
-            }
-        }
+        let size = self.cluster.segment_size;
+        let asked = tokio::time::timeout(SEGMENT_WITHIN, self.ask_for_segment(timeline, segment));
+        let why = match asked.await {
+            Ok(Ok(bytes)) if bytes.len() as u64 == size.bytes() => return bytes,
+            Ok(Ok(_)) => "it sends less".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer in time".to_owned(),
+        };
+        self.warn(format!(
+            "the record that crosses {} may be missing from the index of the WAL: this machine may not read what is \
+             archived, and the server does not send it again ({why})",
+            size.end_of(segment)
+        ));
+        Bytes::new()
     }
 
     async fn ask_for_segment(&self, timeline: TimelineId, segment: SegmentNo) -> Result<Bytes> {
@@ -371,7 +381,10 @@ impl ArchiveStream {
         let mut received = BytesMut::new();
         while received.len() < whole {
             match stream.next().await? {
-                WalMessage::Data { bytes, .. } => {
+                WalMessage::Data { start: at, bytes, .. } => {
+                    if at != start.saturating_add(received.len() as u64) {
+                        break;
+                    }
                     received.extend_from_slice(&bytes[..bytes.len().min(whole - received.len())]);
                 }
                 WalMessage::Keepalive { server_end, .. } if server_end < end => break,

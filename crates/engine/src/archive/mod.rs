@@ -142,12 +142,17 @@ pub struct ArchiveResult {
     pub backup: Option<String>,
 }
 
+/// Where whole segments and tails of timelines are, by system and timeline.
+pub(crate) const WAL_FOLDER: &str = "wal/";
+/// Where parts of open segments are, in the same order, below the segment's name.
+pub(crate) const SLICES_FOLDER: &str = "slices/";
+
 pub(crate) fn wal_prefix(system: SystemIdentifier) -> String {
-    format!("wal/{system}/")
+    format!("{WAL_FOLDER}{system}/")
 }
 
 pub(crate) fn slices_prefix(system: SystemIdentifier) -> String {
-    format!("slices/{system}/")
+    format!("{SLICES_FOLDER}{system}/")
 }
 
 pub(crate) fn history_prefix(system: SystemIdentifier) -> String {

@@ -9,7 +9,9 @@ use holdfast_postgres::{
     Lsn, ManifestError, ManifestReader, ManifestWriter, SystemIdentifier, TimelineHistory,
     TimelineId,
 };
-use holdfast_repository::{EntryKind, ExtentId, ExtentReader, FileEntry, FileLookup, Repository};
+use holdfast_repository::{
+    EntryKind, ExtentId, ExtentReader, FileEntry, FileLookup, ObjectKind, Repository,
+};
 use holdfast_wire::{Connection, ServerError, WireError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -178,6 +180,8 @@ async fn candidate(
                 ),
                 "Take a full backup; the next one can be incremental.",
             )
+        } else if !repository.is_vouched_for(&snapshot.path(), ObjectKind::Snapshot).await? {
+            unusable(&snapshot, "an agent has written it, and nobody builds on an agent's word")
         } else {
             return Ok(snapshot);
         };

@@ -180,6 +180,7 @@ impl Engine {
     ) -> Result<ReplicationResult> {
         let cluster = self.cluster(&request.cluster).await?;
         let (summary, repository) = self.repository_by_id(cluster.repository).await?;
+        repository.must_read("replicating")?;
         let lease = HeldLease::to_read(self, &repository, job, JobKind::Replication).await;
         let outcome = self.replicate_held(job, request, summary, &repository).await;
         if let Some(lease) = lease {

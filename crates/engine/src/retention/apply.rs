@@ -336,7 +336,21 @@ impl Engine {
                 let kind = ObjectKind::Snapshot;
                 let snapshot: Snapshot =
                     cached_document(self.catalog(), repository, &entry.path, kind).await?;
-                manifests.insert(snapshot.id, snapshot);
+                if !snapshot.belongs_at(&entry.path) {
+                    continue;
+                }
+                let id = snapshot.id;
+                if manifests.insert(id, snapshot).is_some() {
+                    return Err(EngineError::integrity(
+                        "snapshot_twice",
+                        format!(
+                            "two manifests say to be the snapshot {id}; one of them is {}",
+                            entry.path
+                        ),
+                        "Somebody has forged one. Nothing is removed while it is there: find out who wrote it, and \
+                         remove that object from the store.",
+                    ));
+                }
             }
         }
         if let Some(path) = self.lost_manifests(repository).await?.first() {

@@ -439,9 +439,12 @@ impl Engine {
                     .map(|(repository, path)| async move {
                         let manifest: Snapshot =
                             repository.get_document(&path, ObjectKind::Snapshot).await?;
-                        Ok::<_, EngineError>((path, SnapshotSummary::of(&manifest, None, &[])))
+                        let belongs = manifest.belongs_at(&path);
+                        let summary = SnapshotSummary::of(&manifest, None, &[]);
+                        Ok::<_, EngineError>(belongs.then_some((path, summary)))
                     })
                     .buffered(PARALLEL_READS)
+                    .try_filter_map(|read| async { Ok(read) })
                     .try_collect()
                     .await?;
                 let new: Vec<_> = read
