@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use holdfast_tests::cli::Cli;
 use holdfast_tests::pg::TestServer;
+use holdfast_tests::places::files_below;
 use holdfast_tests::protected::{CLUSTER, Protected, failure};
 use holdfast_tests::wait_for;
 
@@ -108,6 +109,42 @@ fn an_agent_adds_and_an_operator_restores_on_14() {
 #[test]
 fn an_agent_adds_and_an_operator_restores_on_18() {
     an_agent_adds_and_an_operator_restores(18);
+}
+
+/// A long commit record that begins in one segment and ends in the next. The agent has archived its end as a part of an
+/// open segment, comes back, and seals that segment: the record is in its index only when the agent has asked the server
+/// for the segment before.
+#[test]
+fn a_commit_that_crosses_segments_is_in_an_agents_index() {
+    let server =
+        TestServer::builder(17).wal_segment_size(1).config("max_prepared_transactions = 1");
+    let site = Site::new(server.start().unwrap());
+    site.sql("CREATE TABLE t (n int)");
+    site.agent.json(&["backup", CLUSTER]).unwrap();
+    // Four bytes in the record for each subtransaction: 600 kB. Prepared, so that where it begins can be chosen.
+    site.sql(
+        "BEGIN; DO $$ BEGIN FOR i IN 1..150000 LOOP BEGIN INSERT INTO t VALUES (i); \
+         EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$; PREPARE TRANSACTION 'long'",
+    );
+    let xid = site.sql("SELECT transaction FROM pg_prepared_xacts");
+    site.sql(
+        "SELECT pg_logical_emit_message(false, 'fill', repeat('x', \
+         ((1048576 + 700000 - (pg_current_wal_insert_lsn() - '0/0') % 1048576) % 1048576)::int))",
+    );
+    let segment = || site.sql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())");
+    let first = segment();
+    site.sql("COMMIT PREPARED 'long'");
+    let last = segment();
+    assert_ne!(first, last, "it crosses the border");
+    site.archive();
+    site.sql("DELETE FROM t");
+    site.sql("SELECT pg_switch_wal()");
+    site.archive();
+    let wal = files_below(&Path::new(site.protected.url()).join("wal")).unwrap();
+    assert!(wal.iter().any(|path| path.ends_with(&last)), "{last} is whole, and stored as one");
+    let copy = site.protected.restore(&format!("xid:{xid}"), "copy", &["--start"]).unwrap();
+    assert_eq!(copy.psql("SELECT count(*) FROM t").unwrap(), "150000");
+    copy.discard().unwrap();
 }
 
 /// The server keeps WAL from the slot on: the segment before may be gone when the agent comes back. It goes on, and
