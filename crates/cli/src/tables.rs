@@ -17,7 +17,6 @@ use holdfast_engine::repository::RepositoryStatus;
 use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::size::bytes;
-use holdfast_engine::writers::{ListedWriter, WriterRole};
 use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
 
 /// UTC with milliseconds.
@@ -129,23 +128,6 @@ pub(crate) fn key_slots(slots: &[ListedSlot]) -> String {
         })
         .collect();
     table(&["key slot", "kind", "label", "made", ""], &rows)
-}
-
-pub(crate) fn writers(writers: &[ListedWriter]) -> String {
-    let rows: Vec<_> = writers
-        .iter()
-        .map(|w| {
-            let role = match w.role {
-                WriterRole::Operator => "operator: everything".to_owned(),
-                WriterRole::Agent if w.clusters.is_empty() => "agent: adds".to_owned(),
-                WriterRole::Agent => format!("agent: adds to {}", w.clusters.join(", ")),
-            };
-            let this = if w.this_device { "this device" } else { "" };
-            let name = w.label.clone().unwrap_or_default();
-            vec![w.device.to_string(), role, name, time(w.certified_at), this.into()]
-        })
-        .collect();
-    table(&["device", "may", "name", "admitted", ""], &rows)
 }
 
 fn yes(b: bool) -> &'static str {

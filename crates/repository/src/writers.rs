@@ -229,11 +229,6 @@ impl Repository {
         }
     }
 
-    /// What this process may do.
-    pub fn role(&self) -> WriterRole {
-        if self.can_read() { WriterRole::Operator } else { WriterRole::Agent }
-    }
-
     pub(crate) async fn certify_self(&self) -> Result<()> {
         self.certify(self.inner.writer.signer.public(), self.inner.writer.device, None).await
     }
