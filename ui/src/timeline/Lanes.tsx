@@ -1,10 +1,11 @@
 import { memo } from "react";
 import type { Density, Markers, RestorePointGroup, SnapshotGroup } from "../api/bindings";
 import type { RecoverabilityState } from "../elements/StateBadge";
+import type { Zone } from "../time/format";
 import { GAP_CAUSES } from "../wal/causes";
 import type { Coverage, Fork, Span } from "../wal/coverage";
 import { EVENT_WORDS, isLoss, type TableEvent, unknownSpan } from "../wal/events";
-import type { Tick } from "./axis";
+import { ticks } from "./axis";
 import { Glyphs } from "./Glyphs";
 import { type NameSide, placeNames } from "./names";
 import { BESIDE } from "./request";
@@ -62,11 +63,16 @@ const LABEL_HALF = 24;
 export const AxisLane = memo(function AxisLane({
   view,
   width,
-  ticks,
+  zone,
   height,
-}: Lane & { ticks: Tick[]; height: number }) {
+}: Lane & { zone: Zone; height: number }) {
   const x = position(view, width);
-  const places = ticks.map((tick) => ({ tick, at: Math.round(x(tick.time)) + 0.5 }));
+  const beside = (view.to - view.from) * BESIDE;
+  const wide = { from: view.from - beside, to: view.to + beside };
+  const places = ticks(wide, width * (1 + 2 * BESIDE), zone).map((tick) => ({
+    tick,
+    at: Math.round(x(tick.time)) + 0.5,
+  }));
   let free = Number.NEGATIVE_INFINITY;
   const named = places.filter(({ at }) => {
     // At the edges a name would be cut in half.
@@ -165,8 +171,9 @@ export const SnapshotLane = memo(function SnapshotLane({
       {[...states].map(([state, { places }]) => (
         <Glyphs key={state} state={state} places={places} y={middle} />
       ))}
-      {numbers.map(({ at, count }) => (
-        <text key={at} x={at} y={middle + 20} fontSize="11" textAnchor="middle" fill="var(--ink-2)">
+      {numbers.map(({ at, count }, place) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: whichever stands there, the same elements say it anew
+        <text key={place} x={at} y={middle + 20} fontSize="11" textAnchor="middle" fill="var(--ink-2)">
           {count > 9999 ? `${Math.round(count / 1000)}k` : count}
         </text>
       ))}

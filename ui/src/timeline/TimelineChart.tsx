@@ -4,7 +4,6 @@ import { formatTime } from "../time/format";
 import { useZone } from "../time/zone";
 import type { Coverage, Fork, Span } from "../wal/coverage";
 import type { TableEvent } from "../wal/events";
-import { ticks } from "./axis";
 import {
   AXIS,
   AxisLane,
@@ -26,6 +25,7 @@ import {
 } from "./Lanes";
 import { BESIDE } from "./request";
 import { useGlide } from "./useGlide";
+import { useInTurn } from "./useInTurn";
 import { UNMEASURED, useWidth } from "./useWidth";
 import { pan, position, timeAt, zoom } from "./viewport";
 
@@ -51,6 +51,10 @@ interface TimelineChartProps {
 }
 
 const CLICK_SLACK = 4;
+
+/** What is drawn, from the back to the front. */
+const LANES = ["axis", "snapshots", "coverage", "density", "events", "points", "cursor"] as const;
+type LaneName = (typeof LANES)[number];
 
 function CursorLine({
   x,
@@ -131,7 +135,12 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
   const { zone } = useZone();
   const [hover, setHover] = useState<number | null>(null);
   const drag = useRef<{ x: number; view: Span; moved: boolean } | null>(null);
-  const { glideTo, settle, where } = useGlide(picture, { view, width, onView, onMove });
+  const newest = useMemo(
+    () => ({ view, width, timeline, coverage, forks, events, markers }),
+    [view, width, timeline, coverage, forks, events, markers],
+  );
+  const drawn = useInTurn(newest, LANES.length);
+  const { glideTo, settle, where } = useGlide(picture, { view, drawn, width, onView, onMove });
   const id = useId();
   const patterns = useMemo(() => ({ gap: `${id}gap`, tail: `${id}tail` }), [id]);
 
@@ -142,12 +151,6 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
   const eventTop = densityTop + LABEL + DENSITY_HEIGHT + 12;
   const pointTop = eventTop + LABEL + ROW + 8;
   const height = pointTop + LABEL + ROW + 8;
-
-  const marks = useMemo(() => {
-    const beside = (view.to - view.from) * BESIDE;
-    const wide = { from: view.from - beside, to: view.to + beside };
-    return ticks(wide, width * (1 + 2 * BESIDE), zone);
-  }, [view, width, zone]);
 
   const latest = useRef({ view, bounds, width, onView });
   latest.current = { view, bounds, width, onView };
@@ -185,7 +188,52 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
   }, [glideTo, where, onMove]);
 
   const offset = (event: PointerEvent) => event.clientX - event.currentTarget.getBoundingClientRect().left;
-  const lane = { view, width };
+  const laneOf = (lane: LaneName | undefined, picture: typeof newest) => {
+    const place = { view: picture.view, width: picture.width };
+    switch (lane) {
+      case "axis":
+        return <AxisLane {...place} top={0} zone={zone} height={height} />;
+      case "snapshots":
+        return <SnapshotLane {...place} top={snapshotTop} snapshots={picture.timeline.snapshots} />;
+      case "coverage":
+        return (
+          <CoverageLane
+            {...place}
+            top={coverageTop}
+            coverage={picture.coverage}
+            forks={picture.forks}
+            patterns={patterns}
+          />
+        );
+      case "density":
+        return <DensityLane {...place} top={densityTop} density={picture.timeline.density} />;
+      case "events":
+        return (
+          <EventLane
+            {...place}
+            top={eventTop}
+            events={picture.events}
+            markers={picture.markers}
+            pattern={patterns.tail}
+          />
+        );
+      case "points":
+        return <PointLane {...place} top={pointTop} points={picture.timeline.restore_points} />;
+      case "cursor":
+        // Where the cursor stands is never old.
+        return (
+          cursor && (
+            <CursorLine
+              x={position(picture.view, picture.width)(cursor.time)}
+              height={height}
+              text={cursor.text}
+              width={picture.width}
+              free={cursor.free}
+            />
+          )
+        );
+    }
+  };
   const missing = timeline.branches.filter((each) => each.ancestry_missing).map((each) => each.timeline);
   return (
     <div
@@ -266,27 +314,9 @@ export const TimelineChart = memo(function TimelineChart(props: TimelineChartPro
             <BaseLine y={eventTop + LABEL + ROW} width={width} />
             <BaseLine y={pointTop + LABEL + ROW} width={width} />
             <g ref={picture} data-picture="">
-              <AxisLane {...lane} top={0} ticks={marks} height={height} />
-              <SnapshotLane {...lane} top={snapshotTop} snapshots={timeline.snapshots} />
-              <CoverageLane
-                {...lane}
-                top={coverageTop}
-                coverage={coverage}
-                forks={forks}
-                patterns={patterns}
-              />
-              <DensityLane {...lane} top={densityTop} density={timeline.density} />
-              <EventLane {...lane} top={eventTop} events={events} markers={markers} pattern={patterns.tail} />
-              <PointLane {...lane} top={pointTop} points={timeline.restore_points} />
-              {cursor && (
-                <CursorLine
-                  x={position(view, width)(cursor.time)}
-                  height={height}
-                  text={cursor.text}
-                  width={width}
-                  free={cursor.free}
-                />
-              )}
+              {drawn.map((each, lane) => (
+                <g key={LANES[lane]}>{laneOf(LANES[lane], each)}</g>
+              ))}
             </g>
             <BranchNames top={coverageTop} timelines={coverage.timelines} missing={missing} />
             <LaneLabel

@@ -34,7 +34,9 @@ import { useSettled } from "./useSettled";
 import { useMarkers, useTimeline } from "./useTimeline";
 import { around, fullView, pan, reveal, zoom } from "./viewport";
 
-const SETTLE_MS = 150;
+const SETTLE_MS = 220;
+/** Sending a request takes milliseconds of the page's thread: two are not sent in one frame. */
+const APART_MS = 40;
 /** How long the picture must have been still before its tables, while nobody sees them, follow it. */
 const TABLES_MS = 600;
 /** What is shown of the newest commits when they are asked for. */
@@ -69,6 +71,7 @@ interface TimelineViewProps {
 }
 
 const NO_COMMITS: readonly Commit[] = [];
+const NO_POINTS: readonly NonNullable<Timeline["restore_points"][number]["point"]>[] = [];
 const NO_UNKNOWN: Markers["unknown"] = [];
 
 export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps) {
@@ -99,7 +102,7 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
   const asked = useSettled(chosenView, SETTLE_MS);
   const drawn = useTimeline(cluster, asked, way);
   const whole = useMarkers(cluster, null);
-  const markers = useMarkers(cluster, asked);
+  const markers = useMarkers(cluster, useSettled(asked, APART_MS));
   // What has arrived is drawn between the frames.
   const timeline = useDeferredValue(drawn.data ?? all);
   const known = useDeferredValue(markers.data);
@@ -208,10 +211,11 @@ export function TimelineView({ cluster, way, all, coverage }: TimelineViewProps)
         : { time: at, text: formatTime(cursorTime, zone)?.slice(11) ?? "", free: free !== null },
     [at, cursorTime, zone, free],
   );
-  const points = useMemo(
-    () => timeline.restore_points.flatMap((group) => (group.point ? [group.point] : [])),
-    [timeline.restore_points],
-  );
+  const points = useMemo(() => {
+    const named = timeline.restore_points.flatMap((group) => (group.point ? [group.point] : []));
+    // Always the same nothing: what does not change need not be drawn anew.
+    return named.length === 0 ? NO_POINTS : named;
+  }, [timeline.restore_points]);
   return (
     <div className="space-y-4">
       <div className="grid grid-cols-1 items-start gap-4 xl:grid-cols-[minmax(0,1fr)_23rem]">

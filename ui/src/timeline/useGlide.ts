@@ -2,38 +2,46 @@ import { type RefObject, startTransition, useCallback, useEffect, useLayoutEffec
 import type { Span } from "../wal/coverage";
 
 /** Moved further than this part of its width, the picture is drawn anew around where it has come to. */
-const DRAW_ANEW = 0.85;
+const DRAW_ANEW = 0.7;
 const SETTLE_MS = 140;
 
 interface Glide {
+  /** What is shown when nothing moves, and what each lane has drawn: it may be on its way there. */
   view: Span;
+  drawn: readonly { view: Span }[];
   width: number;
   onView: (view: Span) => void;
   onMove: () => void;
 }
 
 /**
- * Moves what is drawn without drawing it: while a hand or a wheel moves it, only one attribute changes a
- * frame. When it comes to rest the view follows.
+ * Moves what is drawn without drawing it: while a hand or a wheel moves it, only one attribute of each
+ * lane changes a frame. When it comes to rest the view follows. `picture` has one child for each lane.
  */
-export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, onView, onMove }: Glide) {
-  const latest = useRef({ view, width, onView });
-  latest.current = { view, width, onView };
+export function useGlide(
+  picture: RefObject<SVGGElement | null>,
+  { view, drawn, width, onView, onMove }: Glide,
+) {
+  const latest = useRef({ view, drawn, width, onView });
+  latest.current = { view, drawn, width, onView };
   const target = useRef<Span | null>(null);
   /** The view that was asked for last; it is drawn some frames later. */
   const asked = useRef<Span | null>(null);
   const frame = useRef(0);
   const rest = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
-  const shift = useCallback(() => {
-    const { view: drawn, width: room } = latest.current;
-    const to = target.current;
-    return to === null ? 0 : ((drawn.from - to.from) / (drawn.to - drawn.from)) * room;
+  /** How far from where something was drawn it is to be shown, in pixels. */
+  const shift = useCallback((from: Span) => {
+    const { view: resting, width: room } = latest.current;
+    const to = target.current ?? resting;
+    return ((from.from - to.from) / (from.to - from.from)) * room;
   }, []);
 
   const draw = useCallback(() => {
     frame.current = 0;
-    picture.current?.setAttribute("transform", `translate(${shift()} 0)`);
+    latest.current.drawn.forEach((lane, index) => {
+      picture.current?.children[index]?.setAttribute("transform", `translate(${shift(lane.view)} 0)`);
+    });
   }, [picture, shift]);
 
   const settle = useCallback(() => {
@@ -51,7 +59,8 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
       onMove();
       clearTimeout(rest.current);
       rest.current = setTimeout(settle, SETTLE_MS);
-      if (Math.abs(shift()) > latest.current.width * DRAW_ANEW) settle();
+      const { view: resting, width: room } = latest.current;
+      if (Math.abs(shift(resting)) > room * DRAW_ANEW) settle();
       else if (frame.current === 0) frame.current = requestAnimationFrame(draw);
     },
     [draw, settle, shift, onMove],
@@ -63,8 +72,9 @@ export function useGlide(picture: RefObject<SVGGElement | null>, { view, width, 
   useLayoutEffect(() => {
     // Whoever draws another view has arrived there, unless a hand has moved on meanwhile.
     if (view !== asked.current || view === target.current) target.current = null;
-    draw();
-  }, [view, draw]);
+  }, [view]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what was drawn anew is moved to its place
+  useLayoutEffect(draw, [view, drawn, draw]);
 
   useEffect(
     () => () => {
