@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::output::Output;
+use crate::retention::locks_renewed;
 use crate::tables::table;
 
 /// `holdfast replicate`.
@@ -101,6 +102,14 @@ fn text(result: &ReplicationResult) -> String {
                 replica.ahead
             );
         }
+        if replica.locked > 0 {
+            let _ = write!(
+                text,
+                "\n  {} objects that retention has removed stay until the store's locks end.",
+                replica.locked
+            );
+        }
+        text.push_str(&locks_renewed(replica.locks.as_ref()).replace('\n', "\n  "));
         for held in &replica.held_back {
             let _ = write!(text, "\n  not copied: {}: {}", held.object, held.message);
         }
@@ -127,9 +136,11 @@ fn states(replicas: &[ReplicaState], score: Score) -> String {
     } else {
         table(&["REPLICA", "STATE"], &rows.collect::<Vec<_>>())
     };
-    let Score { copies, media, off_site, errors, .. } = score;
+    let Score { copies, media, off_site, immutable, errors } = score;
+    let immutable = immutable
+        .map_or_else(|| "immutable not known".to_owned(), |n| format!("{n} of 1 immutable"));
     format!(
-        "{listed}\n3-2-1-1-0: {copies} of 3 copies, {media} of 2 media, {off_site} of 1 off-site, immutable not known, \
+        "{listed}\n3-2-1-1-0: {copies} of 3 copies, {media} of 2 media, {off_site} of 1 off-site, {immutable}, \
          {errors} errors"
     )
 }

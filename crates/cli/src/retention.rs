@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use holdfast_engine::retention::{
-    DEFAULT_DELAY, Held, Hold, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued, Reason,
-    RetentionApplied, RetentionPlan, Span, Undeleted, parse_hold, parse_mark,
+    DEFAULT_DELAY, Held, Hold, LocksRenewed, MAX_POLICY_BYTES, Policy, PolicyVersion, Queued,
+    Reason, RetentionApplied, RetentionPlan, Span, Undeleted, parse_hold, parse_mark,
 };
 use holdfast_engine::size::bytes;
 use holdfast_engine::snapshot::parse_id;
@@ -202,6 +202,16 @@ fn applied_text(applied: &RetentionApplied) -> String {
             time(waiting.until)
         );
     }
+    for locked in &applied.locked {
+        let _ = write!(
+            text,
+            "\nMark {} is not removed yet: the store locks what it names until {}. Until then it can be taken \
+             back.",
+            locked.id,
+            time(locked.until)
+        );
+    }
+    text.push_str(&locks_renewed(applied.locks.as_ref()));
     for kept in &applied.kept_by_store {
         let _ = write!(text, "\nThe store did not remove {}: {}", kept.object, kept.message);
     }
@@ -440,6 +450,26 @@ fn plan_text(plan: &RetentionPlan) -> String {
     );
     for warning in &plan.warnings {
         let _ = write!(text, "\nwarning: {warning}");
+    }
+    text
+}
+
+/// What was done about the locks of a store, beginning with a line of its own; nothing where it has no rule.
+pub(crate) fn locks_renewed(locks: Option<&LocksRenewed>) -> String {
+    let Some(locks) = locks else { return String::new() };
+    let mut text = format!(
+        "\nThe store locks what is put for {} days; {} objects that are needed are locked for as long again.",
+        locks.days, locks.renewed
+    );
+    if locks.refused > 0 {
+        let _ = write!(
+            text,
+            "\nThe locks of {} objects that are needed could not be renewed: they can be removed once these end.",
+            locks.refused
+        );
+    }
+    for example in &locks.examples {
+        let _ = write!(text, "\n  {}: {}", example.object, example.message);
     }
     text
 }

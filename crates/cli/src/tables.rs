@@ -13,7 +13,7 @@ use holdfast_engine::find::{
 use holdfast_engine::jobs::JobSummary;
 use holdfast_engine::keys::ListedSlot;
 use holdfast_engine::points::{Commit, Points};
-use holdfast_engine::repository::RepositoryStatus;
+use holdfast_engine::repository::{LockMode, RepositoryStatus, StoreLock};
 use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::size::bytes;
@@ -110,12 +110,31 @@ pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
     text.push_str(&table(&["key slot", "kind", "label", "made"], &rows));
     let _ = write!(
         text,
-        "\n\nThe store honours put-if-absent: {}; lists what was just written: {}; reads ranges: {}",
+        "\n\nThe store honours put-if-absent: {}; lists what was just written: {}; reads ranges: {}\n{}",
         yes(s.store.put_if_absent),
         yes(s.store.list_after_write),
-        yes(s.store.range_get)
+        yes(s.store.range_get),
+        lock(s.store.lock)
     );
     text
+}
+
+fn lock(lock: StoreLock) -> String {
+    match lock {
+        StoreLock::None => "It locks no objects: who may write may also remove.".to_owned(),
+        StoreLock::NoRule => {
+            "Its bucket can lock objects, but has no rule that does: give it a default retention."
+                .to_owned()
+        }
+        StoreLock::Rule { mode, days } => {
+            let who = match mode {
+                LockMode::Governance => "only who has a right of its own",
+                LockMode::Compliance => "nobody",
+            };
+            format!("It locks what is put for {days} days: {who} can remove it before.")
+        }
+        StoreLock::Unknown => "It does not say whether it locks objects.".to_owned(),
+    }
 }
 
 pub(crate) fn key_slots(slots: &[ListedSlot]) -> String {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use chrono::Utc;
-pub use holdfast_repository::KeySlot;
 use holdfast_repository::{
     CreateOptions, NewSlot, Repository, RepositoryError, RepositoryUrl, Store, StoreProbe,
 };
+pub use holdfast_repository::{KeySlot, LockMode, StoreLock};
 use secrecy::SecretString;
 use serde::Serialize;
 use uuid::Uuid;
@@ -45,7 +45,9 @@ pub struct RepositoryStatus {
     /// Its key slots.
     pub slots: Vec<ListedSlot>,
     /// What its store honours.
-    #[ts(type = "{ put_if_absent: boolean; list_after_write: boolean; range_get: boolean }")]
+    #[ts(
+        type = "{ put_if_absent: boolean; list_after_write: boolean; range_get: boolean; lock: { kind: \"none\" | \"no_rule\" | \"unknown\" } | { kind: \"rule\"; mode: \"governance\" | \"compliance\"; days: number } }"
+    )]
     pub store: StoreProbe,
     /// Objects and bytes by the first part of their names.
     pub objects: std::collections::BTreeMap<String, ObjectCount>,

@@ -247,7 +247,12 @@ pub(crate) fn proofs_prefix(cluster: Uuid, snapshot: Uuid) -> String {
 impl Snapshot {
     /// The path of the manifest.
     pub fn path(&self) -> String {
-        format!("{}{}", prefix(self.cluster), self.id)
+        Self::manifest_path(self.cluster, self.id)
+    }
+
+    /// The path of a manifest.
+    pub(crate) fn manifest_path(cluster: Uuid, id: Uuid) -> String {
+        format!("{}{id}", prefix(cluster))
     }
 
     /// Whether this is the manifest that belongs at `path`. A signature says who wrote a manifest, and not that it

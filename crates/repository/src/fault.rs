@@ -35,6 +35,8 @@ pub enum Fault {
     Slow(Duration),
     /// The disk is full: writes fail, everything else works.
     Full,
+    /// Nothing may be removed; everything else works.
+    Locked,
 }
 
 #[derive(Copy, Clone, Eq, PartialEq)]
@@ -66,7 +68,8 @@ impl Control {
         let Armed { from, count, fault } = armed?;
         let applies = number >= from && number - from < count;
         let of_writes = matches!(fault, Fault::Full | Fault::IgnoredCondition);
-        let harmless = of_writes && operation != Operation::Write;
+        let harmless = (of_writes && operation != Operation::Write)
+            || (fault == Fault::Locked && operation != Operation::Delete);
         (applies && !harmless).then_some(fault)
     }
 }
@@ -120,6 +123,10 @@ fn injected() -> object_store::Error {
     object_store::Error::Generic { store: "FaultStore", source: "injected failure".into() }
 }
 
+fn locked() -> object_store::Error {
+    object_store::Error::PermissionDenied { path: String::new(), source: "it is locked".into() }
+}
+
 fn full() -> object_store::Error {
     object_store::Error::Generic {
         store: "FaultStore",
@@ -145,6 +152,7 @@ async fn under<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T
             Fault::Error | Fault::TruncatedBody | Fault::LostListEntry | Fault::CorruptedWrite,
         ) => Err(injected()),
         Some(Fault::Full) => Err(full()),
+        Some(Fault::Locked) => Err(locked()),
         Some(Fault::ErrorAfterSuccess) => {
             operation.await?;
             Err(injected())

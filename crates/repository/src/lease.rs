@@ -227,7 +227,14 @@ impl Lease {
     /// When the store cannot be written; the lease then ends by itself.
     pub async fn conclude(self) -> Result<(), LeaseError> {
         let path = path_of(self.name(), self.document.number);
-        Ok(self.repository.store().delete(&path).await?)
+        match self.repository.store().delete(&path).await {
+            Ok(()) => Ok(()),
+            // A store that removes nothing takes the word that it is given up.
+            Err(error) => {
+                tracing::info!(%path, %error, "the store keeps the lease: it is given up in it");
+                self.release().await
+            }
+        }
     }
 
     /// Ends a lease whose holder is known to be gone, where nobody else takes its name: nothing of it stays.

@@ -72,7 +72,7 @@ pub use rekey::{CarriedFiles, Rekey};
 pub use replica::{Behind, HeldBack, Replica, ReplicaOptions, ReplicaProgress, Replicated};
 pub use repository::{CreateOptions, Repository};
 pub use slots::{KdfParams, KeySlot, NewSlot, SlotKind, Unlock};
-pub use store::{Store, StoreProbe};
+pub use store::{LockMode, ObjectLock, Store, StoreLock, StoreProbe};
 pub use url::RepositoryUrl;
 pub use verify::{
     Finding, FindingKind, Severity, VerifiedObject, VerifyLevel, VerifyProgress, VerifyReport,

@@ -110,6 +110,8 @@ pub struct Replicated {
     /// Objects that were removed from the replica: slots that were closed, parts of segments that are whole, what
     /// was removed from the source on purpose.
     pub removed: u64,
+    /// Objects that were removed from the source and are locked in the replica's store for a while yet.
+    pub locked: u64,
     /// Who holds a lease in the replica, so that what was removed from the source stays there for now.
     pub waiting: Option<String>,
     /// What was not copied, in order of its name.

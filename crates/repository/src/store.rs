@@ -2,6 +2,7 @@
 
 mod archive_file;
 mod connect;
+mod lock;
 mod probe;
 
 use std::collections::HashSet;
@@ -20,6 +21,8 @@ use crate::error::{RepositoryError, Result};
 use crate::object::ObjectEntry;
 use crate::url::RepositoryUrl;
 
+use lock::BucketLocks;
+pub use lock::{LockMode, ObjectLock, StoreLock};
 pub(crate) use probe::PROBE_PREFIX;
 pub use probe::StoreProbe;
 
@@ -47,7 +50,10 @@ struct Inner {
 }
 
 enum Backend {
-    Ready(Arc<dyn ObjectStore>),
+    Ready {
+        store: Arc<dyn ObjectStore>,
+        locks: Locks,
+    },
     /// A local directory that may not exist yet: reading does not make it, writing does.
     Local {
         root: PathBuf,
@@ -55,6 +61,15 @@ enum Backend {
         /// Directories below it of which this process knows that a power cut leaves them.
         durable: Arc<Mutex<HashSet<PathBuf>>>,
     },
+}
+
+/// Who is asked whether objects are locked.
+enum Locks {
+    /// Nothing is ever locked here.
+    Nothing,
+    Bucket(Arc<BucketLocks>),
+    /// Nobody: this kind of store is not asked.
+    Unknown,
 }
 
 impl fmt::Debug for Store {
@@ -87,7 +102,8 @@ impl Store {
     pub fn from_object_store(store: Arc<dyn ObjectStore>, prefix: impl Into<String>) -> Store {
         let location = store.to_string();
         let prefix = prefix.into().trim_matches('/').to_owned();
-        Store { inner: Arc::new(Inner { backend: Backend::Ready(store), prefix, location }) }
+        let backend = Backend::Ready { store, locks: Locks::Unknown };
+        Store { inner: Arc::new(Inner { backend, prefix, location }) }
     }
 
     /// Where it is, without credentials.
@@ -108,6 +124,54 @@ impl Store {
         probe::probe(self).await
     }
 
+    /// Whether what is put is kept from being changed or removed. Costs one request to a bucket.
+    ///
+    /// # Errors
+    /// When the store cannot be reached. What it does not say is [`StoreLock::Unknown`].
+    pub async fn lock_rule(&self) -> Result<StoreLock> {
+        match &self.inner.backend {
+            Backend::Ready { locks: Locks::Bucket(locks), .. } => locks.rule().await,
+            Backend::Ready { locks: Locks::Unknown, .. } => Ok(StoreLock::Unknown),
+            Backend::Ready { locks: Locks::Nothing, .. } | Backend::Local { .. } => {
+                Ok(StoreLock::None)
+            }
+        }
+    }
+
+    /// How an object is locked now; none where it is not, or the store is not asked.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] and what the store says.
+    pub async fn lock_of(&self, path: &str) -> Result<Option<ObjectLock>> {
+        match &self.inner.backend {
+            Backend::Ready { locks: Locks::Bucket(locks), .. } => {
+                locks.of_object(&self.full(path)).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps an object locked for longer.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Permission`] where the credentials may not, and what else the store says; where
+    /// locks are not known, that.
+    pub async fn lock_until(&self, path: &str, lock: ObjectLock) -> Result<()> {
+        match &self.inner.backend {
+            Backend::Ready { locks: Locks::Bucket(locks), .. } => {
+                locks.keep(&self.full(path), lock).await
+            }
+            _ => Err(RepositoryError::from_store(
+                "keep for longer",
+                path,
+                object_store::Error::NotImplemented {
+                    operation: "object lock".to_owned(),
+                    implementer: self.inner.location.clone(),
+                },
+            )),
+        }
+    }
+
     fn full(&self, path: &str) -> Path {
         if self.inner.prefix.is_empty() {
             Path::from(path)
@@ -120,7 +184,7 @@ impl Store {
 
     fn readable(&self, path: &str) -> Result<Option<Arc<dyn ObjectStore>>> {
         match &self.inner.backend {
-            Backend::Ready(store) => Ok(Some(Arc::clone(store))),
+            Backend::Ready { store, .. } => Ok(Some(Arc::clone(store))),
             Backend::Local { root, opened, .. } => match opened.get() {
                 Some(store) => Ok(Some(Arc::clone(store))),
                 None if !root.exists() => Ok(None),
@@ -270,7 +334,7 @@ impl Store {
         let may_be_done = match &error {
             RepositoryError::AlreadyExists { .. } => true,
             RepositoryError::Unreachable { .. } => {
-                matches!(self.inner.backend, Backend::Ready(_))
+                matches!(self.inner.backend, Backend::Ready { .. })
             }
             _ => false,
         };

@@ -15,15 +15,21 @@ use bytes::Bytes;
 use fixture::{add, assert_clean, assert_fetches, memory, noise, open, passphrase};
 use holdfast_repository::{
     IngestOptions, Lease, LeaseError, NewSlot, ObjectKind, PutKind, Repository, RepositoryError,
-    RepositoryUrl, Store, StoreProbe,
+    RepositoryUrl, Store, StoreLock, StoreProbe,
 };
 
-const GOOD: StoreProbe =
-    StoreProbe { put_if_absent: true, list_after_write: true, range_get: true };
+const GOOD: StoreProbe = StoreProbe {
+    put_if_absent: true,
+    list_after_write: true,
+    range_get: true,
+    lock: StoreLock::Unknown,
+};
 
 /// Everything the layers above ask of a store.
 async fn suite(store: Store) {
-    assert_eq!(store.probe().await.unwrap(), GOOD);
+    let probe = store.probe().await.unwrap();
+    assert_eq!(StoreProbe { lock: GOOD.lock, ..probe }, GOOD);
+    assert!(matches!(probe.lock, StoreLock::None | StoreLock::Unknown), "{probe:?}");
     assert!(store.list("").await.unwrap().is_empty(), "a probe leaves nothing");
 
     // Objects.

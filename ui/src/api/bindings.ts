@@ -1716,6 +1716,15 @@ bytes: number,
  */
 removed: number, 
 /**
+ * Objects that retention has removed from the repository and that the replica's store locks for a while yet.
+ */
+locked: number, 
+/**
+ * What was done about the locks of what is needed; null where the replica's store has no rule that locks what
+ * is put.
+ */
+locks: LocksRenewed | null, 
+/**
  * What was not copied.
  */
 held_back: Array<HeldBack>, 
@@ -1784,7 +1793,8 @@ media: number,
  */
 off_site: number, 
 /**
- * How many of them cannot be changed for a while; null because no store is asked for its locks yet.
+ * How many of them are in a bucket whose rule lets nobody change what was put for a while; null when that is
+ * not known of any.
  */
 immutable: number | null, 
 /**
@@ -2127,6 +2137,15 @@ holder: string,
  * When that ends unless it is renewed, by the store's clock.
  */
 until: string, };
+export type Locked = { 
+/**
+ * The mark's id.
+ */
+id: string, 
+/**
+ * When the last lock of what it names ends.
+ */
+until: string, };
 export type KeptByStore = { 
 /**
  * Which.
@@ -2136,6 +2155,23 @@ object: string,
  * What the store said.
  */
 message: string, };
+export type LocksRenewed = { 
+/**
+ * For how many days the bucket's rule keeps what is put.
+ */
+days: number, 
+/**
+ * Objects that are needed and are kept for so many days from now again.
+ */
+renewed: number, 
+/**
+ * Objects that are needed and whose lock could not be renewed.
+ */
+refused: number, 
+/**
+ * The first of these, with what the store said.
+ */
+examples: Array<KeptByStore>, };
 export type RetentionApplied = { 
 /**
  * The job.
@@ -2162,6 +2198,10 @@ spared: Array<string>,
  */
 waiting: Array<Waiting>, 
 /**
+ * What was due and is locked by the store: until that ends the mark can be taken back.
+ */
+locked: Array<Locked>, 
+/**
  * What the store did not remove; it is tried again the next time.
  */
 kept_by_store: Array<KeptByStore>, 
@@ -2169,6 +2209,10 @@ kept_by_store: Array<KeptByStore>,
  * What was marked now; null when there was nothing to mark.
  */
 marked: Queued | null, 
+/**
+ * What was done about the locks of what stays; null where the store has no rule that locks what is put.
+ */
+locks: LocksRenewed | null, 
 /**
  * Everything that is marked, with what was marked now.
  */
@@ -2509,7 +2553,7 @@ slots: Array<KeySlot>,
 /**
  * What its store honours.
  */
-store: { put_if_absent: boolean; list_after_write: boolean; range_get: boolean }, 
+store: { put_if_absent: boolean; list_after_write: boolean; range_get: boolean; lock: { kind: "none" | "no_rule" | "unknown" } | { kind: "rule"; mode: "governance" | "compliance"; days: number } }, 
 /**
  * Objects and bytes by the first part of their names.
  */

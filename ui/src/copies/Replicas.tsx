@@ -51,7 +51,7 @@ function Copies({ score }: { score: Score }) {
         [
           "That nobody can change",
           score.immutable === null ? (
-            <Unknown key="i">not known: no store is asked for its locks</Unknown>
+            <Unknown key="i">not known: the stores do not say</Unknown>
           ) : (
             of(score.immutable, 1)
           ),

@@ -14,7 +14,7 @@ describe("replicas", () => {
     expect(list.textContent).toContain("214");
     expect(list.textContent).toContain("nothing is at /media/disk/postgres");
     expect(screen.getByText("2 of 3")).toBeTruthy();
-    expect(screen.getByText(/no store is asked for its locks/)).toBeTruthy();
+    expect(screen.getByText(/the stores do not say/)).toBeTruthy();
   });
 
   test("are brought up to date by a job", async () => {

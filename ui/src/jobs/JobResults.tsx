@@ -6,6 +6,7 @@ import type {
   HeldBack,
   JobDetail,
   Lag,
+  LocksRenewed,
   Queued,
   RekeyResult,
   ReplicationResult,
@@ -247,6 +248,34 @@ function RekeyOutcome({ result }: { result: RekeyResult }) {
   );
 }
 
+/** What a store that locks what is put was asked to lock for longer. */
+function lockFacts(locks: LocksRenewed) {
+  return [
+    ["The store locks what is put", `for ${locks.days} days`],
+    ["Locked for as long again", <Count key="r" value={locks.renewed} />],
+  ] as const;
+}
+
+function NotRenewed({ locks }: { locks: LocksRenewed }) {
+  if (locks.refused === 0) return null;
+  return (
+    <div className="mt-3 space-y-2">
+      <Notice>
+        Needed, and not locked again: <Count value={locks.refused} />{" "}
+        {locks.refused === 1 ? "object" : "objects"}. Whoever has access to the store can remove what is not
+        locked any more.
+      </Notice>
+      <ul className="list-disc space-y-1 pl-5">
+        {locks.examples.map((each) => (
+          <li key={each.object} className="break-words">
+            {each.object}: {each.message}
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
 function ReplicationOutcome({ result }: { result: ReplicationResult }) {
   return (
     <div className="space-y-4">
@@ -268,9 +297,14 @@ function ReplicationOutcome({ result }: { result: ReplicationResult }) {
                 ["Took", <Duration key="d" seconds={replica.seconds} />],
                 ...(replica.lag && replica.lag.objects > 0 ? [behind(replica.lag)] : []),
                 ...(replica.ahead > 0 ? [ahead(replica.ahead)] : []),
+                ...(replica.locked > 0
+                  ? [["Removed once its locks end", <Count key="l" value={replica.locked} />] as const]
+                  : []),
+                ...(replica.locks ? lockFacts(replica.locks) : []),
               ]}
             />
           )}
+          {replica.locks && <NotRenewed locks={replica.locks} />}
         </Section>
       ))}
     </div>
@@ -283,7 +317,8 @@ function marked(queued: Queued): string {
 
 function RetentionOutcome({ result }: { result: RetentionApplied }) {
   const { removed } = result;
-  const stays = result.spared.length + result.waiting.length + result.kept_by_store.length > 0;
+  const { spared, waiting, locked, kept_by_store } = result;
+  const stays = spared.length + waiting.length + locked.length + kept_by_store.length > 0;
   return (
     <div className="space-y-4">
       <Section title="Removed">
@@ -301,24 +336,36 @@ function RetentionOutcome({ result }: { result: RetentionApplied }) {
       {stays && (
         <Section title="Not removed">
           <ul className="list-disc space-y-1 pl-5">
-            {result.spared.map((snapshot) => (
+            {spared.map((snapshot) => (
               <li key={snapshot} className="break-words">
                 Snapshot <Mono value={snapshot} /> was marked and stays: a hold or the policy keeps it by now.
               </li>
             ))}
-            {result.waiting.map((waiting) => (
+            {waiting.map((waiting) => (
               <li key={waiting.id} className="break-words">
                 {waiting.holder} may be reading what was marked as <Mono value={waiting.id} />. Its lease ends
                 at <Time value={waiting.until} digits={0} /> unless it is renewed; apply retention again after
                 that.
               </li>
             ))}
-            {result.kept_by_store.map((kept) => (
+            {locked.map((mark) => (
+              <li key={mark.id} className="break-words">
+                The store locks what was marked as <Mono value={mark.id} /> until{" "}
+                <Time value={mark.until} digits={0} />. Until then it can be taken back.
+              </li>
+            ))}
+            {kept_by_store.map((kept) => (
               <li key={kept.object} className="break-words">
                 The store did not remove {kept.object}: {kept.message}. It is tried again the next time.
               </li>
             ))}
           </ul>
+        </Section>
+      )}
+      {result.locks && (
+        <Section title="Locks of the store">
+          <Facts rows={lockFacts(result.locks)} />
+          <NotRenewed locks={result.locks} />
         </Section>
       )}
       <Section title="Deletion queue">

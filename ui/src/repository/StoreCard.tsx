@@ -10,8 +10,10 @@ import { Unknown } from "../elements/Unknown";
 import { Waiting } from "../elements/Waiting";
 import { Time } from "../time/Time";
 
+type Store = RepositoryStatus["store"];
+
 /** What each property of a store is good for. */
-const PROPERTIES: readonly { key: keyof RepositoryStatus["store"]; label: string; missing: string }[] = [
+const PROPERTIES: readonly { key: Exclude<keyof Store, "lock">; label: string; missing: string }[] = [
   {
     key: "put_if_absent",
     label: "Never writes over an object",
@@ -37,6 +39,31 @@ function Honoured({ honoured, missing }: { honoured: boolean; missing: string })
       {honoured ? "yes" : `no. ${missing}`}
     </span>
   );
+}
+
+/** Whether the store keeps what is put from whoever holds its credentials. */
+function Locks({ lock }: { lock: Store["lock"] }) {
+  switch (lock.kind) {
+    case "rule":
+      return (
+        <span>
+          <Check aria-hidden className="mr-1.5 inline size-4 align-[-0.15em]" />
+          for {lock.days} days; {lock.mode === "compliance" ? "nobody" : "only who has a right of its own"}{" "}
+          can remove it before
+        </span>
+      );
+    case "no_rule":
+      return (
+        <Honoured
+          honoured={false}
+          missing="The bucket can lock objects, but has no rule that does: give it a default retention."
+        />
+      );
+    case "none":
+      return <Honoured honoured={false} missing="Whoever may write here may also remove everything." />;
+    default:
+      return <Unknown>the store does not say</Unknown>;
+  }
 }
 
 /** What the store was found to honour, and what is in it. Asking writes one object and removes it again. */
@@ -65,7 +92,7 @@ export function StoreCard({ repository }: { repository: string }) {
                     <Honoured key={key} honoured={status.data.store[key]} missing={missing} />,
                   ] as const,
               ),
-              ["Locks objects", <Unknown key="lock">not asked for</Unknown>] as const,
+              ["Locks what is put", <Locks key="lock" lock={status.data.store.lock} />] as const,
               ["Stored in all", <Bytes key="b" value={status.data.bytes} />] as const,
             ]}
           />

@@ -16,7 +16,7 @@ describe("a repository", () => {
     const links = await screen.findAllByRole("link", { name: /Store and keys of s3/ });
     await user.click(links[0] as HTMLElement);
     expect(await screen.findAllByText("yes")).toHaveLength(3);
-    expect(screen.getByText("not asked for")).toBeTruthy();
+    expect(screen.getByText(/for 30 days; nobody can/)).toBeTruthy();
     const objects = screen.getByRole("table", { name: "Objects" });
     expect(objects.textContent).toContain("packs");
     const asked = requestsOf("repository_status").length;

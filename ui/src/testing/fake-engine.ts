@@ -151,6 +151,18 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
         until: before(-240),
       },
     ],
+    locked: [{ id: "0196a0b0-5c7e-7d31-9a0e-2f1b6f0c1c02", until: before(-86_400 * 3) }],
+    locks: {
+      days: 30,
+      renewed: 1214,
+      refused: 1,
+      examples: [
+        {
+          object: "packs/11/11d0c9d07e6f5b437f3a91c0d4e84a5f",
+          message: "the store refuses: these credentials may not change a lock",
+        },
+      ],
+    },
     kept_by_store: [
       {
         object: "packs/7f/7f3a91c0d4e84a5fb2a1c9d07e6f5b43",
@@ -205,6 +217,8 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
         objects: 214,
         bytes: 1_803_212_800,
         removed: 12,
+        locked: 31,
+        locks: { days: 30, renewed: 1214, refused: 0, examples: [] },
         held_back: [],
         lag: { objects: 0, bytes: 0, seconds: 0 },
         ahead: 0,
@@ -217,6 +231,8 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
         objects: 211,
         bytes: 1_786_435_584,
         removed: 0,
+        locked: 0,
+        locks: null,
         held_back: [
           {
             object: "packs/7f/7f3a91c0d4e84a5fb2a1c9d07e6f5b43",
@@ -236,6 +252,8 @@ const RESULTS: Record<string, (id: string) => JobResult> = {
         objects: 0,
         bytes: 0,
         removed: 0,
+        locked: 0,
+        locks: null,
         held_back: [],
         lag: null,
         ahead: 0,

@@ -42,7 +42,12 @@ export function statusOf(id: string | null): RepositoryStatus {
   return {
     ...summary,
     slots: SLOTS,
-    store: { put_if_absent: bucket, list_after_write: true, range_get: true },
+    store: {
+      put_if_absent: bucket,
+      list_after_write: true,
+      range_get: true,
+      lock: bucket ? { kind: "rule", mode: "compliance", days: 30 } : { kind: "none" },
+    },
     objects: {
       index: { objects: 312, bytes: 88_080_384 },
       keys: { objects: 6, bytes: 4211 },
@@ -101,5 +106,5 @@ export const REPLICAS: Replicas = {
 
 export const NO_REPLICAS: Replicas = {
   replicas: [],
-  score: { copies: 1, media: 1, off_site: 0, immutable: null, errors: 0 },
+  score: { copies: 1, media: 1, off_site: 0, immutable: 0, errors: 0 },
 };

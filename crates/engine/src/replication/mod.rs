@@ -21,7 +21,7 @@ use crate::error::{EngineError, ErrorObject, Outcome, Result};
 use crate::jobs::{JobContext, JobId, JobKind};
 use crate::lease::HeldLease;
 use crate::repository::answers;
-use crate::retention::tombstone;
+use crate::retention::{LocksRenewed, locks, tombstone};
 use crate::{Engine, RepositorySummary};
 pub use places::ReplicaPlace;
 pub use score::Score;
@@ -89,6 +89,14 @@ pub struct ReplicaResult {
     /// what retention has removed from the repository.
     #[ts(type = "number")]
     pub removed: u64,
+    /// Objects that retention has removed from the repository and that the replica's store locks for a while yet.
+    #[serde(default)]
+    #[ts(type = "number")]
+    pub locked: u64,
+    /// What was done about the locks of what is needed; null where the replica's store has no rule that locks what
+    /// is put.
+    #[serde(default)]
+    pub locks: Option<LocksRenewed>,
     /// What was not copied.
     pub held_back: Vec<HeldBack>,
     /// What it lacks now; null when that is not known.
@@ -214,6 +222,7 @@ impl Engine {
             ));
         }
         let removed = Arc::new(tombstone::removed_objects(self.catalog(), repository).await?);
+        let marked = tombstone::all(self.catalog(), repository).await?;
         let options = ReplicaOptions::default()
             .with_bytes_per_second(request.bytes_per_second)
             .with_removed(removed);
@@ -231,7 +240,7 @@ impl Engine {
                         "Is the disk mounted? Name the place with --to to make the replica anew.",
                     ));
                 }
-                let replica = Replica::open(repository, store).await?;
+                let replica = Replica::open(repository, store.clone()).await?;
                 if !is_known {
                     // Before it is known: a known place at which nothing is has lost something.
                     replica.begin(&job.cancel).await?;
@@ -249,11 +258,12 @@ impl Engine {
                         "what retention has removed stays in {url} for now: {holder} may be reading it"
                     ));
                 }
-                Ok(done)
+                let locks = locks::renew(job, repository, &store, &marked, Utc::now()).await?;
+                Ok((done, locks))
             }
             .await;
             match outcome {
-                Ok(done) => replicas.push(result_of(&url, done, began)),
+                Ok((done, locks)) => replicas.push(result_of(&url, done, locks, began)),
                 Err(error @ EngineError::Cancelled) => return Err(error),
                 Err(error) if only => return Err(error),
                 Err(error) => {
@@ -351,7 +361,12 @@ async fn store_of(summary: &RepositorySummary, url: &RepositoryUrl) -> Result<St
     Ok(store)
 }
 
-fn result_of(url: &RepositoryUrl, done: Replicated, began: Instant) -> ReplicaResult {
+fn result_of(
+    url: &RepositoryUrl,
+    done: Replicated,
+    locks: Option<LocksRenewed>,
+    began: Instant,
+) -> ReplicaResult {
     let held_back: Vec<_> = done
         .held_back
         .into_iter()
@@ -363,6 +378,8 @@ fn result_of(url: &RepositoryUrl, done: Replicated, began: Instant) -> ReplicaRe
         objects: done.objects,
         bytes: done.bytes,
         removed: done.removed,
+        locked: done.locked,
+        locks,
         held_back,
         lag: Some(Lag::of(done.behind, Utc::now())),
         ahead: done.ahead,
@@ -379,6 +396,8 @@ fn failed(url: &RepositoryUrl, error: &EngineError, began: Instant) -> ReplicaRe
         objects: 0,
         bytes: 0,
         removed: 0,
+        locked: 0,
+        locks: None,
         held_back: Vec::new(),
         lag: None,
         ahead: 0,

@@ -2,8 +2,9 @@
 //! that nobody can change, no errors.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use holdfast_repository::RepositoryUrl;
+use holdfast_repository::{RepositoryUrl, Store, StoreLock};
 use serde::{Deserialize, Serialize};
 
 use super::{Lag, ReplicaState};
@@ -13,6 +14,8 @@ use crate::verify::checks_of;
 
 /// A replica that is further behind is not counted as a copy.
 const FRESH_SECONDS: u64 = 3600;
+/// How long a store is waited for that is asked for its locks.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The 3-2-1-1-0 of a cluster's backups. The database itself is not counted: it is what may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -26,7 +29,8 @@ pub struct Score {
     /// How many of them are in an object store.
     #[ts(type = "number")]
     pub off_site: u64,
-    /// How many of them cannot be changed for a while; null because no store is asked for its locks yet.
+    /// How many of them are in a bucket whose rule lets nobody change what was put for a while; null when that is
+    /// not known of any.
     #[ts(type = "number | null")]
     pub immutable: Option<u64>,
     /// Snapshots that the newest verification of each found damaged.
@@ -48,8 +52,33 @@ impl Engine {
         let copies = std::iter::once(summary.url.as_str()).chain(
             replicas.iter().filter(|r| r.lag.as_ref().is_some_and(fresh)).map(|r| r.url.as_str()),
         );
-        Ok(score_of(copies, errors))
+        let locks =
+            futures_util::future::join_all(copies.clone().map(str::to_owned).map(lock_of)).await;
+        Ok(Score { immutable: immutable(&locks), ..score_of(copies, errors) })
     }
+}
+
+/// What the store of a copy says of its locks; it is not waited for.
+async fn lock_of(url: String) -> StoreLock {
+    let asked = async {
+        let store = Store::open(&RepositoryUrl::parse(&url)?).await?;
+        store.lock_rule().await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(lock)) => lock,
+        Ok(Err(error)) => {
+            tracing::info!(url, %error, "the store cannot be asked for its locks");
+            StoreLock::Unknown
+        }
+        Err(_) => StoreLock::Unknown,
+    }
+}
+
+fn immutable(locks: &[StoreLock]) -> Option<u64> {
+    let count = |wanted: fn(&StoreLock) -> bool| locks.iter().filter(|lock| wanted(lock)).count();
+    let locked = count(|lock| matches!(lock, StoreLock::Rule { .. }));
+    let unknown = count(|lock| *lock == StoreLock::Unknown);
+    (locked > 0 || unknown == 0).then_some(locked as u64)
 }
 
 fn score_of<'a>(copies: impl Iterator<Item = &'a str>, errors: u64) -> Score {
@@ -98,5 +127,13 @@ mod tests {
         let score = score_of(copies.into_iter(), 2);
         let expected = Score { copies: 5, media: 3, off_site: 3, immutable: None, errors: 2 };
         assert_eq!(score, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_counted_as_none() {
+        let rule = StoreLock::Rule { mode: holdfast_repository::LockMode::Compliance, days: 30 };
+        assert_eq!(immutable(&[StoreLock::None, StoreLock::NoRule]), Some(0));
+        assert_eq!(immutable(&[StoreLock::None, StoreLock::Unknown]), None);
+        assert_eq!(immutable(&[StoreLock::Unknown, rule, rule]), Some(2));
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::locks::{self, LocksRenewed};
 use super::report::RetentionPlan;
 use super::span::Span;
 use super::sweep::Sweep;
@@ -105,6 +106,16 @@ pub struct Waiting {
     pub until: DateTime<Utc>,
 }
 
+/// A removal that waits until the store lets go of what is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Locked {
+    /// The mark's id.
+    pub id: String,
+    /// When the last lock of what it names ends.
+    #[ts(type = "string")]
+    pub until: DateTime<Utc>,
+}
+
 /// What became of marks that were to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Undeleted {
@@ -139,10 +150,16 @@ pub struct RetentionApplied {
     pub spared: Vec<String>,
     /// What was due and waits for somebody who may need it.
     pub waiting: Vec<Waiting>,
+    /// What was due and is locked by the store: until that ends the mark can be taken back.
+    #[serde(default)]
+    pub locked: Vec<Locked>,
     /// What the store did not remove; it is tried again the next time.
     pub kept_by_store: Vec<KeptByStore>,
     /// What was marked now; null when there was nothing to mark.
     pub marked: Option<Queued>,
+    /// What was done about the locks of what stays; null where the store has no rule that locks what is put.
+    #[serde(default)]
+    pub locks: Option<LocksRenewed>,
     /// Everything that is marked, with what was marked now.
     pub queue: Vec<Queued>,
 }
@@ -310,6 +327,8 @@ impl Engine {
             tombstone::place(repository, tombstone).await?;
         }
         let marked = tombstone::all(self.catalog(), repository).await?;
+        let locks =
+            locks::renew(job, repository, repository.store(), &marked, collection.since()).await?;
         let id = new.map(|tombstone| tombstone.id);
         Ok(RetentionApplied {
             job: job.id.to_string(),
@@ -318,6 +337,8 @@ impl Engine {
             removed: swept.removed,
             spared: swept.spared,
             waiting: swept.waiting,
+            locked: swept.locked,
+            locks,
             kept_by_store: swept.kept_by_store,
             marked: marked.iter().find(|m| Some(m.tombstone.id) == id).map(Queued::from),
             queue: queue_of(&marked, &plan.clusters),

@@ -11,6 +11,7 @@
 
 mod apply;
 mod holds;
+pub(crate) mod locks;
 mod plan;
 mod policy;
 mod reason;
@@ -28,9 +29,10 @@ use holdfast_repository::{Repository, SNAPSHOTS_PREFIX};
 use uuid::Uuid;
 
 pub use apply::{
-    DEFAULT_DELAY, KeptByStore, Queued, RemovedTotals, RetentionApplied, Undeleted, Waiting,
+    DEFAULT_DELAY, KeptByStore, Locked, Queued, RemovedTotals, RetentionApplied, Undeleted, Waiting,
 };
 pub use holds::{Held, Hold, parse_hold};
+pub use locks::LocksRenewed;
 pub use policy::{Keep, MAX_POLICY_BYTES, Override, Policy, PolicyVersion};
 pub use reason::Reason;
 pub use report::{

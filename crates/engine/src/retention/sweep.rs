@@ -12,7 +12,8 @@ use holdfast_postgres::{Lsn, SystemIdentifier, TimelineId};
 use holdfast_repository::{FileTableRef, Lease, LeaseInfo, PackId, Repository};
 use uuid::Uuid;
 
-use super::apply::{KeptByStore, Manifests, RemovedTotals, Waiting};
+use super::apply::{KeptByStore, Locked, Manifests, RemovedTotals, Waiting};
+use super::locks;
 use super::report::RetentionPlan;
 use super::tombstone::{self, Marked, MarkedSnapshot, MarkedWal, Removal, Stage, Tombstone};
 use crate::Engine;
@@ -39,6 +40,7 @@ pub(super) struct Swept {
     pub(super) removed: RemovedTotals,
     pub(super) spared: Vec<String>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) locked: Vec<Locked>,
     pub(super) kept_by_store: Vec<KeptByStore>,
 }
 
@@ -208,6 +210,14 @@ impl Sweep<'_> {
         for wal in &leaving.wal {
             objects.extend(wal_objects(wal, &sizes));
         }
+        let locked: Vec<String> =
+            objects.iter().cloned().chain(packs.iter().map(PackId::path)).collect();
+        if let Some(until) =
+            locks::kept_until(self.repository, locked, self.collection.since()).await?
+        {
+            swept.locked.push(Locked { id: tombstone.id.to_string(), until });
+            return Ok(());
+        }
         // Nor with packs of a removal that has begun, which may end later than this one.
         let leaving_packs = packs.union(&fates.going).copied().collect();
         objects.extend(self.repository.reindex_without(&leaving_packs).await?);
@@ -347,13 +357,20 @@ impl Dying {
     }
 }
 
+/// The names that the segments of a stretch of WAL have, whole and as a timeline's tail.
+pub(super) fn segment_names(wal: &MarkedWal) -> impl Iterator<Item = String> {
+    wal.segments().flat_map(|segment| {
+        let whole = segment_path(wal.system, wal.timeline, segment, wal.segment_size);
+        let partial = format!("{whole}.partial");
+        [whole, partial]
+    })
+}
+
 /// The objects of a stretch of WAL that are there: whole segments, a timeline's tail, slices.
 fn wal_objects(wal: &MarkedWal, there: &BTreeMap<String, u64>) -> Vec<String> {
     let mut objects = Vec::new();
+    objects.extend(segment_names(wal).filter(|path| there.contains_key(path)));
     for segment in wal.segments() {
-        let whole = segment_path(wal.system, wal.timeline, segment, wal.segment_size);
-        let partial = format!("{whole}.partial");
-        objects.extend([whole, partial].into_iter().filter(|path| there.contains_key(path)));
         let slices = slice_directory(wal.system, wal.timeline, segment, wal.segment_size);
         let range = there.range(slices.clone()..).take_while(|(path, _)| path.starts_with(&slices));
         objects.extend(range.map(|(path, _)| path.clone()));

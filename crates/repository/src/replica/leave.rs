@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::{self, Stage};
@@ -12,6 +13,7 @@ use crate::lease::Lease;
 use crate::object::ObjectEntry;
 use crate::repository::read_root;
 use crate::signed::MAX_SIGNED_BYTES;
+use crate::store::StoreLock;
 use crate::verify::{Key, read_key};
 
 impl Replica<'_> {
@@ -67,12 +69,35 @@ impl Replica<'_> {
             done.waiting = Some(lease.holder);
             return Ok(());
         }
+        let leaving = self.without_locked(leaving, done).await?;
         let outcome = self.copy.remove_objects(&leaving, &|_| {}, cancel).await?;
         done.removed += outcome.gone.len() as u64;
         for (path, why) in outcome.kept {
             tracing::warn!(%path, %why, "a replica keeps what was removed from its source");
         }
         Ok(())
+    }
+
+    /// Without what the store locks for a while yet: that would only be hidden, and goes the next time.
+    async fn without_locked(
+        &self,
+        paths: Vec<String>,
+        done: &mut Replicated,
+    ) -> Result<Vec<String>> {
+        let store = self.copy.store();
+        if !matches!(store.lock_rule().await?, StoreLock::Rule { .. }) {
+            return Ok(paths);
+        }
+        let (now, mut free) = (Utc::now(), Vec::new());
+        for path in paths {
+            match store.lock_of(&path).await {
+                Ok(Some(lock)) if lock.until > now => done.locked += 1,
+                Ok(_) => free.push(path),
+                Err(RepositoryError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(free)
     }
 
     /// Whether a way in of the replica is closed at the source. That it was not listed proves nothing: the

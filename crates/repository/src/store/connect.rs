@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
-use super::Backend;
 use super::archive_file::ArchiveFile;
+use super::lock::BucketLocks;
+use super::{Backend, Locks};
 use crate::error::{RepositoryError, Result};
 use crate::url::{Place, RepositoryUrl};
 
@@ -33,14 +34,15 @@ const PATIENCE_VARIABLE: &str = "HOLDFAST_STORE_PATIENCE";
 
 pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
     let failed = |e| RepositoryError::from_store("configure", &url.to_string(), e);
-    let (store, prefix): (Arc<dyn ObjectStore>, &String) = match url.place() {
+    let (store, locks, prefix): (Arc<dyn ObjectStore>, _, &String) = match url.place() {
         Place::Local(path) => {
             let root = std::path::absolute(path).map_err(|source| RepositoryError::LocalFile {
                 operation: "find the current directory",
                 source,
             })?;
             if root.is_file() {
-                return Ok((Backend::Ready(Arc::new(ArchiveFile::open(&root)?)), String::new()));
+                let file = Arc::new(ArchiveFile::open(&root)?);
+                return Ok((Backend::Ready { store: file, locks: Locks::Nothing }, String::new()));
             }
             let (opened, durable) = (OnceLock::new(), Arc::default());
             return Ok((Backend::Local { root, opened, durable }, String::new()));
@@ -54,14 +56,24 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
             let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
             let own = format!("{}ALLOW_HTTP", bucket_prefix(bucket));
             let allow = allows("AWS_ALLOW_HTTP") || allows(&own);
-            let builder = builder
+            let options = client_options(allow, plain);
+            let mut builder = builder
                 .with_bucket_name(bucket)
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
                 // Removals are asked for one at a time: a refusal names its object.
                 .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
-                .with_client_options(client_options(allow, plain))
+                .with_client_options(options.clone())
                 .with_retry(retry());
-            (Arc::new(builder.build().map_err(failed)?), prefix)
+            // Amazon takes nothing without a checksum into a bucket that locks what is put. Others may not
+            // know them, and are sent one where the environment asks for it.
+            if endpoint.is_none()
+                && builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none()
+            {
+                builder = builder.with_checksum_algorithm(Checksum::SHA256);
+            }
+            let store = Arc::new(builder.clone().build().map_err(failed)?);
+            let locks = BucketLocks::new(&builder, Arc::clone(&store), bucket, &options);
+            (store, Locks::Bucket(Arc::new(locks.map_err(failed)?)), prefix)
         }
         Place::Google { bucket, prefix } => {
             install_tls_provider();
@@ -69,7 +81,7 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
                 .with_bucket_name(bucket)
                 .with_client_options(client_options(allows("GOOGLE_ALLOW_HTTP"), false))
                 .with_retry(retry());
-            (Arc::new(builder.build().map_err(failed)?), prefix)
+            (Arc::new(builder.build().map_err(failed)?), Locks::Unknown, prefix)
         }
         Place::Azure { container, prefix } => {
             install_tls_provider();
@@ -77,10 +89,10 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
                 .with_container_name(container)
                 .with_client_options(client_options(allows("AZURE_ALLOW_HTTP"), false))
                 .with_retry(retry());
-            (Arc::new(builder.build().map_err(failed)?), prefix)
+            (Arc::new(builder.build().map_err(failed)?), Locks::Unknown, prefix)
         }
     };
-    Ok((Backend::Ready(store), prefix.clone()))
+    Ok((Backend::Ready { store, locks }, prefix.clone()))
 }
 
 /// What the names of variables begin with that hold for one bucket alone: replicas are in other regions, with

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, StoreLock};
 use crate::error::{RepositoryError, Result};
 
 /// Where the test objects are put; nothing else is ever below it.
@@ -19,6 +19,8 @@ pub struct StoreProbe {
     pub list_after_write: bool,
     /// A part of an object can be read, and a size can be learnt.
     pub range_get: bool,
+    /// Whether what is put is kept from being removed.
+    pub lock: StoreLock,
 }
 
 pub(super) async fn probe(store: &Store) -> Result<StoreProbe> {
@@ -65,5 +67,6 @@ async fn run(store: &Store, path: &str) -> Result<StoreProbe> {
     let tail = store.get_tail(path, 2).await;
     let range_get = matches!((middle, tail), (Ok(middle), Ok((tail, told)))
         if told == size && whole.get(1..whole.len() - 1) == Some(&middle[..]) && whole.ends_with(&tail));
-    Ok(StoreProbe { put_if_absent, list_after_write, range_get })
+    let lock = store.lock_rule().await?;
+    Ok(StoreProbe { put_if_absent, list_after_write, range_get, lock })
 }

@@ -1,0 +1,181 @@
+//! Locks of the store, in buckets whose rule keeps what is put for a while: what is still needed when its lock
+//! ends is kept for longer, and what goes waits for the end of its lock.
+//!
+//! A pack is shared: it may be years older than the snapshot that needs it, and its lock may have ended long
+//! before. Leases and slices of WAL live for hours at most and are never kept for longer.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt;
+use holdfast_repository::{
+    LockMode, ObjectLock, PackId, Repository, RepositoryError, Store, StoreLock,
+};
+use serde::{Deserialize, Serialize};
+
+use super::apply::KeptByStore;
+use super::sweep::segment_names;
+use super::tombstone::{Marked, Stage};
+use crate::archive::SLICES_FOLDER;
+use crate::error::Result;
+use crate::jobs::JobContext;
+use crate::snapshot::Snapshot;
+
+/// Objects asked about at a time.
+const IN_FLIGHT: usize = 32;
+/// Refusals that are named one by one.
+const NAMED: usize = 10;
+/// What lives for hours and is not kept for longer.
+const SHORT_LIVED: [&str; 3] = ["leases/", "probe/", SLICES_FOLDER];
+
+/// What was done about the locks of a store whose rule keeps what is put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct LocksRenewed {
+    /// For how many days the bucket's rule keeps what is put.
+    #[ts(type = "number")]
+    pub days: u64,
+    /// Objects that are needed and are kept for so many days from now again.
+    #[ts(type = "number")]
+    pub renewed: u64,
+    /// Objects that are needed and whose lock could not be renewed.
+    #[ts(type = "number")]
+    pub refused: u64,
+    /// The first of these, with what the store said.
+    pub examples: Vec<KeptByStore>,
+}
+
+/// Keeps for longer, in the repository's own store or in a replica, what nobody has marked and whose lock has less
+/// than half of the rule's time left. None where the store has no rule.
+///
+/// # Errors
+/// When the repository cannot be listed or the store not reached; what it refuses is told.
+pub(crate) async fn renew(
+    job: &JobContext,
+    repository: &Repository,
+    store: &Store,
+    marked: &[Marked],
+    now: DateTime<Utc>,
+) -> Result<Option<LocksRenewed>> {
+    let StoreLock::Rule { mode, days } = store.lock_rule().await? else {
+        return Ok(None);
+    };
+    let whole = TimeDelta::days(days.into());
+    let going = going(marked);
+    // All of them: a list does not say how an object is locked, and the rule may have been another when it
+    // was put.
+    let asked: Vec<String> = repository
+        .list("")
+        .await?
+        .into_iter()
+        .map(|entry| entry.path)
+        .filter(|path| is_kept(path) && !going.contains(path))
+        .collect();
+    job.reporter.phase("renewing locks", Some("objects"), Some(asked.len() as u64));
+    let mut told = LocksRenewed { days: days.into(), renewed: 0, refused: 0, examples: Vec::new() };
+    let mut outcomes = futures_util::stream::iter(asked)
+        .map(|path| renew_one(store.clone(), path, now, whole, mode))
+        .buffer_unordered(IN_FLIGHT);
+    let mut done = 0;
+    while let Some((object, outcome)) = outcomes.next().await {
+        job.check()?;
+        done += 1;
+        job.reporter.done(done);
+        match outcome {
+            Ok(renewed) => told.renewed += u64::from(renewed),
+            Err(error) => {
+                told.refused += 1;
+                if told.examples.len() < NAMED {
+                    told.examples.push(KeptByStore { object, message: error.to_string() });
+                }
+            }
+        }
+    }
+    if told.refused > 0 {
+        job.reporter.warning(format!(
+            "the locks of {} objects that are needed could not be renewed: they can be removed once these end",
+            told.refused
+        ));
+    }
+    Ok(Some(told))
+}
+
+/// Renews the lock of one object where it is due, and says whether it was.
+async fn renew_one(
+    store: Store,
+    path: String,
+    now: DateTime<Utc>,
+    whole: TimeDelta,
+    rule: LockMode,
+) -> (String, std::result::Result<bool, RepositoryError>) {
+    let renewed = async {
+        let lock = match store.lock_of(&path).await {
+            Ok(lock) => lock,
+            // Somebody has removed it since it was listed, or a replica has it not yet.
+            Err(RepositoryError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if lock.is_some_and(|lock| lock.until - now >= whole / 2) {
+            return Ok(false);
+        }
+        // A lock that nobody may end stays one.
+        let mode = lock.map_or(rule, |lock| lock.mode);
+        store.lock_until(&path, ObjectLock { mode, until: now + whole }).await?;
+        Ok(true)
+    }
+    .await;
+    (path, renewed)
+}
+
+/// Until when the locks of these objects keep them; none where all can go now.
+///
+/// # Errors
+/// When the store cannot be reached.
+pub(super) async fn kept_until(
+    repository: &Repository,
+    paths: Vec<String>,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let mut locks = futures_util::stream::iter(paths)
+        .map(|path| lock_end(repository.clone(), path))
+        .buffer_unordered(IN_FLIGHT);
+    let mut latest = None;
+    while let Some(until) = locks.next().await {
+        latest = latest.max(until?);
+    }
+    Ok(latest.filter(|until| *until > now))
+}
+
+async fn lock_end(repository: Repository, path: String) -> Result<Option<DateTime<Utc>>> {
+    match repository.store().lock_of(&path).await {
+        Ok(lock) => Ok(lock.map(|lock| lock.until)),
+        Err(RepositoryError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an object of this name is to be kept for longer while nobody has marked it.
+fn is_kept(path: &str) -> bool {
+    !SHORT_LIVED.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// The names of what marks say goes.
+fn going(marked: &[Marked]) -> HashSet<String> {
+    let mut going = HashSet::new();
+    for marked in marked {
+        match &marked.stage {
+            Stage::Standing => {
+                let tombstone = &marked.tombstone;
+                going.extend(tombstone.packs.iter().map(PackId::path));
+                going.extend(tombstone.files.iter().cloned());
+                for snapshot in &tombstone.snapshots {
+                    going.insert(Snapshot::manifest_path(snapshot.cluster, snapshot.id));
+                    going.insert(Snapshot::file_table_path(snapshot.cluster, snapshot.id));
+                }
+                going.extend(tombstone.wal.iter().flat_map(segment_names));
+            }
+            Stage::Removing(removal) => going.extend(removal.objects.iter().cloned()),
+            Stage::Lifted | Stage::Removed(_) => {}
+        }
+    }
+    going
+}
