@@ -144,6 +144,24 @@ fn everything_goes_on_under_another_key() {
     let again = site.cli().json(&site.arguments()).unwrap();
     assert_eq!((&again["snapshots"], &again["objects"]), (&0.into(), &0.into()), "{again}");
     assert!(again["there"].as_u64().unwrap() > 10, "{again}");
+
+    // The old one is forgotten, and then no command needs to be told which.
+    let old = site.protected.url();
+    let (code, error) = failure(&site.new, &["repo", "detach", &site.url]).unwrap();
+    assert_eq!((code, &error["code"]), (3, &"repository_has_clusters".into()), "{error}");
+    let (code, _) = failure(&site.new, &["repo", "detach"]).unwrap();
+    assert_eq!(code, 2, "there are two");
+    let gone = site.new.json(&["repo", "detach", old]).unwrap();
+    assert_eq!(gone["detached"]["url"], old);
+    let (code, _) = failure(&site.new, &["repo", "detach", old]).unwrap();
+    assert_eq!(code, 4);
+    assert_eq!(site.new.json(&["repo", "status"]).unwrap()["url"], site.url.as_str());
+    let writers = site.new.json(&["repo", "writers", "list"]).unwrap();
+    assert_eq!(
+        writers["writers"].as_array().unwrap().len(),
+        2,
+        "with the other machine: {writers}"
+    );
 }
 
 /// Killed in each phase: the same command goes on, and nothing is half there.

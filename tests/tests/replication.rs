@@ -66,7 +66,8 @@ fn another_region_takes_over() {
     assert_eq!(lag(&site)["objects"], 0);
 
     let score = &replicate(&site.cli, &["--status"])["score"];
-    let of = ["copies", "media", "off_site", "immutable", "errors"].map(|name| score[name].as_u64());
+    let of =
+        ["copies", "media", "off_site", "immutable", "errors"].map(|name| score[name].as_u64());
     assert_eq!(of, [2, 2, 1, 0, 0].map(Some), "{score}");
 
     // The first region is lost, and the laptop with it.

@@ -319,6 +319,12 @@ async fn repo(
             let value = json!({ "repository": summary, "clusters": known });
             Ok(output.result(&value, |_| tables::clusters(&known)))
         }
+        Repo::Detach { url } => {
+            let summary = engine.detach_repository(url.as_deref()).await?;
+            Ok(output.result(&json!({ "detached": summary }), |_| {
+                format!("{} is forgotten here. What is stored there stays.", summary.url)
+            }))
+        }
         Repo::Status { url } => {
             let summary = engine.find_repository(url.as_deref()).await?;
             Ok(output.result(&engine.repository_status(summary).await?, tables::repository_status))

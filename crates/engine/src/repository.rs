@@ -280,6 +280,36 @@ impl Engine {
         Ok(summary)
     }
 
+    /// Forgets a repository on this machine. What is stored stays, and attaching it again brings everything back.
+    /// A key in the OS keychain stays as well: it may be the only one.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`]; refused while a cluster of this machine is backed up to it.
+    pub async fn detach_repository(&self, which: Option<&str>) -> Result<RepositorySummary> {
+        let summary = self.find_repository(which).await?;
+        let clusters = self.clusters().await?;
+        let within: Vec<&str> = clusters
+            .iter()
+            .filter(|cluster| cluster.repository == summary.id)
+            .map(|cluster| cluster.name.as_str())
+            .collect();
+        if !within.is_empty() {
+            return Err(EngineError::refused(
+                "repository_has_clusters",
+                format!(
+                    "{} has the backups of {}, which this machine knows",
+                    summary.url,
+                    within.join(", ")
+                ),
+                "Forget the clusters first, with `holdfast cluster remove NAME`: their backups stay in the repository.",
+            ));
+        }
+        self.catalog().forget_repository(summary.id).await?;
+        self.list_repositories().await?;
+        self.open_repositories().lock().await.remove(&summary.id);
+        Ok(summary)
+    }
+
     /// Writes the list of repositories for the commands that do not open the catalog.
     pub(crate) async fn list_repositories(&self) -> Result<()> {
         let list = self.repositories().await?;

@@ -31,6 +31,14 @@ pub(crate) enum Repo {
         #[arg(long)]
         keychain: bool,
     },
+    /// Make this machine forget a repository: what is stored stays, and can be attached again.
+    #[command(
+        after_help = "Examples:\n  holdfast repo detach s3://backups/orders\n  holdfast repo detach /srv/old-backups\n\nRefused while this machine knows clusters in it. A key in the OS keychain stays."
+    )]
+    Detach {
+        /// Which; not needed when there is only one.
+        url: Option<String>,
+    },
     /// Slots, store and sizes of a repository.
     #[command(after_help = "Example:\n  holdfast repo status --json")]
     Status {
