@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use holdfast_tests::cli::Cli;
 use holdfast_tests::pg::TestServer;
-use holdfast_tests::places::files_below;
+use holdfast_tests::places::{age, files_below};
 use holdfast_tests::protected::{CLUSTER, Protected, failure};
 use serde_json::Value;
 
@@ -161,6 +161,31 @@ fn everything_goes_on_under_another_key() {
         writers["writers"].as_array().unwrap().len(),
         2,
         "with the other machine: {writers}"
+    );
+}
+
+#[test]
+fn what_retention_has_removed_since_does_not_come_back() {
+    let site = Site::new(17);
+    site.cli().json(&site.arguments()).unwrap();
+    let new = |arguments: &[&str]| site.new.json(arguments).unwrap();
+    let held = new(&["hold", "list", CLUSTER])["holds"][0]["id"].as_str().unwrap().to_owned();
+    new(&["hold", "remove", CLUSTER, &held]);
+    let marked = new(&["retention", "apply", CLUSTER])["marked"].clone();
+    assert_eq!(marked["snapshots"].as_array().unwrap().len(), 1, "{marked}");
+    age(&Path::new(&site.url).join("tombstones"), Duration::from_hours(8 * 24)).unwrap();
+    let applied = new(&["retention", "apply", CLUSTER]);
+    assert_eq!(applied["removed"]["snapshots"], marked["snapshots"], "{applied:#}");
+    let before = new(&["points", CLUSTER]);
+    assert_eq!(before["snapshots"].as_array().unwrap().len(), 1);
+
+    let arguments = [&site.arguments()[..], &["--repo", site.protected.url()]].concat();
+    let again = site.cli().json(&arguments).unwrap();
+    assert_eq!((&again["ok"], &again["snapshots"]), (&true.into(), &0.into()), "{again:#}");
+    let after = new(&["points", CLUSTER]);
+    assert_eq!(
+        (&after["snapshots"], &after["windows"]),
+        (&before["snapshots"], &before["windows"])
     );
 }
 

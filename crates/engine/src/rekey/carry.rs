@@ -104,6 +104,8 @@ impl<'a> Run<'a> {
         let there: HashSet<String> =
             self.new.list("").await?.into_iter().map(|entry| entry.path).collect();
         let entries = self.old.list("").await?;
+        // Retention of the new one has removed it since an earlier run: it does not come back.
+        let removed = tombstone::removed_objects(self.engine.catalog(), self.new).await?;
         let (mut objects, mut clusters, mut manifests) = (Vec::new(), Vec::new(), Vec::new());
         let mut known = 0;
         for entry in entries {
@@ -117,7 +119,7 @@ impl<'a> Run<'a> {
                 Part::Manifest => &mut manifests,
                 Part::Object => &mut objects,
             };
-            if there.contains(&entry.path) {
+            if there.contains(&entry.path) || removed.contains(&entry.path) {
                 known += 1;
             } else if !self.carried.failed.contains(&entry.path) {
                 list.push(entry);
