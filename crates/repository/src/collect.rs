@@ -238,7 +238,7 @@ async fn remove_one(
 const STEPS: u8 = 4;
 
 /// In which step an object goes.
-fn step_of(path: &str) -> u8 {
+pub(crate) fn step_of(path: &str) -> u8 {
     let manifests = in_folder(path, SNAPSHOTS_PREFIX);
     if manifests && !path.ends_with(FILES_SUFFIX) {
         0

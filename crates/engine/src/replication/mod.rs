@@ -222,10 +222,10 @@ impl Engine {
             ));
         }
         let removed = Arc::new(tombstone::removed_objects(self.catalog(), repository).await?);
-        let marked = tombstone::all(self.catalog(), repository).await?;
+        let marked = tombstone::readable(self.catalog(), repository).await?;
         let options = ReplicaOptions::default()
             .with_bytes_per_second(request.bytes_per_second)
-            .with_removed(removed);
+            .with_removed(Arc::clone(&removed));
         let only = to.len() == 1;
         let mut replicas = Vec::new();
         for url in to {
@@ -258,7 +258,7 @@ impl Engine {
                         "what retention has removed stays in {url} for now: {holder} may be reading it"
                     ));
                 }
-                let locks = locks::renew(job, repository, &store, &marked, Utc::now()).await?;
+                let locks = locks::renew(job, &store, &marked, &removed, Utc::now()).await;
                 Ok((done, locks))
             }
             .await;

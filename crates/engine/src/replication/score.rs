@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use holdfast_repository::{RepositoryUrl, Store, StoreLock};
+use holdfast_repository::{LockMode, RepositoryUrl, Store, StoreLock};
 use serde::{Deserialize, Serialize};
 
 use super::{Lag, ReplicaState};
@@ -76,7 +76,10 @@ async fn lock_of(url: String) -> StoreLock {
 
 fn immutable(locks: &[StoreLock]) -> Option<u64> {
     let count = |wanted: fn(&StoreLock) -> bool| locks.iter().filter(|lock| wanted(lock)).count();
-    let locked = count(|lock| matches!(lock, StoreLock::Rule { .. }));
+    // Governance can be ended by some.
+    let strict =
+        |lock: &StoreLock| matches!(lock, StoreLock::Rule { mode: LockMode::Compliance, .. });
+    let locked = count(strict);
     let unknown = count(|lock| *lock == StoreLock::Unknown);
     (locked > 0 || unknown == 0).then_some(locked as u64)
 }
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_counted_as_none() {
-        let rule = StoreLock::Rule { mode: holdfast_repository::LockMode::Compliance, days: 30 };
+        let rule = StoreLock::Rule { mode: LockMode::Compliance, days: 30 };
         assert_eq!(immutable(&[StoreLock::None, StoreLock::NoRule]), Some(0));
         assert_eq!(immutable(&[StoreLock::None, StoreLock::Unknown]), None);
         assert_eq!(immutable(&[StoreLock::Unknown, rule, rule]), Some(2));

@@ -310,6 +310,11 @@ impl Engine {
         collection: &HeldLease,
     ) -> Result<RetentionApplied> {
         job.reporter.phase("reading what is stored", None, None);
+        // Before anything that may fail: what is needed stays locked, whatever else is wrong.
+        let now = collection.since();
+        let marked = tombstone::readable(self.catalog(), repository).await?;
+        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
+        let locks = locks::renew(job, repository.store(), &marked, &removed, now).await;
         let marked = tombstone::all(self.catalog(), repository).await?;
         let swept =
             Sweep { engine: self, job, repository, collection, cluster }.run(&marked).await?;
@@ -327,8 +332,6 @@ impl Engine {
             tombstone::place(repository, tombstone).await?;
         }
         let marked = tombstone::all(self.catalog(), repository).await?;
-        let locks =
-            locks::renew(job, repository, repository.store(), &marked, collection.since()).await?;
         let id = new.map(|tombstone| tombstone.id);
         Ok(RetentionApplied {
             job: job.id.to_string(),

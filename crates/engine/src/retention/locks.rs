@@ -2,9 +2,9 @@
 //! ends is kept for longer, and what goes waits for the end of its lock.
 //!
 //! A pack is shared: it may be years older than the snapshot that needs it, and its lock may have ended long
-//! before. Leases and slices of WAL live for hours at most and are never kept for longer.
+//! before. Leases live for hours at most and are never kept for longer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
@@ -14,9 +14,8 @@ use holdfast_repository::{
 use serde::{Deserialize, Serialize};
 
 use super::apply::KeptByStore;
-use super::sweep::segment_names;
+use super::sweep::wal_objects;
 use super::tombstone::{Marked, Stage};
-use crate::archive::SLICES_FOLDER;
 use crate::error::Result;
 use crate::jobs::JobContext;
 use crate::snapshot::Snapshot;
@@ -26,7 +25,7 @@ const IN_FLIGHT: usize = 32;
 /// Refusals that are named one by one.
 const NAMED: usize = 10;
 /// What lives for hours and is not kept for longer.
-const SHORT_LIVED: [&str; 3] = ["leases/", "probe/", SLICES_FOLDER];
+const SHORT_LIVED: [&str; 2] = ["leases/", "probe/"];
 
 /// What was done about the locks of a store whose rule keeps what is put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -44,31 +43,48 @@ pub struct LocksRenewed {
     pub examples: Vec<KeptByStore>,
 }
 
-/// Keeps for longer, in the repository's own store or in a replica, what nobody has marked and whose lock has less
-/// than half of the rule's time left. None where the store has no rule.
-///
-/// # Errors
-/// When the repository cannot be listed or the store not reached; what it refuses is told.
+/// Keeps for longer what is in the store of a repository, or of a replica of it, and has less than half of the
+/// rule's time left: all but what marks name and what was `removed`. None where the store has no rule, or cannot be
+/// asked: that is told.
 pub(crate) async fn renew(
     job: &JobContext,
-    repository: &Repository,
     store: &Store,
     marked: &[Marked],
+    removed: &BTreeSet<String>,
+    now: DateTime<Utc>,
+) -> Option<LocksRenewed> {
+    let outcome = try_renew(job, store, marked, removed, now).await;
+    outcome.unwrap_or_else(|error| {
+        job.reporter.warning(format!("locks were not renewed in {}: {error}", store.location()));
+        None
+    })
+}
+
+async fn try_renew(
+    job: &JobContext,
+    store: &Store,
+    marked: &[Marked],
+    removed: &BTreeSet<String>,
     now: DateTime<Utc>,
 ) -> Result<Option<LocksRenewed>> {
-    let StoreLock::Rule { mode, days } = store.lock_rule().await? else {
-        return Ok(None);
+    let (mode, days) = match store.lock_rule().await? {
+        StoreLock::Rule { mode, days } => (mode, days),
+        StoreLock::Unknown => {
+            let place = store.location();
+            job.reporter.log(format!("{place} does not say whether it locks what is put"));
+            return Ok(None);
+        }
+        StoreLock::None | StoreLock::NoRule => return Ok(None),
     };
     let whole = TimeDelta::days(days.into());
-    let going = going(marked);
+    let there: BTreeMap<String, u64> =
+        store.list("").await?.into_iter().map(|entry| (entry.path, entry.size)).collect();
+    let going = going(marked, &there);
     // All of them: a list does not say how an object is locked, and the rule may have been another when it
     // was put.
-    let asked: Vec<String> = repository
-        .list("")
-        .await?
-        .into_iter()
-        .map(|entry| entry.path)
-        .filter(|path| is_kept(path) && !going.contains(path))
+    let asked: Vec<String> = there
+        .into_keys()
+        .filter(|path| is_kept(path) && !going.contains(path) && !removed.contains(path))
         .collect();
     job.reporter.phase("renewing locks", Some("objects"), Some(asked.len() as u64));
     let mut told = LocksRenewed { days: days.into(), renewed: 0, refused: 0, examples: Vec::new() };
@@ -117,8 +133,8 @@ async fn renew_one(
         if lock.is_some_and(|lock| lock.until - now >= whole / 2) {
             return Ok(false);
         }
-        // A lock that nobody may end stays one.
-        let mode = lock.map_or(rule, |lock| lock.mode);
+        // One that still holds is made longer as it is: nobody may make it stricter, or less strict.
+        let mode = lock.filter(|lock| lock.until > now).map_or(rule, |lock| lock.mode);
         store.lock_until(&path, ObjectLock { mode, until: now + whole }).await?;
         Ok(true)
     }
@@ -135,6 +151,9 @@ pub(super) async fn kept_until(
     paths: Vec<String>,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>> {
+    if !matches!(repository.store().lock_rule().await?, StoreLock::Rule { .. }) {
+        return Ok(None);
+    }
     let mut locks = futures_util::stream::iter(paths)
         .map(|path| lock_end(repository.clone(), path))
         .buffer_unordered(IN_FLIGHT);
@@ -159,7 +178,7 @@ fn is_kept(path: &str) -> bool {
 }
 
 /// The names of what marks say goes.
-fn going(marked: &[Marked]) -> HashSet<String> {
+fn going(marked: &[Marked], there: &BTreeMap<String, u64>) -> HashSet<String> {
     let mut going = HashSet::new();
     for marked in marked {
         match &marked.stage {
@@ -171,7 +190,7 @@ fn going(marked: &[Marked]) -> HashSet<String> {
                     going.insert(Snapshot::manifest_path(snapshot.cluster, snapshot.id));
                     going.insert(Snapshot::file_table_path(snapshot.cluster, snapshot.id));
                 }
-                going.extend(tombstone.wal.iter().flat_map(segment_names));
+                going.extend(tombstone.wal.iter().flat_map(|wal| wal_objects(wal, there)));
             }
             Stage::Removing(removal) => going.extend(removal.objects.iter().cloned()),
             Stage::Lifted | Stage::Removed(_) => {}

@@ -212,11 +212,19 @@ impl Sweep<'_> {
         }
         let locked: Vec<String> =
             objects.iter().cloned().chain(packs.iter().map(PackId::path)).collect();
-        if let Some(until) =
-            locks::kept_until(self.repository, locked, self.collection.since()).await?
-        {
-            swept.locked.push(Locked { id: tombstone.id.to_string(), until });
-            return Ok(());
+        match locks::kept_until(self.repository, locked, self.collection.since()).await {
+            Ok(None) => {}
+            Ok(Some(until)) => {
+                swept.locked.push(Locked { id: tombstone.id.to_string(), until });
+                return Ok(());
+            }
+            // The others need not wait for it.
+            Err(error) => {
+                let object = format!("tombstones/{}", tombstone.id);
+                let message = format!("its locks could not be read: {error}");
+                swept.kept_by_store.push(KeptByStore { object, message });
+                return Ok(());
+            }
         }
         // Nor with packs of a removal that has begun, which may end later than this one.
         let leaving_packs = packs.union(&fates.going).copied().collect();
@@ -357,20 +365,13 @@ impl Dying {
     }
 }
 
-/// The names that the segments of a stretch of WAL have, whole and as a timeline's tail.
-pub(super) fn segment_names(wal: &MarkedWal) -> impl Iterator<Item = String> {
-    wal.segments().flat_map(|segment| {
+/// The objects of a stretch of WAL that are there: whole segments, a timeline's tail, slices.
+pub(super) fn wal_objects(wal: &MarkedWal, there: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut objects = Vec::new();
+    for segment in wal.segments() {
         let whole = segment_path(wal.system, wal.timeline, segment, wal.segment_size);
         let partial = format!("{whole}.partial");
-        [whole, partial]
-    })
-}
-
-/// The objects of a stretch of WAL that are there: whole segments, a timeline's tail, slices.
-fn wal_objects(wal: &MarkedWal, there: &BTreeMap<String, u64>) -> Vec<String> {
-    let mut objects = Vec::new();
-    objects.extend(segment_names(wal).filter(|path| there.contains_key(path)));
-    for segment in wal.segments() {
+        objects.extend([whole, partial].into_iter().filter(|path| there.contains_key(path)));
         let slices = slice_directory(wal.system, wal.timeline, segment, wal.segment_size);
         let range = there.range(slices.clone()..).take_while(|(path, _)| path.starts_with(&slices));
         objects.extend(range.map(|(path, _)| path.clone()));

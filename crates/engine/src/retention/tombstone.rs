@@ -263,7 +263,7 @@ pub(crate) async fn marked_snapshots(
 }
 
 /// The same as [`all`] for who only reads: a document that is damaged is left to a verification.
-async fn readable(catalog: &Catalog, repository: &Repository) -> Result<Vec<Marked>> {
+pub(crate) async fn readable(catalog: &Catalog, repository: &Repository) -> Result<Vec<Marked>> {
     match all(catalog, repository).await {
         Err(error) if matches!(error.outcome(), Outcome::Integrity) => {
             tracing::warn!(%error, "the marks for removal cannot be read, and are not honoured");

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::{self, Stage};
 use super::{Replica, Replicated, is_slot};
+use crate::collect::step_of;
 use crate::error::{RepositoryError, Result};
 use crate::lease::Lease;
 use crate::object::ObjectEntry;
@@ -78,7 +79,8 @@ impl Replica<'_> {
         Ok(())
     }
 
-    /// Without what the store locks for a while yet: that would only be hidden, and goes the next time.
+    /// Without what the store locks for a while yet, which would only be hidden, and without what that may name:
+    /// it goes the next time.
     async fn without_locked(
         &self,
         paths: Vec<String>,
@@ -89,14 +91,19 @@ impl Replica<'_> {
             return Ok(paths);
         }
         let (now, mut free) = (Utc::now(), Vec::new());
+        let mut first = u8::MAX;
         for path in paths {
             match store.lock_of(&path).await {
-                Ok(Some(lock)) if lock.until > now => done.locked += 1,
+                Ok(Some(lock)) if lock.until > now => {
+                    done.locked += 1;
+                    first = first.min(step_of(&path));
+                }
                 Ok(_) => free.push(path),
                 Err(RepositoryError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        free.retain(|path| step_of(path) <= first);
         Ok(free)
     }
 

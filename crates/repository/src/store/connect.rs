@@ -66,7 +66,7 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
                 .with_retry(retry());
             // Amazon takes nothing without a checksum into a bucket that locks what is put. Others may not
             // know them, and are sent one where the environment asks for it.
-            if endpoint.is_none()
+            if endpoint.as_deref().is_none_or(is_amazon)
                 && builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none()
             {
                 builder = builder.with_checksum_algorithm(Checksum::SHA256);
@@ -93,6 +93,13 @@ pub(super) fn connect(url: &RepositoryUrl) -> Result<(Backend, String)> {
         }
     };
     Ok((Backend::Ready { store, locks }, prefix.clone()))
+}
+
+/// Whether an endpoint is one of Amazon's own.
+fn is_amazon(endpoint: &str) -> bool {
+    let host = endpoint.split("://").nth(1).unwrap_or(endpoint);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|domain| host.ends_with(domain))
 }
 
 /// What the names of variables begin with that hold for one bucket alone: replicas are in other regions, with
@@ -345,6 +352,15 @@ mod tests {
         assert_eq!(settings("orders-us.2"), own);
         let common = ["eu-central-1", "common", "common's too", "https://eu.example.org", ""];
         assert_eq!(settings("orders"), common);
+    }
+
+    #[test]
+    fn amazon_is_known_by_its_hosts() {
+        assert!(is_amazon("https://s3.eu-central-1.amazonaws.com"));
+        assert!(is_amazon("https://vpce-1.s3.us-east-1.vpce.amazonaws.com:443/"));
+        assert!(is_amazon("https://s3.cn-north-1.amazonaws.com.cn"));
+        assert!(!is_amazon("https://s3.example.org/amazonaws.com"));
+        assert!(!is_amazon("http://127.0.0.1:9000"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Object lock of S3 buckets: the rule by which what is put is kept, and until when one object is.
 //!
 //! `object_store` knows nothing of it, so these few requests are made here, signed with the same credentials.
-//! (Amazon S3 API: `GetObjectLockConfiguration`, `HeadObject`, `PutObjectRetention`.)
+//! (Amazon S3 API: `GetObjectLockConfiguration`, `GetObjectRetention`, `PutObjectRetention`.)
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,7 +100,6 @@ impl fmt::Debug for BucketLocks {
 
 struct Answer {
     status: StatusCode,
-    headers: http::HeaderMap,
     body: Bytes,
 }
 
@@ -118,8 +117,9 @@ impl BucketLocks {
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
         let endpoint =
             value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint));
-        let hosted = value(AmazonS3ConfigKey::VirtualHostedStyleRequest)
-            .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1"));
+        let hosted = value(AmazonS3ConfigKey::VirtualHostedStyleRequest).is_some_and(|value| {
+            matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on" | "y")
+        });
         let bucket_url = match (endpoint, hosted) {
             (Some(endpoint), true) => endpoint.trim_end_matches('/').to_owned(),
             (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
@@ -148,18 +148,24 @@ impl BucketLocks {
 
     /// How an object is locked now.
     pub(super) async fn of_object(&self, path: &Path) -> Result<Option<ObjectLock>> {
-        let answer = self.ask(Method::HEAD, path.as_ref(), None, Bytes::new()).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Err(RepositoryError::NotFound { path: path.to_string() });
+        // Not the headers of an object: they are left out for who may not see locks, as if there were none.
+        let retention = Some("retention=");
+        let answer = self.ask(Method::GET, path.as_ref(), retention, Bytes::new()).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        match answer.status {
+            StatusCode::OK => {
+                let mode = text_of(&text, "Mode").as_deref().and_then(LockMode::of);
+                let until = text_of(&text, "RetainUntilDate")
+                    .and_then(|text| DateTime::parse_from_rfc3339(&text).ok());
+                Ok(mode.zip(until).map(|(mode, until)| ObjectLock { mode, until: until.to_utc() }))
+            }
+            StatusCode::NOT_FOUND if text.contains("NoSuchKey") => {
+                Err(RepositoryError::NotFound { path: path.to_string() })
+            }
+            // It has none, or nothing in this bucket has.
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Ok(None),
+            _ => Err(unexpected("read the lock of", path, &answer)),
         }
-        if !answer.status.is_success() {
-            return Err(unexpected("read the lock of", path, &answer));
-        }
-        let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-        let mode = header("x-amz-object-lock-mode").and_then(LockMode::of);
-        let until = header("x-amz-object-lock-retain-until-date")
-            .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-        Ok(mode.zip(until).map(|(mode, until)| ObjectLock { mode, until: until.to_utc() }))
     }
 
     /// Keeps an object for longer; a lock that ends later is not shortened by this.
@@ -187,7 +193,7 @@ impl BucketLocks {
         let mut last = None;
         for attempt in 1..=ATTEMPTS {
             match self.try_ask(method.clone(), key, query, body.clone()).await {
-                Ok(answer) if !answer.status.is_server_error() => return Ok(answer),
+                Ok(answer) if !passes(answer.status) => return Ok(answer),
                 Ok(answer) => last = Some(unexpected("ask", key, &answer)),
                 Err(error) => last = Some(error),
             }
@@ -243,8 +249,20 @@ impl BucketLocks {
         let (head, body) = response.into_parts();
         let mut body = body.bytes().await.map_err(|error| failed(Box::new(error)))?;
         body.truncate(MAX_ANSWER_BYTES);
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer { status: head.status, body })
     }
+}
+
+/// Whether another try may be answered better. What a store does not know is an answer (501).
+fn passes(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// A key as it stands in an address, encoded as signatures of version 4 want it.
