@@ -126,7 +126,7 @@ async fn renew_one(
     let renewed = async {
         let lock = match store.lock_of(&path).await {
             Ok(lock) => lock,
-            // Somebody has removed it since it was listed, or a replica has it not yet.
+            // Somebody has removed it since it was listed.
             Err(RepositoryError::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };

@@ -24,6 +24,8 @@ const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// How often a request is tried that the store did not answer well, with a pause before the next.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
+/// The longest rule that Amazon takes: a hundred years.
+const LONGEST_DAYS: u32 = 36_500;
 /// Answers are small.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -308,7 +310,9 @@ fn rule_of(xml: &str) -> StoreLock {
     let number = |element: &str| text_of(xml, element).and_then(|text| text.parse::<u32>().ok());
     let days = number("Days").or_else(|| number("Years").map(|years| years.saturating_mul(365)));
     match (text_of(xml, "Mode").as_deref().and_then(LockMode::of), days) {
-        (Some(mode), Some(days)) if days > 0 => StoreLock::Rule { mode, days },
+        (Some(mode), Some(days)) if days > 0 => {
+            StoreLock::Rule { mode, days: days.min(LONGEST_DAYS) }
+        }
         _ => StoreLock::NoRule,
     }
 }
@@ -353,6 +357,7 @@ mod tests {
         assert_eq!(rule("<Mode>COMPLIANCE</Mode><Years>2</Years>"), compliance(730));
         let governance = StoreLock::Rule { mode: LockMode::Governance, days: 1 };
         assert_eq!(rule("<Mode>GOVERNANCE</Mode><Days>1</Days>"), governance);
+        assert_eq!(rule("<Mode>COMPLIANCE</Mode><Years>9999999</Years>"), compliance(36_500));
         assert_eq!(rule(""), StoreLock::NoRule);
         assert_eq!(rule("<Mode>OTHER</Mode><Days>1</Days>"), StoreLock::NoRule);
         assert_eq!(rule_of(&configuration("")), StoreLock::NoRule);
