@@ -66,7 +66,7 @@ pub use ingest::{Ingest, IngestOptions, IngestStats, OldExtent};
 pub use key_pair::{PrivateKey, PublicKey};
 pub use keys::{DeviceId, RepositoryKey, WriterKeys};
 pub use lease::{Lease, LeaseError, LeaseInfo};
-pub use object::{ObjectEntry, ObjectKind, PutKind, PutReceipt};
+pub use object::{ObjectEntry, ObjectKind, PutKind, PutReceipt, is_transient};
 pub use recovery::{RecoveryKey, RecoveryKeyError};
 pub use rekey::{CarriedFiles, Rekey};
 pub use replica::{Behind, HeldBack, Replica, ReplicaOptions, ReplicaProgress, Replicated};

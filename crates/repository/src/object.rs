@@ -1,5 +1,8 @@
 //! What objects there are.
 
+use crate::lease::LEASES_PREFIX;
+use crate::store::PROBE_PREFIX;
+use crate::verify::in_folder;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -127,6 +130,12 @@ pub enum PutKind {
     CreateOnly,
     /// Put in any case.
     Replace,
+}
+
+/// Whether an object of this name lives for hours at most and belongs to its store alone: a lease, a probe. It is
+/// neither copied nor kept from being removed.
+pub fn is_transient(path: &str) -> bool {
+    [LEASES_PREFIX, PROBE_PREFIX].iter().any(|folder| in_folder(path, folder))
 }
 
 /// What a write cost.

@@ -1,6 +1,6 @@
 //! What goes into the new repository, and in which order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -16,7 +16,7 @@ use crate::cluster::cluster_documents_prefix;
 use crate::error::{EngineError, Result};
 use crate::jobs::JobContext;
 use crate::replication::{HeldBack, places};
-use crate::retention::tombstone::{self, Stage};
+use crate::retention::tombstone;
 use crate::snapshot::{Snapshot, is_manifest};
 
 /// Objects carried at a time, beside extents.
@@ -156,13 +156,9 @@ impl<'a> Run<'a> {
     }
 
     /// Manifests whose removal has begun: what they name may be gone.
-    async fn going(&self) -> Result<HashSet<String>> {
+    async fn going(&self) -> Result<BTreeSet<String>> {
         let marked = tombstone::all(self.engine.catalog(), self.old).await?;
-        let removing = marked.iter().filter_map(|marked| match &marked.stage {
-            Stage::Removing(removal) | Stage::Removed(removal) => Some(removal),
-            Stage::Standing | Stage::Lifted => None,
-        });
-        Ok(removing.flat_map(|removal| removal.objects.iter().cloned()).collect())
+        Ok(tombstone::removed_by(&marked))
     }
 
     async fn objects(&mut self, phase: &str, entries: Vec<ObjectEntry>) -> Result<()> {

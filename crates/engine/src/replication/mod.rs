@@ -94,7 +94,7 @@ pub struct ReplicaResult {
     #[ts(type = "number")]
     pub locked: u64,
     /// What was done about the locks of what is needed; null where the replica's store has no rule that locks what
-    /// is put.
+    /// is put, or could not be asked.
     #[serde(default)]
     pub locks: Option<LocksRenewed>,
     /// What was not copied.
@@ -221,11 +221,11 @@ impl Engine {
                 "Name a place with --to URL: a folder, s3://, gs:// or az://. From then on it is known.",
             ));
         }
-        let removed = Arc::new(tombstone::removed_objects(self.catalog(), repository).await?);
         let marked = tombstone::readable(self.catalog(), repository).await?;
+        let removed = Arc::new(tombstone::removed_by(&marked));
         let options = ReplicaOptions::default()
             .with_bytes_per_second(request.bytes_per_second)
-            .with_removed(Arc::clone(&removed));
+            .with_removed(removed);
         let only = to.len() == 1;
         let mut replicas = Vec::new();
         for url in to {
@@ -258,7 +258,7 @@ impl Engine {
                         "what retention has removed stays in {url} for now: {holder} may be reading it"
                     ));
                 }
-                let locks = locks::renew(job, &store, &marked, &removed, Utc::now()).await;
+                let locks = locks::renew(job, &store, &marked, Utc::now()).await;
                 Ok((done, locks))
             }
             .await;

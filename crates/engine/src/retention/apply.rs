@@ -157,7 +157,8 @@ pub struct RetentionApplied {
     pub kept_by_store: Vec<KeptByStore>,
     /// What was marked now; null when there was nothing to mark.
     pub marked: Option<Queued>,
-    /// What was done about the locks of what stays; null where the store has no rule that locks what is put.
+    /// What was done about the locks of what stays; null where the store has no rule that locks what is put,
+    /// or could not be asked.
     #[serde(default)]
     pub locks: Option<LocksRenewed>,
     /// Everything that is marked, with what was marked now.
@@ -313,8 +314,7 @@ impl Engine {
         // Before anything that may fail: what is needed stays locked, whatever else is wrong.
         let now = collection.since();
         let marked = tombstone::readable(self.catalog(), repository).await?;
-        let removed = tombstone::removed_objects(self.catalog(), repository).await?;
-        let locks = locks::renew(job, repository.store(), &marked, &removed, now).await;
+        let locks = locks::renew(job, repository.store(), &marked, now).await;
         let marked = tombstone::all(self.catalog(), repository).await?;
         let swept =
             Sweep { engine: self, job, repository, collection, cluster }.run(&marked).await?;

@@ -4,12 +4,12 @@
 //! A pack is shared: it may be years older than the snapshot that needs it, and its lock may have ended long
 //! before. Leases live for hours at most and are never kept for longer.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use holdfast_repository::{
-    LockMode, ObjectLock, PackId, Repository, RepositoryError, Store, StoreLock,
+    LockMode, ObjectLock, PackId, RepositoryError, Store, StoreLock, is_transient,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +24,6 @@ use crate::snapshot::Snapshot;
 const IN_FLIGHT: usize = 32;
 /// Refusals that are named one by one.
 const NAMED: usize = 10;
-/// What lives for hours and is not kept for longer.
-const SHORT_LIVED: [&str; 2] = ["leases/", "probe/"];
 
 /// What was done about the locks of a store whose rule keeps what is put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -44,18 +42,21 @@ pub struct LocksRenewed {
 }
 
 /// Keeps for longer what is in the store of a repository, or of a replica of it, and has less than half of the
-/// rule's time left: all but what marks name and what was `removed`. None where the store has no rule, or cannot be
-/// asked: that is told.
+/// rule's time left: all but what marks name, also those that were carried out. None where the store has no rule, or
+/// cannot be asked: that is told.
 pub(crate) async fn renew(
     job: &JobContext,
     store: &Store,
     marked: &[Marked],
-    removed: &BTreeSet<String>,
     now: DateTime<Utc>,
 ) -> Option<LocksRenewed> {
-    let outcome = try_renew(job, store, marked, removed, now).await;
+    let outcome = try_renew(job, store, marked, now).await;
     outcome.unwrap_or_else(|error| {
-        job.reporter.warning(format!("locks were not renewed in {}: {error}", store.location()));
+        job.reporter.warning(format!(
+            "locks were not renewed in {}: {error}. What is needed there can be removed once its locks end: do this \
+             again",
+            store.location()
+        ));
         None
     })
 }
@@ -64,7 +65,6 @@ async fn try_renew(
     job: &JobContext,
     store: &Store,
     marked: &[Marked],
-    removed: &BTreeSet<String>,
     now: DateTime<Utc>,
 ) -> Result<Option<LocksRenewed>> {
     let (mode, days) = match store.lock_rule().await? {
@@ -82,10 +82,8 @@ async fn try_renew(
     let going = going(marked, &there);
     // All of them: a list does not say how an object is locked, and the rule may have been another when it
     // was put.
-    let asked: Vec<String> = there
-        .into_keys()
-        .filter(|path| is_kept(path) && !going.contains(path) && !removed.contains(path))
-        .collect();
+    let asked: Vec<String> =
+        there.into_keys().filter(|path| !is_transient(path) && !going.contains(path)).collect();
     job.reporter.phase("renewing locks", Some("objects"), Some(asked.len() as u64));
     let mut told = LocksRenewed { days: days.into(), renewed: 0, refused: 0, examples: Vec::new() };
     let mut outcomes = futures_util::stream::iter(asked)
@@ -108,7 +106,8 @@ async fn try_renew(
     }
     if told.refused > 0 {
         job.reporter.warning(format!(
-            "the locks of {} objects that are needed could not be renewed: they can be removed once these end",
+            "the locks of {} objects that are needed could not be renewed: they can be removed once these end. The \
+             credentials need s3:GetObjectRetention and s3:PutObjectRetention",
             told.refused
         ));
     }
@@ -147,15 +146,15 @@ async fn renew_one(
 /// # Errors
 /// When the store cannot be reached.
 pub(super) async fn kept_until(
-    repository: &Repository,
+    store: &Store,
     paths: Vec<String>,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>> {
-    if !matches!(repository.store().lock_rule().await?, StoreLock::Rule { .. }) {
+    if !matches!(store.lock_rule().await?, StoreLock::Rule { .. }) {
         return Ok(None);
     }
     let mut locks = futures_util::stream::iter(paths)
-        .map(|path| lock_end(repository.clone(), path))
+        .map(|path| lock_end(store.clone(), path))
         .buffer_unordered(IN_FLIGHT);
     let mut latest = None;
     while let Some(until) = locks.next().await {
@@ -164,20 +163,15 @@ pub(super) async fn kept_until(
     Ok(latest.filter(|until| *until > now))
 }
 
-async fn lock_end(repository: Repository, path: String) -> Result<Option<DateTime<Utc>>> {
-    match repository.store().lock_of(&path).await {
+async fn lock_end(store: Store, path: String) -> Result<Option<DateTime<Utc>>> {
+    match store.lock_of(&path).await {
         Ok(lock) => Ok(lock.map(|lock| lock.until)),
         Err(RepositoryError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether an object of this name is to be kept for longer while nobody has marked it.
-fn is_kept(path: &str) -> bool {
-    !SHORT_LIVED.iter().any(|prefix| path.starts_with(prefix))
-}
-
-/// The names of what marks say goes.
+/// The names of what marks say goes, or has gone: a replica may have it yet.
 fn going(marked: &[Marked], there: &BTreeMap<String, u64>) -> HashSet<String> {
     let mut going = HashSet::new();
     for marked in marked {
@@ -192,8 +186,10 @@ fn going(marked: &[Marked], there: &BTreeMap<String, u64>) -> HashSet<String> {
                 }
                 going.extend(tombstone.wal.iter().flat_map(|wal| wal_objects(wal, there)));
             }
-            Stage::Removing(removal) => going.extend(removal.objects.iter().cloned()),
-            Stage::Lifted | Stage::Removed(_) => {}
+            Stage::Removing(removal) | Stage::Removed(removal) => {
+                going.extend(removal.objects.iter().cloned());
+            }
+            Stage::Lifted => {}
         }
     }
     going

@@ -212,7 +212,7 @@ impl Sweep<'_> {
         }
         let locked: Vec<String> =
             objects.iter().cloned().chain(packs.iter().map(PackId::path)).collect();
-        match locks::kept_until(self.repository, locked, self.collection.since()).await {
+        match locks::kept_until(self.repository.store(), locked, self.collection.since()).await {
             Ok(None) => {}
             Ok(Some(until)) => {
                 swept.locked.push(Locked { id: tombstone.id.to_string(), until });

@@ -278,13 +278,16 @@ pub(crate) async fn removed_objects(
     catalog: &Catalog,
     repository: &Repository,
 ) -> Result<BTreeSet<String>> {
-    let mut objects = BTreeSet::new();
-    for marked in readable(catalog, repository).await? {
-        if let Stage::Removing(removal) | Stage::Removed(removal) = marked.stage {
-            objects.extend(removal.objects);
-        }
-    }
-    Ok(objects)
+    Ok(removed_by(&readable(catalog, repository).await?))
+}
+
+/// What these marks have removed, or begun to.
+pub(crate) fn removed_by(marked: &[Marked]) -> BTreeSet<String> {
+    let removals = marked.iter().filter_map(|marked| match &marked.stage {
+        Stage::Removing(removal) | Stage::Removed(removal) => Some(removal),
+        Stage::Standing | Stage::Lifted => None,
+    });
+    removals.flat_map(|removal| removal.objects.iter().cloned()).collect()
 }
 
 /// Refuses to read what may be removed at any moment: what a mark names that was due when the reader's lease

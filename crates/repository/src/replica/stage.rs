@@ -3,10 +3,9 @@
 use crate::documents::check_path;
 use crate::file_table::{FILES_SUFFIX, SNAPSHOTS_PREFIX};
 use crate::index::{INDEX_PREFIX, PACKS_PREFIX};
-use crate::lease::LEASES_PREFIX;
+use crate::object::is_transient;
 use crate::root::{KEYS_PREFIX, ROOT_PATH};
 use crate::slots::parse_slot_path;
-use crate::store::PROBE_PREFIX;
 use crate::verify::in_folder;
 use crate::writers::WRITERS_PREFIX;
 
@@ -51,8 +50,10 @@ impl Stage {
         if !path.contains('/') {
             return None;
         }
-        let own = [LEASES_PREFIX, PROBE_PREFIX].iter().any(|folder| in_folder(path, folder));
-        if own || check_path(path).is_err() || path.split('/').any(|part| part.starts_with('.')) {
+        if is_transient(path)
+            || check_path(path).is_err()
+            || path.split('/').any(|part| part.starts_with('.'))
+        {
             return None;
         }
         let content = [PACKS_PREFIX, "wal", SLICES_PREFIX, "history"];

@@ -16,6 +16,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector,
 };
 use object_store::path::Path;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{RepositoryError, Result};
@@ -26,6 +27,11 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 /// The longest rule that Amazon takes: a hundred years.
 const LONGEST_DAYS: u32 = 36_500;
+const OPERATION: &str = "ask for the locks of";
+const RETENTION: &str = "retention";
+/// What stands for itself in an address whose signature is of version 4; '/' parts a key.
+const IN_URL: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 /// Answers are small.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -100,6 +106,21 @@ impl fmt::Debug for BucketLocks {
     }
 }
 
+/// One request: what is asked of an object, or of the bucket where the key is empty.
+struct Question<'a> {
+    method: Method,
+    key: &'a str,
+    /// The subresource, as the S3 API calls it.
+    what: &'static str,
+    body: Bytes,
+}
+
+impl<'a> Question<'a> {
+    fn of(key: &'a str, what: &'static str) -> Self {
+        Self { method: Method::GET, key, what, body: Bytes::new() }
+    }
+}
+
 struct Answer {
     status: StatusCode,
     body: Bytes,
@@ -134,7 +155,7 @@ impl BucketLocks {
 
     /// The rule of the bucket.
     pub(super) async fn rule(&self) -> Result<StoreLock> {
-        let answer = self.ask(Method::GET, "", Some("object-lock="), Bytes::new()).await?;
+        let answer = self.ask(Question::of("", "object-lock")).await?;
         let text = String::from_utf8_lossy(&answer.body);
         match answer.status {
             StatusCode::OK => Ok(rule_of(&text)),
@@ -151,8 +172,7 @@ impl BucketLocks {
     /// How an object is locked now.
     pub(super) async fn of_object(&self, path: &Path) -> Result<Option<ObjectLock>> {
         // Not the headers of an object: they are left out for who may not see locks, as if there were none.
-        let retention = Some("retention=");
-        let answer = self.ask(Method::GET, path.as_ref(), retention, Bytes::new()).await?;
+        let answer = self.ask(Question::of(path.as_ref(), RETENTION)).await?;
         let text = String::from_utf8_lossy(&answer.body);
         match answer.status {
             StatusCode::OK => {
@@ -177,27 +197,24 @@ impl BucketLocks {
             "<Retention xmlns=\"{NAMESPACE}\"><Mode>{}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>",
             lock.mode.name()
         );
+        let question = Question::of(path.as_ref(), RETENTION);
         let answer =
-            self.ask(Method::PUT, path.as_ref(), Some("retention="), Bytes::from(body)).await?;
+            self.ask(Question { method: Method::PUT, body: Bytes::from(body), ..question }).await?;
         if answer.status.is_success() {
             return Ok(());
         }
         Err(unexpected("keep for longer", path, &answer))
     }
 
-    async fn ask(
-        &self,
-        method: Method,
-        key: &str,
-        query: Option<&str>,
-        body: Bytes,
-    ) -> Result<Answer> {
+    async fn ask(&self, question: Question<'_>) -> Result<Answer> {
         let mut last = None;
         for attempt in 1..=ATTEMPTS {
-            match self.try_ask(method.clone(), key, query, body.clone()).await {
+            match self.try_ask(&question).await {
                 Ok(answer) if !passes(answer.status) => return Ok(answer),
-                Ok(answer) => last = Some(unexpected("ask", key, &answer)),
-                Err(error) => last = Some(error),
+                Ok(answer) => last = Some(unexpected(OPERATION, question.key, &answer)),
+                Err(error) => {
+                    last = Some(RepositoryError::from_store(OPERATION, question.key, error));
+                }
             }
             if attempt < ATTEMPTS {
                 tokio::time::sleep(PAUSE * attempt).await;
@@ -206,33 +223,12 @@ impl BucketLocks {
         Err(last.unwrap_or_else(|| RepositoryError::worker("nothing was asked")))
     }
 
-    async fn try_ask(
-        &self,
-        method: Method,
-        key: &str,
-        query: Option<&str>,
-        body: Bytes,
-    ) -> Result<Answer> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            let error = object_store::Error::Generic { store: "S3", source: error };
-            RepositoryError::from_store("ask for the locks of", key, error)
-        };
-        let credential = self
-            .store
-            .credentials()
-            .get_credential()
-            .await
-            .map_err(|error| RepositoryError::from_store("ask for the locks of", key, error))?;
-        let mut uri = self.bucket_url.clone();
-        if !key.is_empty() {
-            uri.push('/');
-            uri.push_str(&in_url(key));
-        }
-        if let Some(query) = query {
-            uri.push('?');
-            uri.push_str(query);
-        }
-        let digest = ring::digest::digest(&ring::digest::SHA256, &body);
+    async fn try_ask(&self, question: &Question<'_>) -> object_store::Result<Answer> {
+        let credential = self.store.credentials().get_credential().await?;
+        let Question { ref method, key, what, ref body } = *question;
+        let slash = if key.is_empty() { "" } else { "/" };
+        let uri = format!("{}{slash}{}?{what}=", self.bucket_url, utf8_percent_encode(key, IN_URL));
+        let digest = ring::digest::digest(&ring::digest::SHA256, body);
         let mut request = http::Request::builder().method(method).uri(uri);
         if !body.is_empty() {
             // A change of a lock without a checksum is refused.
@@ -242,17 +238,19 @@ impl BucketLocks {
                 .header("x-amz-checksum-sha256", data_encoding::BASE64.encode(digest.as_ref()));
         }
         let mut request: HttpRequest =
-            request.body(HttpRequestBody::from(body)).map_err(|error| failed(Box::new(error)))?;
+            request.body(HttpRequestBody::from(body.clone())).map_err(failed)?;
         AwsAuthorizer::new(&credential, "s3", &self.region)
-            .try_authorize(&mut request, Some(digest.as_ref()))
-            .map_err(|error| RepositoryError::from_store("ask for the locks of", key, error))?;
-        let response =
-            self.client.execute(request).await.map_err(|error| failed(Box::new(error)))?;
+            .try_authorize(&mut request, Some(digest.as_ref()))?;
+        let response = self.client.execute(request).await.map_err(failed)?;
         let (head, body) = response.into_parts();
-        let mut body = body.bytes().await.map_err(|error| failed(Box::new(error)))?;
+        let mut body = body.bytes().await.map_err(failed)?;
         body.truncate(MAX_ANSWER_BYTES);
         Ok(Answer { status: head.status, body })
     }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
+    object_store::Error::Generic { store: "S3", source: Box::new(error) }
 }
 
 /// Whether another try may be answered better. What a store does not know is an answer (501).
@@ -265,20 +263,6 @@ fn passes(status: StatusCode) -> bool {
             | StatusCode::GATEWAY_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS
     )
-}
-
-/// A key as it stands in an address, encoded as signatures of version 4 want it.
-fn in_url(key: &str) -> String {
-    let mut encoded = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 fn unexpected(
@@ -367,6 +351,7 @@ mod tests {
 
     #[test]
     fn a_key_is_encoded_as_it_is_signed() {
+        let in_url = |key| utf8_percent_encode(key, IN_URL).to_string();
         assert_eq!(in_url("a prefix/packs/0~1-2_3.4"), "a%20prefix/packs/0~1-2_3.4");
         assert_eq!(in_url("größe+1%"), "gr%C3%B6%C3%9Fe%2B1%25");
     }
