@@ -11,14 +11,15 @@ use serde_json::json;
 
 use crate::arguments::{Keys, NewKeys};
 use crate::output::Output;
-use crate::{secrets, tables};
+use crate::secrets;
+use crate::tables::{table, time};
 
 pub(crate) async fn run(engine: &Engine, command: Keys, output: Output) -> Result<ExitCode> {
     match command {
         Keys::List { repo } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
             let slots = engine.key_slots(&summary).await?;
-            Ok(output.result(&json!({ "slots": slots }), |_| tables::key_slots(&slots)))
+            Ok(output.result(&json!({ "slots": slots }), |_| key_slots(&slots)))
         }
         Keys::Add { repo, key, keychain, label } => {
             let mut keys = new_keys(key).await?;
@@ -37,18 +38,13 @@ pub(crate) async fn run(engine: &Engine, command: Keys, output: Output) -> Resul
             for key in &keys {
                 added.push(engine.add_key_slot(&summary, key, label.as_deref()).await?);
             }
-            Ok(output.result(&json!({ "added": added }), |_| tables::key_slots(&added)))
+            Ok(output.result(&json!({ "added": added }), |_| key_slots(&added)))
         }
         Keys::Remove { id, repo, force } => {
             let summary = engine.find_repository(repo.as_deref()).await?;
             let removed = engine.remove_key_slot(&summary, &id, force).await?;
             Ok(output.result(&removed, |r| {
-                format!(
-                    "Key slot {} is removed. {}\n\n{}",
-                    r.removed,
-                    r.means,
-                    tables::key_slots(&r.left)
-                )
+                format!("Key slot {} is removed. {}\n\n{}", r.removed, r.means, key_slots(&r.left))
             }))
         }
         Keys::Rotate { id, repo, key } => {
@@ -157,4 +153,16 @@ pub(crate) fn rekeyed(result: &RekeyResult) -> String {
         let _ = write!(text, "\nA replica with the old key: {replica}");
     }
     text
+}
+
+fn key_slots(slots: &[ListedSlot]) -> String {
+    let rows: Vec<_> = slots
+        .iter()
+        .map(|k| {
+            let opened = if k.opened { "opened it now" } else { "" };
+            let made = time(k.created_at);
+            vec![k.id.to_string(), k.kind.name().into(), k.label.clone(), made, opened.into()]
+        })
+        .collect();
+    table(&["key slot", "kind", "label", "made", ""], &rows)
 }

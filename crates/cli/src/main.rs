@@ -11,6 +11,7 @@ mod development_host;
 mod keys;
 mod output;
 mod replication;
+mod repository;
 mod retention;
 mod run;
 mod secrets;

@@ -10,13 +10,11 @@ use holdfast_engine::cluster::parse_size;
 use holdfast_engine::find::{FindRequest, Markers, MarkersRequest};
 use holdfast_engine::home::Home;
 use holdfast_engine::jobs::JobId;
-use holdfast_engine::repository::NewRepository;
 use holdfast_engine::rescue::{MergeMode, RescueRequest};
 use holdfast_engine::restore::{self, InspectRequest, RestoreRequest, Resumed, RunOptions};
 use holdfast_engine::snapshot::parse_id;
 use holdfast_engine::target::{Target, parse_time};
 use holdfast_engine::timeline::Freshness;
-use holdfast_engine::verify::VerifyRequest;
 use holdfast_engine::{Engine, EngineError, Result, secrets as keychain};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +23,7 @@ use crate::arguments::{
     self, Arguments, AtTarget, ClusterCommand, Command, Jobs, Repo, Restore, Server,
 };
 use crate::output::Output;
-use crate::{bundle, keys, replication, retention, secrets, tables, verify, wal, writers};
+use crate::{bundle, replication, repository, retention, secrets, tables, verify, wal};
 
 /// So many transactions that destroyed rows are listed.
 const MARKERS_SHOWN: usize = 500;
@@ -148,7 +146,9 @@ async fn dispatch(
         Command::Demo(_) | Command::WalGet(_) | Command::WalPut(_) => {
             return Err(EngineError::Fault("a command was run twice".to_owned()));
         }
-        Command::Repo(command) => repo(&engine, &arguments, command, output, cancel).await?,
+        Command::Repo(command) => {
+            repository::run(&engine, &arguments, command, output, cancel).await?
+        }
         Command::Cluster(command) => cluster(&engine, command, output).await?,
         Command::Backup { name, reason, incremental, wire_compression, local_files } => {
             let options = BackupOptions {
@@ -285,88 +285,6 @@ fn open_window(arguments: &Arguments) -> Result<ExitCode> {
     }
     let status = command.status().map_err(EngineError::file("start", &program))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-async fn repo(
-    engine: &Engine,
-    arguments: &Arguments,
-    command: Repo,
-    output: Output,
-    cancel: &CancellationToken,
-) -> Result<ExitCode> {
-    match command {
-        Repo::Create { url, recovery_key_out, keychain } => {
-            let passphrase = secrets::given(arguments)?.passphrase;
-            let keychain = keychain || passphrase.is_none();
-            let created = engine
-                .create_repository(NewRepository {
-                    url,
-                    passphrase,
-                    keychain,
-                    recovery_key_file: recovery_key_out,
-                    ..NewRepository::default()
-                })
-                .await?;
-            Ok(output.result(&created, |r| format!("Repository {} at {}", r.id, r.url)))
-        }
-        Repo::Attach { url, keychain } => {
-            let (summary, clusters) =
-                engine.attach_repository(&url, &secrets::given(arguments)?, keychain).await?;
-            let mut known = Vec::new();
-            for cluster in &clusters {
-                known.push(engine.cluster_summary(cluster).await?);
-            }
-            let value = json!({ "repository": summary, "clusters": known });
-            Ok(output.result(&value, |_| tables::clusters(&known)))
-        }
-        Repo::Detach { url } => {
-            let summary = engine.detach_repository(url.as_deref()).await?;
-            Ok(output.result(&json!({ "detached": summary }), |_| {
-                format!("{} is forgotten here. What is stored there stays.", summary.url)
-            }))
-        }
-        Repo::Status { url } => {
-            let summary = engine.find_repository(url.as_deref()).await?;
-            Ok(output.result(&engine.repository_status(summary).await?, tables::repository_status))
-        }
-        Repo::Check { url } => {
-            let summary = engine.find_repository(url.as_deref()).await?;
-            let clusters = engine.clusters().await?;
-            let cluster =
-                clusters.iter().find(|c| c.repository == summary.id).map(|c| c.name.clone());
-            let request = VerifyRequest { cluster, ..VerifyRequest::default() };
-            let result = engine.verify(request, cancel.clone()).await?;
-            Ok(verify::verified(&result, output))
-        }
-        Repo::List => {
-            let list = engine.repositories().await?;
-            Ok(output.result(&json!({ "repositories": list }), |_| tables::repositories(&list)))
-        }
-        Repo::Keys(command) => keys::run(engine, command, output).await,
-        Repo::Writers(command) => writers::run(engine, command, output).await,
-        Repo::Rekey { to, repo, key, keychain, force } => {
-            let request = keys::rekey_request(to, repo, key, keychain, force).await?;
-            let result = engine.rekey(request, cancel.clone()).await?;
-            let code = output.result(&result, keys::rekeyed);
-            Ok(if result.ok {
-                code
-            } else {
-                ExitCode::from(holdfast_engine::Outcome::Integrity.exit_code())
-            })
-        }
-        Repo::RecoveryKit { out, repo } => {
-            let summary = engine.find_repository(repo.as_deref()).await?;
-            let kit = engine.write_recovery_kit(&summary, &out).await?;
-            Ok(output.result(&kit, |kit| {
-                format!(
-                    "{} is written; its key opens the repository (slot {}).\n\
-                     Print it, keep it apart from the repository, and delete the file.",
-                    kit.file.display(),
-                    kit.slot
-                )
-            }))
-        }
-    }
 }
 
 async fn cluster(engine: &Engine, command: ClusterCommand, output: Output) -> Result<ExitCode> {

@@ -11,13 +11,11 @@ use holdfast_engine::find::{
     Found, FoundEvent, FoundKind, FoundOutcome, LossChanges, Markers, TableIdentity,
 };
 use holdfast_engine::jobs::JobSummary;
-use holdfast_engine::keys::ListedSlot;
 use holdfast_engine::points::{Commit, Points};
-use holdfast_engine::repository::{LockMode, RepositoryStatus, StoreLock};
 use holdfast_engine::rescue::{MergeMode, RescueResult};
 use holdfast_engine::restore::{Inspection, RestorePlan, RestoreResult};
 use holdfast_engine::size::bytes;
-use holdfast_engine::{Finding, PhaseTime, RepositorySummary, Severity};
+use holdfast_engine::{Finding, PhaseTime, Severity};
 
 /// UTC with milliseconds.
 pub(crate) fn time(at: DateTime<Utc>) -> String {
@@ -80,77 +78,6 @@ fn findings(list: &[Finding]) -> String {
         }
     }
     text
-}
-
-pub(crate) fn repositories(list: &[RepositorySummary]) -> String {
-    if list.is_empty() {
-        return "No repositories. Create one with `holdfast repo create URL`.".to_owned();
-    }
-    let rows: Vec<_> =
-        list.iter().map(|r| vec![r.id.to_string(), r.url.clone(), time(r.attached_at)]).collect();
-    table(&["id", "url", "attached"], &rows)
-}
-
-pub(crate) fn repository_status(s: &RepositoryStatus) -> String {
-    let mut text = format!("{}\n{}\n{} stored\n\n", s.summary.url, s.summary.id, bytes(s.bytes));
-    let rows: Vec<_> = s
-        .objects
-        .iter()
-        .map(|(n, c)| vec![n.clone(), c.objects.to_string(), bytes(c.bytes)])
-        .collect();
-    text.push_str(&table(&["objects", "number", "size"], &rows));
-    let rows: Vec<_> = s
-        .slots
-        .iter()
-        .map(|k| {
-            vec![k.id.to_string(), k.kind.name().to_owned(), k.label.clone(), time(k.created_at)]
-        })
-        .collect();
-    text.push_str("\n\n");
-    text.push_str(&table(&["key slot", "kind", "label", "made"], &rows));
-    let _ = write!(
-        text,
-        "\n\nThe store honours put-if-absent: {}; lists what was just written: {}; reads ranges: {}\n{}",
-        yes(s.store.put_if_absent),
-        yes(s.store.list_after_write),
-        yes(s.store.range_get),
-        lock(s.store.lock)
-    );
-    text
-}
-
-fn lock(lock: StoreLock) -> String {
-    match lock {
-        StoreLock::None => "It locks no objects: who may write may also remove.".to_owned(),
-        StoreLock::NoRule => {
-            "Its bucket can lock objects, but has no rule that does: give it a default retention."
-                .to_owned()
-        }
-        StoreLock::Rule { mode, days } => {
-            let who = match mode {
-                LockMode::Governance => "only who has a right of its own",
-                LockMode::Compliance => "nobody",
-            };
-            format!("It locks what is put for {days} days: {who} can remove it before.")
-        }
-        StoreLock::Unknown => "It does not say whether it locks objects.".to_owned(),
-    }
-}
-
-pub(crate) fn key_slots(slots: &[ListedSlot]) -> String {
-    let rows: Vec<_> = slots
-        .iter()
-        .map(|k| {
-            let opened = if k.opened { "opened it now" } else { "" };
-            let made = time(k.created_at);
-            vec![k.id.to_string(), k.kind.name().into(), k.label.clone(), made, opened.into()]
-        })
-        .collect();
-    table(&["key slot", "kind", "label", "made", ""], &rows)
-}
-
-fn yes(b: bool) -> &'static str {
-    if b { "yes" } else { "NO" }
 }
 
 pub(crate) fn clusters(list: &[ClusterSummary]) -> String {

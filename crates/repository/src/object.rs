@@ -1,11 +1,13 @@
 //! What objects there are.
 
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
 use crate::lease::LEASES_PREFIX;
 use crate::store::PROBE_PREFIX;
 use crate::verify::in_folder;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// What an object is; the number stands in its header and in its signature.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Serialize, Deserialize)]

@@ -1721,7 +1721,7 @@ removed: number,
 locked: number, 
 /**
  * What was done about the locks of what is needed; null where the replica's store has no rule that locks what
- * is put.
+ * is put, or could not be asked.
  */
 locks: LocksRenewed | null, 
 /**
@@ -2210,7 +2210,8 @@ kept_by_store: Array<KeptByStore>,
  */
 marked: Queued | null, 
 /**
- * What was done about the locks of what stays; null where the store has no rule that locks what is put.
+ * What was done about the locks of what stays; null where the store has no rule that locks what is put,
+ * or could not be asked.
  */
 locks: LocksRenewed | null, 
 /**
